@@ -1,0 +1,1 @@
+"""The contracts every system keeps, and what they share: spool, applier, retry, secrets, metrics."""

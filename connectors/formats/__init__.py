@@ -1,0 +1,1 @@
+"""Bytes to ChangeBatch and back; no I/O."""

@@ -1,0 +1,1 @@
+"""Starts, stops, rescales, shows; moves no data."""

@@ -1,0 +1,1 @@
+"""The dataflows; read replicate.py first."""

@@ -1,0 +1,1 @@
+"""Where state and recovery live on disk."""

@@ -1,0 +1,56 @@
+"""Build libcore._c: the C sources behind one cffi module in API mode.
+
+The declarations come from the headers themselves: what stands between `/* cdef */` and `/* end cdef */`. Run
+`python -m libcore.build_ffi` to compile in place; without a C compiler the reference implementation serves.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent
+FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
+_SECTION = re.compile(r"/\* cdef \*/(.*?)/\* end cdef \*/", re.S)
+
+
+def headers() -> list[Path]:
+    """All public headers; types.h first, since the others use its words."""
+    found = sorted((ROOT / "include" / "libcore").glob("*.h"))
+    return sorted(found, key=lambda path: path.name != "types.h")
+
+
+def sources() -> list[Path]:
+    """All C sources of the library."""
+    return sorted((ROOT / "src").glob("*.c"))
+
+
+def declarations() -> str:
+    """What cffi parses: the marked sections of the headers."""
+    return "\n".join(section for header in headers() for section in _SECTION.findall(header.read_text()))
+
+
+def builder():  # type: ignore[no-untyped-def]
+    """The configured cffi.FFI. HEADRACE_CFLAGS adds flags (sanitizers); it is read at build time only."""
+    import cffi
+
+    ffi = cffi.FFI()
+    ffi.cdef(declarations())
+    extra = os.environ.get("HEADRACE_CFLAGS", "").split()
+    ffi.set_source(
+        "libcore._c",
+        "\n".join(f'#include "libcore/{header.name}"' for header in headers()),
+        # relative: setuptools refuses absolute paths, and a build tree must not leak into the module
+        sources=[str(path.relative_to(ROOT.parent)) for path in sources()],
+        include_dirs=[str((ROOT / "include").relative_to(ROOT.parent)), str((ROOT / "src").relative_to(ROOT.parent))],
+        extra_compile_args=[*FLAGS, "-Wno-unused-parameter", *extra],
+        extra_link_args=[flag for flag in extra if flag.startswith("-fsanitize")],
+    )
+    return ffi
+
+
+if __name__ == "__main__":
+    os.chdir(ROOT.parent)
+    builder().compile(tmpdir=".", verbose="-v" in sys.argv)
