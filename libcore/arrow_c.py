@@ -15,6 +15,8 @@ import pyarrow as pa
 from libcore import IMPLEMENTATION
 from libcore.errors import CapacityError, CorruptionError, DataError, HeadraceError
 
+__all__ = ["check", "exported", "ffi", "imported", "layout", "layouts", "lib"]
+
 if IMPLEMENTATION == "c":
     from libcore._c import ffi, lib
 else:  # pragma: no cover - the faces take the reference before they come here

@@ -14,6 +14,7 @@ EPOCHS = Counter("headrace_epochs", "Epochs closed by a source partition of this
 EPOCH_AT = Gauge("headrace_epoch_timestamp_seconds", "Unix time of the newest epoch closed by this worker")
 SPOOL_BYTES = Gauge("headrace_spool_bytes", "Bytes of segments on disk", ["part"])
 SPOOL_WAIT = Counter("headrace_spool_wait_seconds", "Seconds that the flow waited for room in the spool", ["part"])
+SPOOL_WAITING = Gauge("headrace_spool_waiting", "1 while the flow waits for room in the spool", ["part"])
 APPLY_SECONDS = Histogram(
     "headrace_apply_seconds", "Seconds of one target transaction", ["part"], buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 )

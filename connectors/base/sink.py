@@ -1,0 +1,219 @@
+"""The sink of every durable flow: a spool on disk in front of the target, exactly once in effect (DESIGN.md 4.6).
+
+    epoch e      write_batch* gathers      snapshot() compacts, writes segment n (fsync), returns the manifest naming it
+    epoch e+1    first write_batch: epoch e is durable everywhere -> segment n goes to the applier, and the files that
+                 e's manifest no longer names are deleted
+
+Applied any earlier, a replay with other batch borders would lose rows. Every part gets at least one item an epoch (a
+Tick), else its last segment would stay. Nothing is committed in close(): it runs before the last epoch is durable.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import structlog
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+
+from connectors.base import stop
+from connectors.base.applier import Applier
+from connectors.base.batches import join
+from connectors.base.items import Item, Tick, Truncate
+from connectors.base.metrics import SPOOL_WAIT
+from connectors.base.spool import Manifest, SegmentFile, Spool
+from connectors.base.target import TRUNCATES, Target
+from libcore.change import OP, ChangeBatch, Op
+from libcore.compact import compact
+from libcore.errors import ConfigurationError, FatalError, HeadraceError
+from libcore.schema import Table
+
+_LOG = structlog.get_logger()
+_START_WAIT_S = 10.0  # how long a part waits for the target's word before it goes on without it
+_WAIT_STEP_S = 0.25  # a stop request is noticed within this time while the spool is full
+
+
+class Chunk:
+    """What one segment will hold: runs of batches by table, in order, then truncates."""
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[Table, list[pa.RecordBatch]]] = []
+        self._newest: dict[str, int] = {}
+        self.truncates: list[tuple[str, str]] = []
+        self.bytes = 0
+
+    def takes(self, batch: ChangeBatch) -> bool:
+        """False for rows of a table that the chunk truncates at its end: they belong behind it."""
+        return all(table != batch.table.name for table, _ in self.truncates)
+
+    def add(self, batch: ChangeBatch) -> None:
+        """Append rows. A table whose shape changes within the epoch gets one run a shape, in order."""
+        name = batch.table.name
+        index = self._newest.get(name, -1)
+        if index < 0 or self._runs[index][0] != batch.table:
+            index = self._newest[name] = len(self._runs)
+            self._runs.append((batch.table, []))
+        self._runs[index][1].append(batch.record)
+        self.bytes += batch.record.nbytes
+
+    def compacted(self) -> list[tuple[Table, pa.RecordBatch]]:
+        """The runs, each as one batch with the last change per key."""
+        done = [(table, _compact(table, join(table, records))) for table, records in self._runs]
+        return [(table, record) for table, record in done if record.num_rows]
+
+
+class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
+    """One part: gathers an epoch, spools it, hands durable segments to its applier.
+
+    Args:
+        spool: the part's files. manifest: what the last durable epoch said. applier: started.
+    """
+
+    def __init__(self, spool: Spool, manifest: Manifest, applier: Applier) -> None:
+        self._spool, self._applier = spool, applier
+        self._store_id, self._seq, self._files = manifest.store_id, manifest.seq, list(manifest.files)
+        self._chunks: list[Chunk] = []
+        self._ready: list[SegmentFile] = []  # written in the epoch before, handed over once it is durable
+        self._dropped: list[str] = []  # left out of the newest manifest, deleted once that is durable
+        self._marker_ready = False  # a segment handed over in this epoch holds a truncate
+        self._log = _LOG.bind(flow=spool.flow, part=spool.part)
+
+    def write_batch(self, values: list[Item]) -> None:
+        """Take the items of one activation; waits while the spool is at its bound."""
+        self._applier.raise_if_failed()
+        self._former_epoch_is_durable()
+        for item in values:
+            if isinstance(item, ChangeBatch):
+                if not self._chunks or not self._chunks[-1].takes(item):
+                    self._chunks.append(Chunk())
+                self._chunks[-1].add(item)
+            elif isinstance(item, Truncate):
+                if not self._chunks:
+                    self._chunks.append(Chunk())
+                self._chunks[-1].truncates.append((item.table, item.identity))
+            else:
+                assert isinstance(item, Tick), item
+        self._wait_for_room()
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """Make the epoch's changes durable; the manifest that names every segment not known to be applied."""
+        self._applier.raise_if_failed()
+        for chunk in self._chunks:
+            self._write(chunk)
+        self._chunks, self._marker_ready = [], False
+        applied = self._applier.applied
+        self._dropped.extend(file.name for file in self._files if file.seq <= applied)
+        self._files = [file for file in self._files if file.seq > applied]
+        return Manifest(self._store_id, self._seq, tuple(self._files)).to_state()
+
+    def close(self) -> None:
+        """Wait for the applier; what was gathered or spooled in an epoch that is not durable stays unapplied."""
+        self._applier.close()
+
+    def _former_epoch_is_durable(self) -> None:
+        if self._ready:
+            self._marker_ready = self._marker_ready or any(file.truncates for file in self._ready)
+            self._applier.hand_over(self._ready)
+            self._ready = []
+        if self._dropped:
+            self._spool.delete(self._dropped)
+            self._dropped = []
+
+    def _write(self, chunk: Chunk) -> None:
+        tables = chunk.compacted()
+        if not tables and not chunk.truncates:
+            return
+        metadata = {"flow": self._spool.flow, "part": self._spool.part, "seq": self._seq + 1}
+        try:
+            file = self._spool.write(
+                self._seq + 1, tables, {**metadata, TRUNCATES: [list(pair) for pair in chunk.truncates]}
+            )
+        except HeadraceError as error:
+            self._log.error("a segment could not be spooled", seq=self._seq + 1, error=str(error))
+            raise
+        self._seq = file.seq
+        self._files.append(file)
+        self._ready.append(file)
+
+    def _wait_for_room(self) -> None:
+        """Backpressure: at most half of the bound waits for the target when the epoch's segment is written.
+
+        It goes on over the half in two cases, where one more segment still fits: on a stop request, because the epoch
+        in hand must close; and while the applier waits for a truncate whose marker was handed over in this very epoch,
+        because the other parts of this worker get theirs only when this call returns.
+        """
+        gathered = sum(chunk.bytes for chunk in self._chunks)
+
+        def room() -> bool:
+            backlog = self._applier.backlog_bytes
+            return backlog == 0 or backlog + gathered <= self._spool.backlog_bytes_max
+
+        def excused() -> bool:
+            return stop.requested() or (self._marker_ready and self._applier.waits_for_parts)
+
+        if not gathered or room():
+            return
+        started = monotonic()
+        self._log.info("the spool is full: waiting for the target", backlog_bytes=self._applier.backlog_bytes)
+        while not self._applier.wait_until(lambda: room() or excused(), _WAIT_STEP_S):
+            pass
+        SPOOL_WAIT.labels(str(self._spool.part)).inc(monotonic() - started)
+
+
+class SpooledSink(FixedPartitionedSink[Item, tuple[Any, ...]]):
+    """A sink of `parts` fixed parts; items arrive as (str(part), ChangeBatch | Tick | Truncate).
+
+    Args:
+        flow_name: names files and progress rows. parts: fixed for the flow's life.
+        spool_dir: shared by all processes. spool_bytes_max: bound over all parts, in bytes; each part has its share.
+        store_id: identifies the state directory; the target refuses another one.
+    """
+
+    def __init__(
+        self, flow_name: str, parts: int, spool_dir: Path, spool_bytes_max: int, store_id: str, target: Target
+    ) -> None:
+        if parts < 1:
+            raise ConfigurationError(f"sink of flow {flow_name}: expected parts of at least 1, found {parts}")
+        if "/" in flow_name or not flow_name:
+            raise ConfigurationError(f"flow {flow_name!r}: expected a name that can be part of a file name")
+        self._flow_name, self._parts, self._store_id, self._target = flow_name, parts, store_id, target
+        self._spool_dir, self._part_bytes_max = Path(spool_dir), spool_bytes_max // parts
+        # Bytewax takes part_fn's answer as an index into the sorted names, where "10" stands before "2".
+        self._index = {name: index for index, name in enumerate(sorted(self.list_parts()))}
+
+    def list_parts(self) -> list[str]:
+        """All parts: the state directory is shared, so every worker can own any of them."""
+        return [str(part) for part in range(self._parts)]
+
+    def part_fn(self, item_key: str) -> int:
+        """The key is the part's number."""
+        return self._index[item_key]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: tuple[Any, ...] | None) -> SinkPart:
+        """Take over a part. Raises FatalError where recovery store, spool and target do not belong together."""
+        log = _LOG.bind(flow=self._flow_name, part=int(for_part), step=step_id)
+        try:
+            manifest = Manifest(self._store_id) if resume_state is None else Manifest.from_state(resume_state)
+            if manifest.store_id != self._store_id:
+                raise FatalError(
+                    f"flow {self._flow_name}, part {for_part}: the recovery store belongs to state directory "
+                    f"{manifest.store_id}, this one is {self._store_id}; start with the one it was made with"
+                )
+            spool = Spool(self._spool_dir, self._flow_name, int(for_part), self._part_bytes_max)
+            spool.open(manifest)
+            applier = Applier(spool, manifest, self._target.open(int(for_part)))
+            applier.start(_START_WAIT_S)
+        except HeadraceError as error:
+            log.error("a sink part cannot start", error=str(error))
+            raise
+        log.info("sink part starts", seq=manifest.seq, segments_waiting=len(manifest.files))
+        return SinkPart(spool, manifest, applier)
+
+
+def _compact(table: Table, record: pa.RecordBatch) -> pa.RecordBatch:
+    if not table.key and pc.all(pc.equal(record.column(OP), int(Op.UPSERT))).as_py():
+        return record  # only additions: nothing cancels, and equal rows must all stay
+    return compact(record, table)

@@ -1,0 +1,23 @@
+"""`headrace`: the command line. The commands stand in the modules beside; what they do, in control/ and flows/."""
+
+from __future__ import annotations
+
+import typer
+
+from control.cli import dead_letters, look, measure, start
+
+app = typer.Typer(
+    name="headrace",
+    help="Keeps target tables equal to the change streams of their sources, and proves it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(start.run)
+app.command("check")(look.check)
+app.command("status")(look.status)
+app.command("verify")(look.verify)
+app.command("bench")(measure.bench)
+app.command("demo")(measure.demo)
+app.command("version")(look.version)
+app.add_typer(dead_letters.app, name="dead-letters")

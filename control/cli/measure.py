@@ -1,0 +1,58 @@
+"""`headrace bench` and `headrace demo`: what it does, and how fast, on this machine."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Annotated
+
+import typer
+
+from control.cli.support import AsJson, reported
+from libcore.errors import ConfigurationError
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help="The measure: w1, decode, soak ...", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Run one measure, side by side with its peer where it has one.
+
+    --json prints {"name", "value", "unit", "peer", "peer_value", "ratio", "peak_memory_mb", "equal"}.
+
+    Examples:
+
+        headrace bench w1
+
+        headrace bench decode --json
+    """
+    with reported():
+        # By name, because nothing in the product may depend on its measures.
+        try:
+            module = importlib.import_module("bench.run")
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(f"the measures are not installed ({error}): run it in a checkout") from error
+        raise typer.Exit(int(module.main(name, as_json) or 0))
+
+
+def demo(
+    events: Annotated[int, typer.Option(min=1000, help="Item events to run through.")] = 200_000,
+    processes: Annotated[int, typer.Option("--processes", "-n", min=1, help="Worker processes.")] = 1,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave servers and tables running until Enter is pressed.")
+    ] = False,
+) -> None:
+    """Watch real change events run from a broker into a real PostgreSQL, then see the proof that they are equal.
+
+    Starts PostgreSQL and a broker of its own (nothing of yours is touched), fills topics, runs the pipelines as
+    `headrace run` does, compares the target with the truth row by row, prints the rate, and cleans up.
+
+    Examples:
+
+        headrace demo
+
+        headrace demo --events 1000000 --processes 2
+    """
+    from control.demo import main
+
+    with reported():
+        raise typer.Exit(main(events, processes, keep=keep))

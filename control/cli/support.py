@@ -1,0 +1,36 @@
+"""What the commands share: consoles, exit codes, common arguments, errors as one line instead of a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from libcore.errors import ConfigurationError, HeadraceError
+
+CONFIGURATION_EXIT_CODE = 78
+
+out = Console(highlight=False, soft_wrap=True)
+"""For answers: standard output."""
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+"""For progress and errors: standard error."""
+
+File = Annotated[Path, typer.Argument(help="The pipeline file, such as orders.toml.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Print an error of ours as one line; exit 78 for a configuration error, 1 for the rest."""
+    try:
+        yield
+    except ConfigurationError as error:
+        err.print(f"headrace: {error}", style="red", markup=False)
+        raise typer.Exit(CONFIGURATION_EXIT_CODE) from error
+    except HeadraceError as error:
+        err.print(f"headrace: {type(error).__name__}: {error}", style="red", markup=False)
+        raise typer.Exit(1) from error

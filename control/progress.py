@@ -1,0 +1,110 @@
+"""The live line of a run: events/s, rows applied, lag, spool, dead letters; plain lines outside of a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from control.runner import Display, Result
+from control.status import Totals
+
+_RATE_WINDOW_SECONDS = 5.0
+_PLAIN_EVERY_SECONDS = 5.0
+
+
+class Rate:
+    """Events a second over the last few seconds."""
+
+    def __init__(self, window_seconds: float = _RATE_WINDOW_SECONDS) -> None:
+        self._window = window_seconds
+        self._points: deque[tuple[float, int]] = deque()
+
+    def add(self, seconds: float, count: int) -> float:
+        """The rate, given the count at a time; 0 before there are two points."""
+        self._points.append((seconds, count))
+        while len(self._points) > 2 and seconds - self._points[1][0] >= self._window:
+            self._points.popleft()
+        first, last = self._points[0], self._points[-1]
+        return max(0.0, (last[1] - first[1]) / (last[0] - first[0])) if last[0] > first[0] else 0.0
+
+
+def progress_text(present: Totals, rate: float, seconds: float, restarts: int) -> str:
+    """One line for a person."""
+    parts = [
+        f"{_clock(seconds)}",
+        f"{rate:,.0f} events/s",
+        f"{present.events:,} events",
+        f"{present.rows_applied:,} rows applied",
+        f"lag {present.lag_offsets:,} messages, {present.lag_ms / 1000:,.1f} s",
+        f"spool {present.spool_bytes / 1e6:,.1f} MB" + (" (waiting for the target)" if present.backpressure else ""),
+        f"{present.dead_letters:,} dead letters",
+    ]
+    if restarts:
+        parts.append(f"{restarts} restarts")
+    return "  ".join(parts)
+
+
+def summary_text(result: Result) -> str:
+    """The last line of a run."""
+    sums = result.totals
+    rate = sums.events / result.seconds if result.seconds > 0 else 0.0
+    end = "ended" if result.exit_code == 0 else f"failed with {result.cause}"
+    return (
+        f"{end} after {_clock(result.seconds)}: {sums.events:,} events ({rate:,.0f} events/s with the start included), "
+        f"{sums.rows_applied:,} rows applied, {sums.dead_letters:,} dead letters, {result.restarts} restarts"
+    )
+
+
+class Progress(Display):
+    """Shows a run on a console: one live line on a terminal, a plain line every five seconds elsewhere.
+
+    Args:
+        console: where to; rich decides by it whether this is a terminal.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._live = (
+            Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
+        )
+        self._rate = Rate()
+        self._printed_at = float("-inf")
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self, present: Totals, seconds: float, restarts: int) -> None:
+        """Show the totals so far."""
+        text = progress_text(present, self._rate.add(seconds, present.events), seconds, restarts)
+        if self._live is not None:
+            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+        elif time.monotonic() - self._printed_at >= _PLAIN_EVERY_SECONDS:
+            self._printed_at = time.monotonic()
+            self._print(text)
+
+    def line(self, worker: int | None, text: str) -> None:
+        """Show a line above the live one."""
+        self._print(text if worker is None else f"worker {worker}: {text}")
+
+    def _print(self, text: str) -> None:
+        self._console.print(Text(text), soft_wrap=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,258 @@
+"""From a pipeline file to a Dataflow: the one place where operators meet connectors.
+
+    python -m bytewax.run "flows.build:flow('orders.toml')" -r STATE/recovery -s 0 -b 0
+
+`-s 0` makes each batch of the source an epoch (DESIGN.md 4.2); `python -m bytewax.recovery DIR 1` makes the recovery store.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+from bytewax.dataflow import Dataflow
+from bytewax.outputs import DynamicSink
+
+from connectors import registry
+from connectors.base import metrics, stop
+from connectors.base.sink import SpooledSink
+from connectors.formats.binding import TopicBinding
+from connectors.formats.declared import declared_column
+from connectors.postgres.config import PostgresConfig, TargetTable
+from flows import process, spec, topics
+from flows.operators.shape import Shaper, TableShape
+from flows.replicate import replicate
+from flows.state.store import Store, open_store
+from libcore.errors import ConfigurationError, TransientError
+from libcore.schema import Column, Table, parse_type
+
+STATE_ENVIRONMENT = "HEADRACE_STATE_DIR"
+NO_RECOVERY_ENVIRONMENT = "HEADRACE_ALLOW_NO_RECOVERY"
+
+_LOG = structlog.get_logger()
+
+
+def flow(
+    path: str,
+    *,
+    until_end: bool = False,
+    sink: str | None = None,
+    state_dir: str | None = None,
+    allow_no_recovery: bool = False,
+    **overrides: Any,
+) -> Dataflow:
+    """The dataflow of a pipeline file, ready for `python -m bytewax.run`.
+
+    Args:
+        path: the pipeline file.
+        until_end: end at the topics' ends as they are now, instead of following them.
+        sink: "null" writes to nothing, to measure; it needs a state directory of its own.
+        state_dir: wins over the file's; the environment variable HEADRACE_STATE_DIR wins over both.
+        allow_no_recovery: start without a recovery store: a crash then begins at the first message again.
+        overrides: settings that win over the file, "__" between levels: source__kafka__servers="...".
+    Raises: ConfigurationError with what was expected and found; TransientError where broker or target do not answer.
+    """
+    pipeline = load(path, sink=sink, overrides=overrides)
+    require_recovery(sys.argv[1:], os.environ, allow_no_recovery)
+    store = open_state(pipeline, path, state_dir)
+    stop.install()
+    worker = process.worker_index(sys.argv[1:])
+    process.serve_metrics(worker)
+    bindings = bind(pipeline, path)
+    process.start_status_writer(store.run, worker, _remember(store, [binding.topic for binding in bindings]))
+    target = make_target(pipeline, store, bindings)
+    built = replicate(
+        pipeline.name,
+        make_source(pipeline, bindings, until_end=until_end, known_topics=store.topics()),
+        make_shaper(pipeline, bindings, asking(target, store)),
+        SpooledSink(
+            pipeline.name, store.parts, store.spool, pipeline.sink.settings.spool_bytes, store.store_id, target
+        ),
+    )
+    check_durable(built)
+    return built
+
+
+def load(path: str, *, sink: str | None = None, overrides: Mapping[str, Any] | None = None) -> spec.Pipeline:
+    """The pipeline of a file with overrides ("__" between levels) and another sink in place. Raises ConfigurationError."""
+    dotted = {name.replace("__", "."): value for name, value in (overrides or {}).items()}
+    pipeline = spec.load(path, dotted)
+    if sink in (None, pipeline.sink.name):
+        return pipeline
+    if sink != "null":
+        raise ConfigurationError(f'sink: expected "null" or the file\'s own {pipeline.sink.name!r}, found {sink!r}', file=path)
+    null = spec.NullSink(parts=pipeline.sink.settings.parts, spool_bytes=pipeline.sink.settings.spool_bytes)
+    return pipeline.model_copy(update={"sink": spec.Sink(null=null)})
+
+
+def state_directory(pipeline: spec.Pipeline, path: str, state_dir: str | None = None) -> Path:
+    """Where the pipeline keeps its state: the environment, then the argument, then the file, then var/NAME beside it."""
+    chosen = os.environ.get(STATE_ENVIRONMENT) or state_dir or pipeline.state_dir
+    beside = Path(path).resolve().parent
+    return beside / (chosen or f"var/{pipeline.name}")
+
+
+def open_state(pipeline: spec.Pipeline, path: str, state_dir: str | None = None) -> Store:
+    """The pipeline's state directory, made or checked. Raises ConfigurationError."""
+    directory = state_directory(pipeline, path, state_dir)
+    return open_store(directory, pipeline.name, pipeline.sink.name, pipeline.slots, pipeline.sink.settings.parts)
+
+
+def require_recovery(arguments: Sequence[str], environment: Mapping[str, str], allowed: bool) -> None:
+    """Refuse a start without a recovery store, unless told so. Raises ConfigurationError."""
+    if allowed or environment.get(NO_RECOVERY_ENVIRONMENT) == "1" or environment.get("BYTEWAX_RECOVERY_DIRECTORY"):
+        return
+    if any(argument.startswith("--recovery-directory") or argument[:2] == "-r" for argument in arguments):
+        return
+    raise ConfigurationError(
+        "expected a recovery store (-r DIR -s 0 -b 0; `python -m bytewax.recovery DIR 1` makes one), found none: after a crash "
+        f"rows would be lost or doubled. allow_no_recovery=True or {NO_RECOVERY_ENVIRONMENT}=1 starts all the same"
+    )
+
+
+def check_durable(dataflow: Dataflow) -> None:
+    """Refuse sinks whose writes do not gate the epoch: with a recovery store they lose rows. Raises ConfigurationError."""
+    waiting = list(dataflow.substeps)
+    while waiting:
+        step = waiting.pop()
+        waiting.extend(step.substeps)
+        sink = getattr(step, "sink", None)
+        if isinstance(sink, DynamicSink):
+            raise ConfigurationError(
+                f"step {step.step_id}: expected a FixedPartitionedSink in a durable flow, found {type(sink).__name__}, a DynamicSink: "
+                "its epoch can become durable before its rows are written, so a crash loses them"
+            )
+
+
+def bind(pipeline: spec.Pipeline, path: str) -> list[topics.Binding]:
+    """The topics that exist, bound to the pipeline's tables; asks the broker. Raises ConfigurationError, TransientError."""
+    from connectors.kafka.source import list_topics
+
+    return topics.resolve(pipeline, list_topics(pipeline.source.kafka), path)
+
+
+def make_source(
+    pipeline: spec.Pipeline, bindings: Sequence[topics.Binding], *, until_end: bool, known_topics: frozenset[str] = frozenset()
+) -> Any:
+    """The source over those topics."""
+    decoder = registry.decoder(pipeline.source.kafka.format)
+    topic_bindings = {binding.topic: _topic_binding(binding) for binding in bindings}
+    return registry.system("kafka").source(
+        pipeline.source.kafka,
+        list(topic_bindings),
+        lambda topic, partition, state: decoder(topic, partition, topic_bindings[topic], state, flow=pipeline.name),
+        until_end=until_end,
+        known_topics=known_topics,
+    )
+
+
+def make_shaper(
+    pipeline: spec.Pipeline, bindings: Sequence[topics.Binding], single_part: Callable[[Table], bool] = lambda table: False
+) -> Shaper:
+    """The shape step; declared tables are planned at once, so that what does not fit is refused at the start."""
+    shapes = {
+        binding.topic: TableShape(binding.spec.rename, binding.spec.drop, binding.spec.where, binding.spec.single_part)
+        for binding in bindings
+    }
+    shaper = Shaper(pipeline.name, shapes.__getitem__, pipeline.slots, pipeline.sink.settings.parts, single_part)
+    for binding in bindings:
+        if (table := declared_table(binding)) is not None:
+            shaper.routed_alone(shaper.plan(table))
+    return shaper
+
+
+def make_target(pipeline: spec.Pipeline, store: Store, bindings: Sequence[topics.Binding]) -> Any:
+    """The target system of the sink."""
+    settings = pipeline.sink.settings
+    kind = registry.system(pipeline.sink.name).target
+    if not isinstance(settings, spec.PostgresSink):
+        return kind()
+    config, tables = postgres_target(settings, bindings, store.dead_letters)
+    return kind(config, pipeline.name, store.store_id, store.parts, tables)
+
+
+def postgres_target(
+    settings: spec.PostgresSink, bindings: Sequence[topics.Binding], dead_letters: Path | None
+) -> tuple[PostgresConfig, dict[str, TargetTable]]:
+    """(connection settings, target table by topic) of a PostgreSQL sink."""
+    letters = settings.dead_letters
+    directory = Path(letters.directory) if letters.directory else dead_letters
+    config = PostgresConfig(
+        dsn=settings.dsn,
+        metadata_schema=settings.metadata_schema,
+        statement_timeout_s=settings.statement_timeout_s,
+        lock_timeout_s=settings.lock_timeout_s,
+        dead_letters_dir=directory if letters.parquet else None,
+        dead_letters_max=letters.rows_max,
+    )
+    return config, {
+        binding.topic: TargetTable(f"{settings.schema_}.{binding.target}", binding.spec.mode or settings.mode, binding.spec.types)
+        for binding in bindings
+    }
+
+
+def asking(target: Any, store: Store) -> Callable[[Table], bool]:
+    """Ask the target to prepare a table and whether one part must write it all; a former answer serves while it is down."""
+
+    def ask(table: Table) -> bool:
+        known = store.route(table.name)
+        try:
+            target.preflight([table])
+        except TransientError as error:
+            if known is None:
+                raise
+            _LOG.warning("the target is down; its rows are spooled", table=table.name, error=str(error))
+            return known
+        answer = table.name in target.single_part_tables([table])
+        store.remember_route(table.name, answer)
+        return answer
+
+    return ask
+
+
+def declared_table(binding: topics.Binding) -> Table | None:
+    """The source table as the file declares it; None where columns or key come with the messages."""
+    if binding.spec.columns is None or binding.spec.key is None:
+        return None
+    columns = []
+    for name, column in binding.spec.columns.items():
+        text, nullable = (column, True) if isinstance(column, str) else (column.type, column.nullable)
+        columns.append(Column(name, parse_type(text), nullable and name not in binding.spec.key))
+    return Table(binding.topic, tuple(columns), binding.spec.key)
+
+
+def _topic_binding(binding: topics.Binding) -> TopicBinding:
+    settings = binding.spec
+    columns = None
+    if settings.columns is not None:
+        columns = tuple(
+            declared_column(name, column if isinstance(column, str) else column.model_dump(exclude_none=True))
+            for name, column in settings.columns.items()
+        )
+    return TopicBinding(
+        table=binding.topic,
+        columns=columns,
+        key=settings.key,
+        generation=settings.generation,
+        on_truncate=settings.on_truncate,
+        on_new_column=settings.on_new_column,
+        on_schema_change=settings.on_schema_change,
+        placeholder=settings.placeholder,
+    )
+
+
+def _remember(store: Store, names: Sequence[str]) -> Callable[[], None]:
+    """Keep the topics once an epoch with them is durable: a source closes its second epoch only after the first is."""
+    started, done = time.monotonic(), [False]
+
+    def remember() -> None:
+        if not done[0] and process.total(metrics.EPOCHS) > 1 and time.monotonic() - started > 1.0:
+            store.remember_topics(names)
+            done[0] = True
+
+    return remember

@@ -1,0 +1,147 @@
+"""The state directory of a pipeline: what it holds, what it is bound to, and the refusal to mix two of them up.
+
+    headrace.json     format, store_id, name, sink, slots, parts; written once, by whichever process comes first
+    topics.json       topics that were read in a durable epoch
+    routes.json       tables whose rows all go through one sink part
+    recovery/         Bytewax's recovery store
+    spool/            segments on their way to the target
+    run/              worker-N.json: what each worker says about itself
+    dead-letters/     Parquet files
+
+Every process of a flow must see the same directory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from libcore.errors import ConfigurationError
+
+FORMAT = 1
+_FILE = "headrace.json"
+
+
+@dataclass(frozen=True)
+class Store:
+    """An opened state directory. `slots` and `parts` are fixed for its life: they say where a key's changes wait."""
+
+    directory: Path
+    store_id: str
+    slots: int
+    parts: int
+
+    @property
+    def spool(self) -> Path:
+        """Where segments lie."""
+        return self.directory / "spool"
+
+    @property
+    def run(self) -> Path:
+        """Where workers write their status."""
+        return self.directory / "run"
+
+    @property
+    def dead_letters(self) -> Path:
+        """Where dead letters lie as Parquet files."""
+        return self.directory / "dead-letters"
+
+    def topics(self) -> frozenset[str]:
+        """Topics that the flow has read before."""
+        return frozenset(_read_json(self.directory / "topics.json", []))
+
+    def remember_topics(self, topics: Iterable[str]) -> None:
+        """Add topics that were read in a durable epoch."""
+        _write_json(self.directory / "topics.json", sorted(self.topics() | set(topics)))
+
+    def route(self, table: str) -> bool | None:
+        """Whether the table's rows all go through one part; None where it is not known yet."""
+        return _read_json(self.directory / "routes.json", {}).get(table)
+
+    def remember_route(self, table: str, single_part: bool) -> None:
+        """Keep the answer, for a start while the target is down."""
+        routes = _read_json(self.directory / "routes.json", {})
+        if routes.get(table) != single_part:
+            _write_json(self.directory / "routes.json", {**routes, table: single_part})
+
+
+@dataclass(frozen=True)
+class _Record:
+    format: int
+    store_id: str
+    name: str
+    sink: str
+    slots: int
+    parts: int
+
+
+def open_store(directory: Path, name: str, sink: str, slots: int, parts: int) -> Store:
+    """Make or open a state directory; several processes may do so at once.
+
+    Args:
+        directory: made where missing.
+        name, sink: the pipeline's, and its sink's, name. slots, parts: as the pipeline file has them.
+    Raises: ConfigurationError where the directory belongs to another pipeline or sink, or to other slots or parts.
+    """
+    wanted = _Record(FORMAT, secrets.token_hex(8), name, sink, slots, parts)
+    try:
+        for part in (directory, directory / "spool", directory / "run", directory / "dead-letters"):
+            part.mkdir(parents=True, exist_ok=True)
+        found = _first(directory / _FILE, wanted)
+    except OSError as error:
+        raise ConfigurationError(f"state_dir {directory}: expected a writable directory, found: {error.strerror}") from error
+    for field in ("format", "name", "sink", "slots", "parts"):
+        if getattr(found, field) != getattr(wanted, field):
+            raise ConfigurationError(
+                f"state_dir {directory}: expected {field} {getattr(wanted, field)!r} as this pipeline says, found "
+                f"{getattr(found, field)!r}; it is fixed for a pipeline's life: change it back, or begin anew with another "
+                "state_dir and an empty target"
+            )
+    return Store(directory, found.store_id, slots, parts)
+
+
+def _first(path: Path, wanted: _Record) -> _Record:
+    """What the file says; written as wanted where it is missing, whole or not at all, by exactly one process."""
+    if not path.exists():
+        draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        with draft.open("w", encoding="utf-8") as file:
+            json.dump(asdict(wanted), file)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            with suppress(FileExistsError):  # another process was first: its record counts
+                os.link(draft, path)  # unlike a rename it never replaces
+        finally:
+            draft.unlink()
+        _sync(path.parent)
+    try:
+        return _Record(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"{path}: expected a headrace.json of format {FORMAT}, found: {error}") from error
+
+
+def _read_json(path: Path, default: Any) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return default
+
+
+def _write_json(path: Path, value: Any) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    draft.write_text(json.dumps(value), encoding="utf-8")
+    draft.replace(path)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

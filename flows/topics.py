@@ -1,0 +1,108 @@
+"""Which topics a pipeline reads: its patterns resolved against those that exist, and what each is called at the sink."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from flows.spec import Pipeline, TableSpec
+from flows.spec_errors import near
+from libcore.errors import ConfigurationError
+
+_OWN_LAST_PARTS = ("transaction", "message")
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A topic and what the pipeline says of its table.
+
+    Args:
+        topic: the topic; it is also the source table's name.
+        setting: NAME in [tables.NAME].
+        spec: that table's settings.
+        target: the table's name at the sink, without schema.
+    """
+
+    topic: str
+    setting: str
+    spec: TableSpec
+    target: str
+
+
+def resolve(pipeline: Pipeline, existing: Mapping[str, int], file: str | None = None) -> list[Binding]:
+    """The topics of a pipeline, each once, by name.
+
+    Args:
+        existing: partition count by topic, as the broker says.
+        file: the pipeline file, for messages.
+    Raises: ConfigurationError where a topic does not exist, a pattern matches none, a truncate's order would be lost
+        on the way, or two topics want the same target table.
+    """
+    named = {pipeline.topic(name): name for name, spec in pipeline.tables.items() if not spec.is_pattern}
+    bindings = {}
+    for topic, name in named.items():
+        if topic not in existing:
+            raise ConfigurationError(
+                f"tables.{name}: expected topic {topic!r} at the broker, found none of that name{near(topic, existing)}", file=file
+            )
+        bindings[topic] = _binding(pipeline, topic, name)
+    for name, spec in pipeline.tables.items():
+        if not spec.is_pattern:
+            continue
+        matching = [topic for topic in sorted(existing) if fnmatchcase(topic, pipeline.topic(name)) and not is_internal(topic, existing)]
+        if not matching:
+            raise ConfigurationError(f"tables.{name}: expected topics that match {pipeline.topic(name)!r}, found none", file=file)
+        for topic in matching:
+            bindings.setdefault(topic, _binding(pipeline, topic, name))
+    found = sorted(bindings.values(), key=lambda binding: binding.topic)
+    for binding in found:
+        if binding.spec.on_truncate == "apply" and existing[binding.topic] > 1:
+            raise ConfigurationError(
+                f"tables.{binding.setting}: on_truncate: expected stop or ignore for {binding.topic}, found apply: the topic has "
+                f"{existing[binding.topic]} partitions, so a truncate's order against their rows is unknown",
+                file=file,
+            )
+    _refuse_shared_targets(found, file)
+    return found
+
+
+def is_internal(topic: str, existing: Collection[str]) -> bool:
+    """Whether a topic is Debezium's or the broker's own: heartbeats, transactions, logical messages, `__...`.
+
+    A prefix may hold dots, so `erp.eu.transaction` is a transaction topic where tables are `erp.eu.public.items`, and a table
+    where they are `erp.eu.items`.
+    """
+    if topic.startswith("__"):
+        return True
+    prefix, _, last = topic.rpartition(".")
+    if last not in _OWN_LAST_PARTS or not prefix:
+        return False
+    below = [other[len(prefix) + 1 :] for other in existing if other.startswith(prefix + ".")]
+    tables = [rest for rest in below if rest not in _OWN_LAST_PARTS]
+    return all("." in rest for rest in tables) if tables else "." not in prefix
+
+
+def target_name(template: str, topic: str) -> str:
+    """A sink's `table` with {topic}, {schema} and {table} filled in; a topic is `prefix.schema.table`."""
+    parts = topic.split(".")
+    schema = parts[-2] if len(parts) > 1 else ""
+    return template.replace("{topic}", topic).replace("{schema}", schema).replace("{table}", parts[-1])
+
+
+def _binding(pipeline: Pipeline, topic: str, name: str) -> Binding:
+    spec = pipeline.tables[name]
+    template = spec.target or getattr(pipeline.sink.settings, "table", "{table}")
+    return Binding(topic, name, spec, target_name(template, topic))
+
+
+def _refuse_shared_targets(bindings: list[Binding], file: str | None) -> None:
+    owners: dict[str, str] = {}
+    for binding in bindings:
+        other = owners.setdefault(binding.target, binding.topic)
+        if other != binding.topic:
+            raise ConfigurationError(
+                f"tables.{binding.setting}: expected a target table of its own for each topic, found {binding.target!r} for both "
+                f"{other} and {binding.topic}; put {{schema}} and {{table}} into the sink's `table`, or set `target`",
+                file=file,
+            )

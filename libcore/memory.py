@@ -1,0 +1,18 @@
+"""How this process treats freed memory: a worker that makes batches all day should not give them back each time."""
+
+from __future__ import annotations
+
+from libcore import IMPLEMENTATION, arrow_c
+
+
+def keep_freed(size_bytes: int) -> bool:
+    """Let the process keep up to that much freed memory for the next batch; call it once, where a worker starts.
+
+    Without it glibc gives large blocks back at every free and takes them again zeroed: measured 12 instead of 40 million
+    rows/s for a scatter of 100,000 rows a batch. 64 MB serve batches of that size.
+
+    Returns: whether the setting took; False for the reference, which allocates through pyarrow, and beside glibc.
+    """
+    if IMPLEMENTATION != "c":
+        return False
+    return bool(arrow_c.lib.lc_keep_freed(size_bytes))

@@ -1,0 +1,183 @@
+"""An immutable state or spool file: Arrow IPC streams, a JSON footer, a checksum. Bytes in, bytes out.
+
+The layout stands in include/libcore/segment.h. The footer of format version 1:
+
+    {"version": 1, "metadata": {...},
+     "tables": [{"name": text, "columns": [[name, type, nullable], ...], "key": [name, ...]}],
+     "ranges": [{"table": index, "offset": bytes, "length": bytes, "rows": count}]}
+
+Each range is a whole Arrow IPC stream with one record batch: `pyarrow.ipc.open_stream(data[offset:offset+length])`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from libcore import IMPLEMENTATION, arrow_c
+from libcore.change import SOURCE_TS, UNSET, unset_bytes
+from libcore.errors import CorruptionError
+from libcore.hashing import xxh64
+from libcore.reference import segment as reference
+from libcore.reference.segment import MAGIC
+from libcore.schema import Column, Table, parse_type
+
+FORMAT_VERSION = 1
+_ALIGNMENT = 64  # of streams, so that Arrow's own alignment inside them holds in the file too
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What a segment holds.
+
+    Args:
+        metadata: JSON values, as written.
+        parts: (table, rows) in the order of writing; the rows lie in the segment's own memory.
+    """
+
+    metadata: dict[str, Any]
+    parts: list[tuple[Table, pa.RecordBatch]]
+
+    @property
+    def row_count(self) -> int:
+        """Rows of all parts."""
+        return sum(record.num_rows for _, record in self.parts)
+
+
+def write(parts: Sequence[tuple[Table, pa.RecordBatch]], metadata: Mapping[str, Any]) -> pa.Buffer:
+    """Encode a segment.
+
+    Args:
+        parts: a table may come more than once; order is kept; no parts at all is fine.
+        metadata: JSON values only (str, int, float, bool, None, lists, dicts with str keys).
+    Returns: the bytes, ready to be written to a file as they are.
+    Raises: TypeError for metadata that is no JSON, ValueError for NaN in it or a segment above 4 GB of footer.
+    """
+    sink = pa.BufferOutputStream()
+    sink.write(MAGIC)
+    tables: dict[Table, int] = {}
+    ranges = []
+    for table, record in parts:
+        sink.write(bytes(-sink.tell() % _ALIGNMENT))
+        offset = sink.tell()
+        with pa.ipc.new_stream(sink, record.schema) as writer:
+            writer.write_batch(record)
+        index = tables.setdefault(table, len(tables))
+        ranges.append({"table": index, "offset": offset, "length": sink.tell() - offset, "rows": record.num_rows})
+    footer = _footer(
+        {"version": FORMAT_VERSION, "metadata": dict(metadata), "tables": [*map(_as_json, tables)], "ranges": ranges}
+    )
+    sink.write(footer)
+    sink.write(len(footer).to_bytes(4, "little"))
+    return _sealed(sink.getvalue())
+
+
+def _footer(content: dict[str, Any]) -> bytes:
+    footer = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    if len(footer) >= 2**32:
+        raise ValueError(f"segment: expected a footer below 2^32 bytes, found {len(footer)}; write less metadata")
+    return footer
+
+
+def _sealed(body: pa.Buffer) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    sink.write(body)
+    sink.write(xxh64(body).to_bytes(8, "little"))
+    sink.write(MAGIC)
+    return sink.getvalue()
+
+
+def read(data: Any) -> Segment:
+    """Check and open a segment; rows point into `data`, nothing is copied.
+
+    Args:
+        data: bytes, pyarrow.Buffer, memoryview or mmap; kept alive by the rows.
+    Raises: CorruptionError where magic, checksum, footer or a stream is not what `write` makes.
+    """
+    buffer = data if isinstance(data, pa.Buffer) else pa.py_buffer(data)
+    if buffer.address % 8:  # Arrow reads values in place; only a view into the middle of something stands like this
+        buffer = pa.py_buffer(buffer.to_pybytes())
+    offset, size = _check(buffer)
+    try:
+        footer = json.loads(buffer.slice(offset, size).to_pybytes())
+        version = footer["version"]
+        if version != FORMAT_VERSION:
+            raise CorruptionError(
+                f"segment: expected format version {FORMAT_VERSION}, found {version}: another Headrace wrote it"
+            )
+        tables = [_from_json(table) for table in footer["tables"]]
+        parts = [(tables[part["table"]], _record(buffer, offset, part)) for part in footer["ranges"]]
+        return Segment(footer["metadata"], parts)
+    except (ValueError, KeyError, IndexError, TypeError, OSError, pa.ArrowException) as error:
+        raise CorruptionError(f"segment: the checksum holds, but the footer or a stream does not: {error!r}") from error
+
+
+def _check(buffer: pa.Buffer) -> tuple[int, int]:
+    if IMPLEMENTATION != "c":
+        return reference.check(memoryview(buffer))
+    ffi, lib = arrow_c.ffi, arrow_c.lib
+    frame = ffi.new("lc_segment_frame *")
+    error = ffi.new("lc_error *")
+    view = ffi.from_buffer("uint8_t[]", buffer)
+    arrow_c.check(lib.lc_segment_check(view, len(view), frame, error), error)
+    return frame.footer_offset, frame.footer_size
+
+
+def _record(buffer: pa.Buffer, end: int, part: Mapping[str, int]) -> pa.RecordBatch:
+    offset, length = part["offset"], part["length"]
+    if not 0 <= offset <= offset + length <= end:
+        raise ValueError(f"a range of {length} bytes at {offset} leaves the {end} bytes of streams")
+    with pa.ipc.open_stream(buffer.slice(offset, length)) as stream:
+        record = stream.read_next_batch()
+    record.validate()
+    if record.num_rows != part["rows"]:
+        raise ValueError(f"expected {part['rows']} rows at {offset}, found {record.num_rows}")
+    return record
+
+
+def _as_json(table: Table) -> dict[str, Any]:
+    columns = [[column.name, str(column.type), column.nullable] for column in table.columns]
+    return {"name": table.name, "columns": columns, "key": list(table.key)}
+
+
+def _from_json(table: Mapping[str, Any]) -> Table:
+    columns = tuple(Column(name, parse_type(text), bool(nullable)) for name, text, nullable in table["columns"])
+    return Table(table["name"], columns, tuple(table["key"]))
+
+
+def merge(segments: Sequence[Segment], metadata: Mapping[str, Any]) -> pa.Buffer:
+    """One segment with the rows of several, in their order, one part a table.
+
+    Rows are put behind each other and not compacted. A part with __unset meets one without: the latter's rows lack
+    nothing. The caller says what the metadata of the whole is, since only he knows what his entries mean; a truncate
+    between two segments must keep them apart.
+
+    Raises: ValueError where parts of one table have different columns.
+    """
+    records: dict[Table, list[pa.RecordBatch]] = {}
+    for segment in segments:
+        for table, record in segment.parts:
+            records.setdefault(table, []).append(record)
+    return write([(table, _concatenated(table, parts)) for table, parts in records.items()], metadata)
+
+
+def _concatenated(table: Table, records: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if any(UNSET in record.schema.names for record in records):
+        records = [record if UNSET in record.schema.names else _with_unset(table, record) for record in records]
+    if any(record.schema != records[0].schema for record in records):
+        found = [record.schema.names for record in records]
+        raise ValueError(f"table {table.name}: expected the same columns in all parts, found {found}")
+    return pa.concat_batches(records)
+
+
+def _with_unset(table: Table, record: pa.RecordBatch) -> pa.RecordBatch:
+    width = unset_bytes(table)
+    assert record.schema.names[-1] == SOURCE_TS, record.schema.names
+    nothing = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(width), record.num_rows, [None, pa.py_buffer(bytes(width * record.num_rows))]
+    )
+    return record.append_column(pa.field(UNSET, pa.binary(width), nullable=False), nothing)

@@ -1,0 +1,1 @@
+"""C tests of libcore, and the Python that builds them."""
