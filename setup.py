@@ -1,4 +1,4 @@
-"""Compiles libcore._c into the package where a C compiler is; without one the reference implementation serves."""
+"""Compiles the C modules into the package where a C compiler is; without one the reference implementation serves."""
 
 from __future__ import annotations
 
@@ -9,4 +9,5 @@ from setuptools import setup
 
 wanted = os.environ.get("HEADRACE_BUILD_C", "1") != "0"
 compiler = shutil.which(os.environ.get("CC", "cc").split()[0])
-setup(cffi_modules=["libcore/build_ffi.py:builder"] if wanted and compiler else [])
+builders = ["libcore/build_ffi.py:builder", "connectors/kafka/build_reader.py:builder"]
+setup(cffi_modules=builders if wanted and compiler else [])

@@ -69,13 +69,13 @@ def descendants(pid: int) -> list[int]:
     """That process and everything below it that still lives."""
     found, open_ = [], [pid]
     while open_:
-        current = open_.pop()
+        tasks = Path(f"/proc/{open_.pop()}/task")
         try:
-            for children in Path(f"/proc/{current}/task").glob("*/children"):
-                open_ += [int(child) for child in children.read_text().split()]
+            children = [child for task in tasks.iterdir() for child in (task / "children").read_text().split()]
         except OSError:  # it ended while we looked
             continue
-        found.append(current)
+        found.append(int(tasks.parent.name))
+        open_ += map(int, children)
     return found
 
 

@@ -47,7 +47,9 @@ class System:
 
     def _load(self, path: str | None) -> Any:
         if path is None:
-            raise ConfigurationError(f"{self.name} can only be {'a target' if self.source_path is None else 'a source'}")
+            raise ConfigurationError(
+                f"{self.name} can only be {'a target' if self.source_path is None else 'a source'}"
+            )
         module, _, name = path.partition(":")
         try:
             return getattr(import_module(module), name)
@@ -63,8 +65,14 @@ SYSTEMS: Mapping[str, System] = {
     system.name: system
     for system in (
         System("kafka", "kafka", "connectors.kafka.config:KafkaConfig", "connectors.kafka.source:KafkaSource"),
-        System("postgres", "postgres", "connectors.postgres.config:PostgresConfig", None, "connectors.postgres.target:PostgresTarget"),
-        System("null", "", "connectors.base.config:Config", None, "connectors.null.target:NullTarget"),
+        System(
+            "postgres",
+            "postgres",
+            "connectors.postgres.config:PostgresConfig",
+            None,
+            "connectors.postgres.target:PostgresTarget",
+        ),
+        System("null", "", "connectors.null.config:NullConfig", None, "connectors.null.sink:NullTarget"),
     )
 }
 
@@ -72,7 +80,7 @@ DECODERS: Mapping[str, str] = {"debezium-json": "connectors.formats.debezium:Deb
 
 
 def decoder(format_name: str) -> Any:
-    """The class that decodes a format's messages: (topic, partition, binding, state) -> connectors.base.source.Decoder."""
+    """The class that decodes a format's messages: (topic, partition, binding, state) -> a Decoder."""
     if format_name not in DECODERS:
         raise ConfigurationError(f"expected a format of {', '.join(DECODERS)}, found {format_name!r}")
     module, _, name = DECODERS[format_name].partition(":")

@@ -2,7 +2,8 @@
 
 The rules:
 - all processes make one Bytewax cluster: when one ends badly, all are ended and start again from the last epoch;
-- restarts wait 0.5, 1, 2 ... 30 s, and end for good after `restarts_max` in a row that got nowhere;
+- restarts wait 0.5, 1, 2 ... 30 s, and end for good after `restarts_max` in a row that got nowhere; a TransientError
+  (broker or target do not answer) is waited out for ever, as a running pipeline does;
 - a ConfigurationError (exit code 78) and a FatalError are never retried: a person must act;
 - a worker whose epoch does not move, while none waits for target or spool, hangs (a stopped process, a partitioned
   peer): all restart;
@@ -25,11 +26,11 @@ from types import FrameType
 from typing import Any
 
 from control.status import RUN, SUPERVISOR, Totals, WorkerStatus, read_supervisor, read_workers, totals, write_json
-from control.worker_log import Cause, cause, important
+from control.worker_log import Cause, Repeats, cause, important
 from control.workers import CONFIGURATION_EXIT_CODE, FATAL_EXIT_CODE, Workers, prepare_recovery
 from libcore.errors import ConfigurationError
 
-_TICK_SECONDS = 0.1
+_TICK_SECONDS = 0.05
 _BACKOFF_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -92,6 +93,7 @@ class Supervisor:
     display: Display = field(default_factory=Display)
     stopping: threading.Event = field(default_factory=threading.Event)
     restarts: int = 0
+    _repeats: Repeats = field(default_factory=Repeats)
     _former: Totals = field(default_factory=Totals)
     _present: Totals = field(default_factory=Totals)
     _failures: int = 0
@@ -122,7 +124,8 @@ class Supervisor:
                 return self._result(0 if self._term_sent_at is not None else 1, failure)
             if failure.is_configuration:
                 return self._result(CONFIGURATION_EXIT_CODE, failure)
-            if failure.is_fatal or self._failures >= self.bounds.restarts_max:
+            worn_out = self._failures >= self.bounds.restarts_max and not failure.is_transient
+            if failure.is_fatal or worn_out:
                 return self._result(1, failure)
             self._former = self._present.with_former(self._former)
             self._back_off()
@@ -201,7 +204,9 @@ class Supervisor:
     def _forward(self) -> None:
         for index, tail in enumerate(self.workers.tails):
             for line in important(tail.lines()):
-                self.display.line(index, line)
+                text = self._repeats.text(line, time.monotonic())
+                if text is not None:
+                    self.display.line(index, text)
             tail.bound()
 
     def _show(self, *, force: bool = False) -> None:

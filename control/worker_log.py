@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LOG_BYTES_MAX = 64_000_000
+_FORMS_MAX = 1000
+_DIGITS = re.compile(r"\d+")
 _TAIL_BYTES = 64_000
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 _IMPORTANT = re.compile(
     r'\[(warning|error|critical)\s*\]|"level": ?"(warning|error|critical)"|^(WARNING|ERROR|CRITICAL)\b'
 )
+_TRACEBACK = "Traceback (most recent call last):"
+_LAST_LINE = re.compile(r"((?:\w+\.)*\w+)(?:: (.*))?$")
 _RAISED = re.compile(r"\b((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit)): ?(.*)")
 # What peers say when one of them has ended, and what Bytewax wraps around the true error.
 _ECHOES = ("PanicException", "BytewaxRuntimeError", "SystemExit")
@@ -43,7 +47,12 @@ class Cause:
     @property
     def is_fatal(self) -> bool:
         """Whether a person must act before another start."""
-        return self.kind in ("FatalError", "CapacityError", "CorruptionError")
+        return self.kind in ("FatalError", "CapacityError", "CorruptionError", "ImportError", "ModuleNotFoundError")
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the other side is down: it passes without anything being changed here."""
+        return self.kind == "TransientError"
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.text}" if self.kind else "no error in its log"
@@ -92,6 +101,34 @@ class LogTail:
             self._position = 0
 
 
+class Repeats:
+    """Lets a line through once in a while: a client that reconnects says the same thing several times a second.
+
+    Two lines are the same where they differ in digits only (times, ports, attempts).
+
+    Args:
+        quiet_seconds: how long a line that was shown is only counted.
+    """
+
+    def __init__(self, quiet_seconds: float = 30.0) -> None:
+        self._quiet = quiet_seconds
+        self._seen: dict[str, tuple[float, int]] = {}
+
+    def text(self, line: str, now: float) -> str | None:
+        """The line, with how often it was held back since it was last shown; None while it is held back."""
+        form = _DIGITS.sub("", line)
+        shown_at, held = self._seen.get(form, (float("-inf"), 0))
+        if now - shown_at < self._quiet:
+            self._seen[form] = (shown_at, held + 1)
+            return None
+        if len(self._seen) >= _FORMS_MAX:
+            self._seen = {key: value for key, value in self._seen.items() if now - value[0] < self._quiet}
+            if len(self._seen) >= _FORMS_MAX:
+                self._seen.clear()
+        self._seen[form] = (now, 0)
+        return f"{line} (and {held} times before)" if held else line
+
+
 def important(lines: Iterable[str]) -> Iterator[str]:
     """Lines of level warning and above."""
     return (line for line in lines if _IMPORTANT.search(line))
@@ -108,12 +145,16 @@ def cause(logs: Iterable[list[str]]) -> Cause:
 
 
 def _raised(lines: list[str]) -> Iterator[tuple[str, str]]:
+    """(class without its module, message) of every exception that a log names, in any line or behind a traceback."""
+    in_traceback = False
     for line in lines:
-        match = _RAISED.search(line)
+        at_end = in_traceback and line != "" and not line[0].isspace()
+        match = _LAST_LINE.match(line) if at_end else _RAISED.search(line)
+        in_traceback = line.startswith(_TRACEBACK) or (in_traceback and not at_end)
         if match:
             kind = match[1].rpartition(".")[2]
             if kind not in _ECHOES:
-                yield kind, match[2].strip()
+                yield kind, (match[2] or "").strip()
 
 
 def _plain(line: bytes) -> str:

@@ -44,13 +44,16 @@ def prepare_recovery(store: Path) -> None:
     fresh = store / f".new-{os.getpid()}"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
-    arguments = [sys.executable, "-m", "bytewax.recovery", str(fresh), "1"]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    made = sorted(fresh.glob("part-*.sqlite3"))
-    if done.returncode != 0 or len(made) != 1:
-        raise ConfigurationError(f"{store}: the recovery store could not be made:\n{done.stderr}")
+    # What `python -m bytewax.recovery DIR 1` does, without the 0.1 s of another process.
+    from bytewax.recovery import init_db_dir
+
+    try:
+        init_db_dir(fresh, 1)  # type: ignore[no-untyped-call]
+    except Exception as error:  # Bytewax raises what its Rust side met, of no common class
+        raise ConfigurationError(f"{store}: the recovery store could not be made: {error}") from error
+    (made,) = fresh.glob("part-*.sqlite3")
     # A half-made store would be refused at every start, so the one file appears whole.
-    made[0].rename(store / made[0].name)
+    made.rename(store / made.name)
     shutil.rmtree(fresh)
 
 

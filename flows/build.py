@@ -2,7 +2,7 @@
 
     python -m bytewax.run "flows.build:flow('orders.toml')" -r STATE/recovery -s 0 -b 0
 
-`-s 0` makes each batch of the source an epoch (DESIGN.md 4.2); `python -m bytewax.recovery DIR 1` makes the recovery store.
+`-s 0` makes each batch of the source an epoch; `python -m bytewax.recovery DIR 1` makes the recovery store.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,38 @@ NO_RECOVERY_ENVIRONMENT = "HEADRACE_ALLOW_NO_RECOVERY"
 _LOG = structlog.get_logger()
 
 
-def flow(
+@dataclass(frozen=True)
+class Prepared:
+    """A pipeline whose state directory, topics and target are checked: what a Dataflow is made of."""
+
+    pipeline: spec.Pipeline
+    store: Store
+    bindings: tuple[topics.Binding, ...]
+    source: Any
+    shaper: Shaper
+    sink: SpooledSink
+
+    @property
+    def name(self) -> str:
+        """The pipeline's name, which is the Dataflow's."""
+        return self.pipeline.name
+
+
+def flow(path: str, **options: Any) -> Dataflow:
+    """The dataflow of a pipeline file, ready for `python -m bytewax.run`.
+
+    Args:
+        path: the pipeline file.
+        options: see `prepare`.
+    Raises: ConfigurationError with what was expected and found; TransientError where broker or target do not answer.
+    """
+    prepared = prepare(path, **options)
+    built = replicate(prepared.name, prepared.source, prepared.shaper, prepared.sink)
+    check_durable(built)
+    return built
+
+
+def prepare(
     path: str,
     *,
     until_end: bool = False,
@@ -45,8 +77,8 @@ def flow(
     state_dir: str | None = None,
     allow_no_recovery: bool = False,
     **overrides: Any,
-) -> Dataflow:
-    """The dataflow of a pipeline file, ready for `python -m bytewax.run`.
+) -> Prepared:
+    """Read a pipeline file and make the parts of its dataflow; starts the status writer and /metrics of this process.
 
     Args:
         path: the pipeline file.
@@ -66,32 +98,33 @@ def flow(
     bindings = bind(pipeline, path)
     process.start_status_writer(store.run, worker, _remember(store, [binding.topic for binding in bindings]))
     target = make_target(pipeline, store, bindings)
-    built = replicate(
-        pipeline.name,
+    spool_bytes = pipeline.sink.settings.spool_bytes
+    return Prepared(
+        pipeline,
+        store,
+        tuple(bindings),
         make_source(pipeline, bindings, until_end=until_end, known_topics=store.topics()),
         make_shaper(pipeline, bindings, asking(target, store)),
-        SpooledSink(
-            pipeline.name, store.parts, store.spool, pipeline.sink.settings.spool_bytes, store.store_id, target
-        ),
+        SpooledSink(pipeline.name, store.parts, store.spool, spool_bytes, store.store_id, target),
     )
-    check_durable(built)
-    return built
 
 
 def load(path: str, *, sink: str | None = None, overrides: Mapping[str, Any] | None = None) -> spec.Pipeline:
-    """The pipeline of a file with overrides ("__" between levels) and another sink in place. Raises ConfigurationError."""
+    """The pipeline of a file, with overrides ("__" between levels) or another sink. Raises ConfigurationError."""
     dotted = {name.replace("__", "."): value for name, value in (overrides or {}).items()}
     pipeline = spec.load(path, dotted)
     if sink in (None, pipeline.sink.name):
         return pipeline
     if sink != "null":
-        raise ConfigurationError(f'sink: expected "null" or the file\'s own {pipeline.sink.name!r}, found {sink!r}', file=path)
+        raise ConfigurationError(
+            f'sink: expected "null" or the file\'s own {pipeline.sink.name!r}, found {sink!r}', file=path
+        )
     null = spec.NullSink(parts=pipeline.sink.settings.parts, spool_bytes=pipeline.sink.settings.spool_bytes)
     return pipeline.model_copy(update={"sink": spec.Sink(null=null)})
 
 
 def state_directory(pipeline: spec.Pipeline, path: str, state_dir: str | None = None) -> Path:
-    """Where the pipeline keeps its state: the environment, then the argument, then the file, then var/NAME beside it."""
+    """Where the pipeline keeps its state: the environment says, else the argument, else the file, else var/NAME."""
     chosen = os.environ.get(STATE_ENVIRONMENT) or state_dir or pipeline.state_dir
     beside = Path(path).resolve().parent
     return beside / (chosen or f"var/{pipeline.name}")
@@ -110,13 +143,14 @@ def require_recovery(arguments: Sequence[str], environment: Mapping[str, str], a
     if any(argument.startswith("--recovery-directory") or argument[:2] == "-r" for argument in arguments):
         return
     raise ConfigurationError(
-        "expected a recovery store (-r DIR -s 0 -b 0; `python -m bytewax.recovery DIR 1` makes one), found none: after a crash "
-        f"rows would be lost or doubled. allow_no_recovery=True or {NO_RECOVERY_ENVIRONMENT}=1 starts all the same"
+        "expected a recovery store (-r DIR -s 0 -b 0; `python -m bytewax.recovery DIR 1` makes one), found none: "
+        "after a crash rows would be lost or doubled; "
+        f"allow_no_recovery=True or {NO_RECOVERY_ENVIRONMENT}=1 starts all the same"
     )
 
 
 def check_durable(dataflow: Dataflow) -> None:
-    """Refuse sinks whose writes do not gate the epoch: with a recovery store they lose rows. Raises ConfigurationError."""
+    """Refuse sinks whose writes do not gate the epoch: a crash loses their rows. Raises ConfigurationError."""
     waiting = list(dataflow.substeps)
     while waiting:
         step = waiting.pop()
@@ -124,20 +158,24 @@ def check_durable(dataflow: Dataflow) -> None:
         sink = getattr(step, "sink", None)
         if isinstance(sink, DynamicSink):
             raise ConfigurationError(
-                f"step {step.step_id}: expected a FixedPartitionedSink in a durable flow, found {type(sink).__name__}, a DynamicSink: "
-                "its epoch can become durable before its rows are written, so a crash loses them"
+                f"step {step.step_id}: expected a FixedPartitionedSink in a durable flow, found {type(sink).__name__}, "
+                "a DynamicSink: its epoch can become durable before its rows are written, so a crash loses them"
             )
 
 
 def bind(pipeline: spec.Pipeline, path: str) -> list[topics.Binding]:
-    """The topics that exist, bound to the pipeline's tables; asks the broker. Raises ConfigurationError, TransientError."""
+    """The topics there are, bound to the pipeline's tables. Raises ConfigurationError, TransientError (no broker)."""
     from connectors.kafka.source import list_topics
 
     return topics.resolve(pipeline, list_topics(pipeline.source.kafka), path)
 
 
 def make_source(
-    pipeline: spec.Pipeline, bindings: Sequence[topics.Binding], *, until_end: bool, known_topics: frozenset[str] = frozenset()
+    pipeline: spec.Pipeline,
+    bindings: Sequence[topics.Binding],
+    *,
+    until_end: bool,
+    known_topics: frozenset[str] = frozenset(),
 ) -> Any:
     """The source over those topics."""
     decoder = registry.decoder(pipeline.source.kafka.format)
@@ -152,7 +190,9 @@ def make_source(
 
 
 def make_shaper(
-    pipeline: spec.Pipeline, bindings: Sequence[topics.Binding], single_part: Callable[[Table], bool] = lambda table: False
+    pipeline: spec.Pipeline,
+    bindings: Sequence[topics.Binding],
+    single_part: Callable[[Table], bool] = lambda table: False,
 ) -> Shaper:
     """The shape step; declared tables are planned at once, so that what does not fit is refused at the start."""
     shapes = {
@@ -169,9 +209,10 @@ def make_shaper(
 def make_target(pipeline: spec.Pipeline, store: Store, bindings: Sequence[topics.Binding]) -> Any:
     """The target system of the sink."""
     settings = pipeline.sink.settings
-    kind = registry.system(pipeline.sink.name).target
+    system = registry.system(pipeline.sink.name)
+    kind = system.target
     if not isinstance(settings, spec.PostgresSink):
-        return kind()
+        return kind(system.config(), pipeline.name, store.store_id, store.parts)
     config, tables = postgres_target(settings, bindings, store.dead_letters)
     return kind(config, pipeline.name, store.store_id, store.parts, tables)
 
@@ -191,13 +232,15 @@ def postgres_target(
         dead_letters_max=letters.rows_max,
     )
     return config, {
-        binding.topic: TargetTable(f"{settings.schema_}.{binding.target}", binding.spec.mode or settings.mode, binding.spec.types)
+        binding.topic: TargetTable(
+            f"{settings.schema_}.{binding.target}", binding.spec.mode or settings.mode, binding.spec.types
+        )
         for binding in bindings
     }
 
 
 def asking(target: Any, store: Store) -> Callable[[Table], bool]:
-    """Ask the target to prepare a table and whether one part must write it all; a former answer serves while it is down."""
+    """Asks the target to prepare a table, and whether one part writes it; while it is down a former answer serves."""
 
     def ask(table: Table) -> bool:
         known = store.route(table.name)

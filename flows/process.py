@@ -43,16 +43,18 @@ def worker_index(arguments: Iterable[str] = (), environment: dict[str, str] | No
 
 
 def serve_metrics(worker: int) -> int | None:
-    """Serve /metrics on HEADRACE_METRICS_PORT + worker; None where no port is asked for.
+    """Serve /metrics on HEADRACE_METRICS_PORT + worker, in a pod on that port itself; None where no port is asked for.
 
     Raises ConfigurationError where the port is no number or taken.
     """
     text = os.environ.get(PORT_ENVIRONMENT)
     if not text:
         return None
-    if not text.isdigit() or not 0 < int(text) + worker < 65536:
+    # A pod has an address of its own, so all pods serve on the same port.
+    offset = 0 if os.environ.get("BYTEWAX_POD_NAME") else worker
+    if not text.isdigit() or not 0 < int(text) + offset < 65536:
         raise ConfigurationError(f"{PORT_ENVIRONMENT}: expected a port from 1 to 65535, found {text!r}")
-    port = int(text) + worker
+    port = int(text) + offset
     if f"metrics:{port}" not in _started:
         try:
             start_http_server(port)
@@ -129,7 +131,9 @@ def _try_write(directory: Path, worker: int, started_at: float, *, ended: bool =
 
 def _values(metric: MetricWrapperBase) -> list[float]:
     """The values over all labels; of a counter its total, not the time it was made."""
-    return [sample.value for family in metric.collect() for sample in family.samples if not sample.name.endswith("_created")]
+    return [
+        sample.value for family in metric.collect() for sample in family.samples if not sample.name.endswith("_created")
+    ]
 
 
 def total(metric: MetricWrapperBase) -> float:

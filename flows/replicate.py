@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
@@ -17,9 +18,9 @@ SOURCE, SHAPE, SINK = "source", "shape", "sink"
 
 def replicate(
     name: str,
-    source: FixedPartitionedSource[Item, object],
+    source: FixedPartitionedSource[Item, Any],
     shape: Callable[[Iterable[Item]], list[tuple[str, Item]]],
-    sink: FixedPartitionedSink[Item, object],
+    sink: FixedPartitionedSink[Item, Any],
 ) -> Dataflow:
     """Source -> shape -> sink.
 

@@ -52,15 +52,14 @@ def _column_type(value: str) -> str:
         return str(parse_type(value))
     except ConfigurationError as error:
         expected = error.message.partition("expected ")[2]
-        raise ValueError(f"|{expected}|\"{value}\"{near(value, _TYPE_NAME.findall(expected))}") from error
+        raise ValueError(f'|{expected}|"{value}"{near(value, _TYPE_NAME.findall(expected))}') from error
 
 
 def _check_column(name: str, column: str | ColumnSpec) -> None:
     try:
         declared_column(name, column if isinstance(column, str) else column.model_dump(exclude_none=True))
     except ConfigurationError as error:
-        expected, _, found = error.message.partition("expected ")[2].partition(", found ")
-        raise ValueError(f"columns.{name}|{expected}|{found or 'none'}") from error
+        raise ValueError(f"columns.{name}||{error.message.removeprefix(f'column {name}: ')}") from error
 
 
 def _template(value: str) -> str:
@@ -89,7 +88,9 @@ class ColumnSpec(Section):
 
     type: TypeText
     nullable: bool = True
-    unit: Literal["us", "ms", "ns"] | None = Field(default=None, description="what a time or timestamp counts; default us")
+    unit: Literal["us", "ms", "ns"] | None = Field(
+        default=None, description="what a time or timestamp counts; default us"
+    )
     encoding: str | None = Field(default=None, description="text, base64, struct, days, iso, raw")
     scale: int | None = Field(default=None, ge=0, le=76, description="of the integer in a base64 decimal")
     length: int | None = Field(default=None, ge=1, description="bits")
@@ -105,10 +106,14 @@ class TableSpec(Section):
     )
     rename: dict[str, str] = Field(default_factory=dict, description="source column -> target column")
     drop: Names = Field(default=(), description="source columns that are not written")
-    where: str | None = Field(default=None, min_length=1, description="SQL over source columns; a row that leaves it is deleted")
+    where: str | None = Field(
+        default=None, min_length=1, description="SQL over source columns; a row that leaves it is deleted"
+    )
     target: Template | None = Field(default=None, description="table at the sink; default: the sink's `table`")
     mode: Literal["create", "adopt", "replace"] | None = Field(default=None, description="default: the sink's `mode`")
-    types: dict[str, str] = Field(default_factory=dict, description="target column -> type of the target system, overriding")
+    types: dict[str, str] = Field(
+        default_factory=dict, description="target column -> type of the target system, overriding"
+    )
     on_truncate: Literal["stop", "ignore", "apply"] = Field(
         default="stop", description="apply: only where the topic has one partition, as its order is unknown elsewhere"
     )
@@ -118,9 +123,15 @@ class TableSpec(Section):
     on_schema_change: Literal["refuse", "follow"] = Field(
         default="refuse", description="a change that is not additive: refuse the table's later rows, or follow it"
     )
-    generation: int = Field(default=0, ge=0, description="raised by a person when the source was restored or the topic made anew")
-    placeholder: str = Field(default="__debezium_unavailable_value", description="stands for a value the source did not send")
-    single_part: bool = Field(default=False, description="all rows through one sink part, whatever the target's constraints")
+    generation: int = Field(
+        default=0, ge=0, description="raised by a person when the source was restored or the topic made anew"
+    )
+    placeholder: str = Field(
+        default="__debezium_unavailable_value", description="stands for a value the source did not send"
+    )
+    single_part: bool = Field(
+        default=False, description="all rows through one sink part, whatever the target's constraints"
+    )
 
     @property
     def is_pattern(self) -> bool:
@@ -144,23 +155,32 @@ class TableSpec(Section):
         if twice := [name for name in kept if kept.count(name) > 1]:
             raise ValueError(f"rename|a target name for each column|{twice[0]!r} twice")
         if self.is_pattern and self.columns is not None:
-            raise ValueError("columns|no declared columns for a pattern of topics|`columns`; name the topic, or leave types to the schema part")
+            raise ValueError(
+                "columns|no declared columns for a pattern of topics|`columns`; "
+                "name the topic, or leave the types to the schema part"
+            )
         return self
 
 
 class DeadLetters(Section):
-    """`[sink.postgres.dead_letters]`: rows that could not pass also go to files, besides the table headrace_dead_letters."""
+    """`[sink.postgres.dead_letters]`: rows that could not pass go to headrace_dead_letters, and to files."""
 
     parquet: bool = Field(default=True, description="as Parquet files")
-    directory: str | None = Field(default=None, min_length=1, description="of the files; default: state_dir/dead-letters")
-    rows_max: int = Field(default=100_000, ge=1, description="unresolved refused rows of one part; above it the flow stops")
+    directory: str | None = Field(
+        default=None, min_length=1, description="of the files; default: state_dir/dead-letters"
+    )
+    rows_max: int = Field(
+        default=100_000, ge=1, description="unresolved refused rows of one part; above it the flow stops"
+    )
 
 
 class PostgresSink(Section):
     """`[sink.postgres]`: the target database."""
 
     dsn: str = Field(min_length=1, description="env:NAME or file:/path that holds the connection string")
-    table: Template = Field(default="{table}", description="target table name; {topic}, {schema}, {table} of the source")
+    table: Template = Field(
+        default="{table}", description="target table name; {topic}, {schema}, {table} of the source"
+    )
     schema_: str = Field(default="public", alias="schema", min_length=1, description="schema of the target tables")
     mode: Literal["create", "adopt", "replace"] = Field(
         default="create", description="a table that has rows already: refuse, take it over as it is, or empty it first"
@@ -168,7 +188,9 @@ class PostgresSink(Section):
     parts: int = Field(default=4, ge=1, le=256, description="writers; fixed for the pipeline's life")
     spool_bytes: Bytes = Field(default=512_000_000, description="spool on disk at most, over all parts")
     metadata_schema: str = Field(default="public", min_length=1, description="schema of Headrace's own tables")
-    statement_timeout_s: float = Field(default=600.0, ge=0, description="a statement is given up and tried again; 0: never")
+    statement_timeout_s: float = Field(
+        default=600.0, ge=0, description="a statement is given up and tried again; 0: never"
+    )
     lock_timeout_s: float = Field(default=60.0, ge=0, description="a wait for a lock likewise; 0: never")
     dead_letters: DeadLetters = DeadLetters()
 
@@ -270,9 +292,13 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Pipeli
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigurationError(f"expected a readable pipeline file, found: {error.strerror}", file=str(path)) from error
+        raise ConfigurationError(
+            f"expected a readable pipeline file, found: {error.strerror}", file=str(path)
+        ) from error
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"expected UTF-8 text, found byte {error.object[error.start]:#04x} at {error.start}", file=str(path)) from error
+        raise ConfigurationError(
+            f"expected UTF-8 text, found byte {error.object[error.start]:#04x} at {error.start}", file=str(path)
+        ) from error
     return parse(text, str(path), overrides)
 
 

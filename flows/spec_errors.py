@@ -75,13 +75,17 @@ def _setting_path(location: Path, data: Any) -> tuple[Path, Path, str | int]:
     union: Path = ()
     form: str | int = ""
     for index, part in enumerate(location):
-        if (isinstance(data, Mapping) and part in data) or (isinstance(data, list) and isinstance(part, int) and part < len(data)):
-            path, data = (*path, part), data[part]
+        if isinstance(data, list | Mapping) and _holds(data, part):
+            path, data = (*path, part), data[part]  # type: ignore[index]
         elif isinstance(data, Mapping) and index == len(location) - 1 and part != "[key]" and not _is_form(part):
             path = (*path, part)  # the setting that is missing
         elif not form:
             union, form = path, part
     return path, union, form
+
+
+def _holds(data: list[Any] | Mapping[str | int, Any], part: str | int) -> bool:
+    return part in data if isinstance(data, Mapping) else isinstance(part, int) and part < len(data)
 
 
 def _is_form(part: str | int) -> bool:
@@ -121,17 +125,25 @@ def _bounds(kind: str, context: Mapping[str, Any]) -> str | None:
 
 
 def _rule(text: str, path: Path, value: Any) -> tuple[Path, str]:
-    """(place, sentence) of a rule: "setting|expected|found" names a place inside, other texts speak for themselves."""
+    """(place, sentence) of a rule: "setting|expected|found" names a place inside, "setting||sentence" one, too."""
     if text.count("|") >= 2:
         setting, expected, found = text.split("|", 2)
-        return (*path, *(part for part in setting.split(".") if part)), f"expected {expected}, found {found}"
+        return (*path, *(part for part in setting.split(".") if part)), (
+            f"expected {expected}, found {found}" if expected else found
+        )
     return path, text if "found" in text or isinstance(value, Mapping) else f"{text}, found {_shown(value)}"
 
 
 def _unknown(path: Path, model: type[BaseModel], data: Mapping[str, Any]) -> str:
     name = str(path[-1])
     if path == ("step",):
-        kinds = [kind for step in _as_list(data.get("step")) if isinstance(step, dict) for kind in step if kind in LATER_STEPS]
+        kinds = [
+            kind
+            for step in _as_list(data.get("step"))
+            if isinstance(step, dict)
+            for kind in step
+            if kind in LATER_STEPS
+        ]
         shown = ", ".join(f"`{kind}` ({LATER_STEPS[kind]})" for kind in dict.fromkeys(kinds)) or "other steps"
         return (
             f"step: expected no [[step]], found {shown}: it comes with a later release. This one replicates tables; "
@@ -148,7 +160,9 @@ def _field_names(model: type[BaseModel], path: Path) -> list[str]:
         inside: list[Any] = []
         for form in forms:
             if isinstance(form, type) and issubclass(form, BaseModel):
-                inside += [field.annotation for name, field in form.model_fields.items() if str(part) in (field.alias, name)]
+                inside += [
+                    field.annotation for name, field in form.model_fields.items() if str(part) in (field.alias, name)
+                ]
             else:
                 inside += list(get_args(form)[1:])
         forms = [form for annotation in inside for form in _members(annotation)]

@@ -1,4 +1,4 @@
-"""Where a setting stands in a TOML text, and a pipeline's data as TOML again; the standard library only reads values."""
+"""Where a setting stands in a TOML text, and data as TOML again: what the standard library's reader leaves out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def lines_of(text: str) -> dict[Path, int]:
 
 
 def line_of(lines: Mapping[Path, int], path: Path) -> int:
-    """The line of a path, else of the first thing inside it, else the same of what encloses it; 1 where nothing does."""
+    """The line of a path, else of the first thing inside it, else the same of what encloses it; 1 where none does."""
     for length in range(len(path), 0, -1):
         inside = [line for known, line in lines.items() if known[:length] == path[:length]]
         if inside:
@@ -111,7 +111,9 @@ def _key(name: str) -> str:
 
 def _string(text: str) -> str:
     escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
-    return '"' + "".join(escapes.get(c) or (f"\\u{ord(c):04X}" if ord(c) < 32 or ord(c) == 127 else c) for c in text) + '"'
+    return (
+        '"' + "".join(escapes.get(c) or (f"\\u{ord(c):04X}" if ord(c) < 32 or ord(c) == 127 else c) for c in text) + '"'
+    )
 
 
 def _value(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Which topics a pipeline reads: its patterns resolved against those that exist, and what each is called at the sink."""
+"""Which topics a pipeline reads: its patterns resolved against those there are, and what each is called at the sink."""
 
 from __future__ import annotations
 
@@ -44,23 +44,31 @@ def resolve(pipeline: Pipeline, existing: Mapping[str, int], file: str | None = 
     for topic, name in named.items():
         if topic not in existing:
             raise ConfigurationError(
-                f"tables.{name}: expected topic {topic!r} at the broker, found none of that name{near(topic, existing)}", file=file
+                f"tables.{name}: expected topic {topic!r} at the broker, found none of that name"
+                f"{near(topic, existing)}",
+                file=file,
             )
         bindings[topic] = _binding(pipeline, topic, name)
     for name, spec in pipeline.tables.items():
         if not spec.is_pattern:
             continue
-        matching = [topic for topic in sorted(existing) if fnmatchcase(topic, pipeline.topic(name)) and not is_internal(topic, existing)]
+        matching = [
+            topic
+            for topic in sorted(existing)
+            if fnmatchcase(topic, pipeline.topic(name)) and not is_internal(topic, existing)
+        ]
         if not matching:
-            raise ConfigurationError(f"tables.{name}: expected topics that match {pipeline.topic(name)!r}, found none", file=file)
+            raise ConfigurationError(
+                f"tables.{name}: expected topics that match {pipeline.topic(name)!r}, found none", file=file
+            )
         for topic in matching:
             bindings.setdefault(topic, _binding(pipeline, topic, name))
     found = sorted(bindings.values(), key=lambda binding: binding.topic)
     for binding in found:
         if binding.spec.on_truncate == "apply" and existing[binding.topic] > 1:
             raise ConfigurationError(
-                f"tables.{binding.setting}: on_truncate: expected stop or ignore for {binding.topic}, found apply: the topic has "
-                f"{existing[binding.topic]} partitions, so a truncate's order against their rows is unknown",
+                f"tables.{binding.setting}: on_truncate: expected stop or ignore for {binding.topic}, found apply: the "
+                f"topic has {existing[binding.topic]} partitions, so a truncate's order against their rows is unknown",
                 file=file,
             )
     _refuse_shared_targets(found, file)
@@ -70,8 +78,8 @@ def resolve(pipeline: Pipeline, existing: Mapping[str, int], file: str | None = 
 def is_internal(topic: str, existing: Collection[str]) -> bool:
     """Whether a topic is Debezium's or the broker's own: heartbeats, transactions, logical messages, `__...`.
 
-    A prefix may hold dots, so `erp.eu.transaction` is a transaction topic where tables are `erp.eu.public.items`, and a table
-    where they are `erp.eu.items`.
+    A prefix may hold dots, so `erp.eu.transaction` is a transaction topic where tables are `erp.eu.public.items`, and a
+    table where they are `erp.eu.items`.
     """
     if topic.startswith("__"):
         return True
@@ -92,7 +100,7 @@ def target_name(template: str, topic: str) -> str:
 
 def _binding(pipeline: Pipeline, topic: str, name: str) -> Binding:
     spec = pipeline.tables[name]
-    template = spec.target or getattr(pipeline.sink.settings, "table", "{table}")
+    template = spec.target or (pipeline.sink.postgres.table if pipeline.sink.postgres is not None else "{table}")
     return Binding(topic, name, spec, target_name(template, topic))
 
 
@@ -102,7 +110,8 @@ def _refuse_shared_targets(bindings: list[Binding], file: str | None) -> None:
         other = owners.setdefault(binding.target, binding.topic)
         if other != binding.topic:
             raise ConfigurationError(
-                f"tables.{binding.setting}: expected a target table of its own for each topic, found {binding.target!r} for both "
-                f"{other} and {binding.topic}; put {{schema}} and {{table}} into the sink's `table`, or set `target`",
+                f"tables.{binding.setting}: expected a target table of its own for each topic, "
+                f"found {binding.target!r} for both {other} and {binding.topic}; "
+                "put {schema} and {table} into the sink's `table`, or set `target`",
                 file=file,
             )

@@ -8,8 +8,8 @@ from libcore import IMPLEMENTATION, arrow_c
 def keep_freed(size_bytes: int) -> bool:
     """Let the process keep up to that much freed memory for the next batch; call it once, where a worker starts.
 
-    Without it glibc gives large blocks back at every free and takes them again zeroed: measured 12 instead of 40 million
-    rows/s for a scatter of 100,000 rows a batch. 64 MB serve batches of that size.
+    Without it glibc gives large blocks back at every free and takes them again zeroed: measured 12 instead of 32
+    million rows/s for a scatter of 100,000 rows a batch. 64 MB serve batches of that size.
 
     Returns: whether the setting took; False for the reference, which allocates through pyarrow, and beside glibc.
     """

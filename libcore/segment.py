@@ -20,13 +20,15 @@ import pyarrow as pa
 
 from libcore import IMPLEMENTATION, arrow_c
 from libcore.change import SOURCE_TS, UNSET, unset_bytes
-from libcore.errors import CorruptionError
+from libcore.errors import ConfigurationError, CorruptionError
 from libcore.hashing import xxh64
 from libcore.reference import segment as reference
 from libcore.reference.segment import MAGIC
 from libcore.schema import Column, Table, parse_type
 
 FORMAT_VERSION = 1
+# What reading a footer or stream raises that `write` did not make.
+_NOT_OURS = (ValueError, LookupError, TypeError, AttributeError, OSError, pa.ArrowException, ConfigurationError)
 _ALIGNMENT = 64  # of streams, so that Arrow's own alignment inside them holds in the file too
 
 
@@ -110,9 +112,9 @@ def read(data: Any) -> Segment:
                 f"segment: expected format version {FORMAT_VERSION}, found {version}: another Headrace wrote it"
             )
         tables = [_from_json(table) for table in footer["tables"]]
-        parts = [(tables[part["table"]], _record(buffer, offset, part)) for part in footer["ranges"]]
-        return Segment(footer["metadata"], parts)
-    except (ValueError, KeyError, IndexError, TypeError, OSError, pa.ArrowException) as error:
+        parts = [(_table(tables, part), _record(buffer, offset, part)) for part in footer["ranges"]]
+        return Segment(dict(footer["metadata"]), parts)
+    except _NOT_OURS as error:
         raise CorruptionError(f"segment: the checksum holds, but the footer or a stream does not: {error!r}") from error
 
 
@@ -125,6 +127,12 @@ def _check(buffer: pa.Buffer) -> tuple[int, int]:
     view = ffi.from_buffer("uint8_t[]", buffer)
     arrow_c.check(lib.lc_segment_check(view, len(view), frame, error), error)
     return frame.footer_offset, frame.footer_size
+
+
+def _table(tables: Sequence[Table], part: Mapping[str, int]) -> Table:
+    if part["table"] < 0:
+        raise ValueError(f"expected a table index from 0 on, found {part['table']}")
+    return tables[part["table"]]
 
 
 def _record(buffer: pa.Buffer, end: int, part: Mapping[str, int]) -> pa.RecordBatch:

@@ -32,7 +32,7 @@ from libcore.errors import ConfigurationError, FatalError, HeadraceError
 from libcore.schema import Table
 
 _LOG = structlog.get_logger()
-_START_WAIT_S = 10.0  # how long a part waits for the target's word before it goes on without it
+_START_WAIT_S = 3.0  # how long a part waits for the target's word before it goes on without it
 _WAIT_STEP_S = 0.25  # a stop request is noticed within this time while the spool is full
 
 

@@ -30,7 +30,7 @@ RAW_SCHEMA = pa.schema(
 )
 """Raw messages as a reader hands them to a decoder; timestamp_ms is -1 where the broker keeps none."""
 
-IDLE_MS_MIN, IDLE_MS_MAX = 10, 50
+IDLE_MS_MIN, IDLE_MS_MAX = 12.5, 50.0
 
 
 class Decoder(Protocol):
@@ -126,7 +126,7 @@ class Pacing:
         return self._awake
 
 
-def _grid(wait_ms: int) -> datetime:
+def _grid(wait_ms: float) -> datetime:
     """The next multiple of `wait_ms` on the wall clock: idle partitions awake together, in one epoch, not in many."""
     step = wait_ms / 1000
     return datetime.fromtimestamp((math.floor(time() / step) + 1) * step, UTC)

@@ -48,12 +48,15 @@ def peek(value: bytes | None) -> Peeked:
     schema_bytes = schema_part(value)
     schema = document.get("schema") if schema_bytes is not None else None
     payload = document.get("payload") if schema_bytes is not None else document
-    if not isinstance(payload, dict):
+    if payload is None:
         return Peeked("event", {}, schema_bytes, schema)
+    if not isinstance(payload, dict):
+        raise DataError(f"SYNTAX: expected an envelope, found a {type(payload).__name__}", byte_position=0)
     kind = {"c": "row", "r": "row", "u": "row", "d": "row", "t": "truncate", "m": "event"}.get(str(payload.get("op")))
     if kind is None:
-        if "op" in payload:
-            raise DataError(f"OP: expected op c, r, u, d, t or m, found {str(payload['op'])[:40]!r}", byte_position=0)
+        if "op" in payload or not ("ts_ms" in payload or {"status", "id"} <= payload.keys()):
+            found = str(payload.get("op"))[:40]
+            raise DataError(f"OP: expected an envelope with op c, r, u, d, t or m, found op {found}", byte_position=0)
         kind = "event"  # heartbeats and transaction metadata have none
     return Peeked(kind, payload, schema_bytes, schema)
 

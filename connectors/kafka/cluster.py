@@ -12,7 +12,7 @@ from connectors.kafka.config import KafkaConfig, StartOffset, StartTimestamp
 from libcore.errors import ConfigurationError, HeadraceError, TransientError
 
 _ANSWER_S = 5.0
-_TOPIC_WAIT_S = 5.0  # a topic made a moment ago may not be known to every broker
+TOPIC_WAIT_S = 5.0  # a topic made a moment ago may not be known to every broker
 _PROPERTY = re.compile(r'property "([^"]+)"')
 
 _log = structlog.get_logger()
@@ -74,11 +74,16 @@ class Cluster:
             return sorted(found.partitions)
 
         try:
-            return retry.call(f"find topic {topic}", known, total_s=_TOPIC_WAIT_S)
+            return retry.call(f"find topic {topic}", known, total_s=TOPIC_WAIT_S)
         except TransientError as error:
             raise ConfigurationError(
                 f"{error}; expected it at {self._config.servers}: create it or correct its name"
             ) from error
+
+    def topics(self) -> dict[str, int]:
+        """Partition count by topic, of all topics the user may see."""
+        metadata = self._ask("topics", lambda: self._consumer.list_topics(timeout=_ANSWER_S))
+        return {name: len(found.partitions) for name, found in metadata.topics.items() if found.error is None}
 
     def watermarks(self, topic: str, partition: int) -> tuple[int, int]:
         """(lowest offset there is, offset of the next message) now."""
@@ -108,19 +113,28 @@ class Cluster:
         Args:
             resumed_topic: other partitions of the topic have a position: this one is new, so all of it was written
                 after the flow began, and it begins at its first message whatever `start` says.
-        Raises: ConfigurationError where start = {offset} is not in the partition and on_gap is "stop".
+        Raises: ConfigurationError where start = {offset} is no longer in the partition and on_gap is "stop".
         """
         low, high = self.watermarks(topic, partition)
         start = "earliest" if resumed_topic else self._config.start
         if isinstance(start, StartOffset):
-            return self.checked(topic, partition, start.offset, low, high)
+            return start.offset if start.offset >= low else self.over_gap(topic, partition, start.offset, low, high)
         if isinstance(start, StartTimestamp):
             offset = self.offset_at(topic, partition, start.timestamp_ms)
             return high if offset is None else offset
         return low if start == "earliest" else high
 
-    def checked(self, topic: str, partition: int, offset: int, low: int, high: int) -> int:
-        """That offset where the partition has it or it is the next one, else what on_gap says.
+    def resumed_offset(self, topic: str, partition: int, offset: int) -> int:
+        """Where a partition goes on whose position is `offset`: there, or where on_gap says if retention took it.
+
+        An offset beyond the end (a topic made anew) shows at the first fetch only: the answer here may be older.
+        Raises: ConfigurationError for on_gap = "stop".
+        """
+        low, high = self.watermarks(topic, partition)
+        return offset if offset >= low else self.over_gap(topic, partition, offset, low, high)
+
+    def over_gap(self, topic: str, partition: int, offset: int, low: int, high: int) -> int:
+        """What on_gap says about an offset that the broker refuses; the offset itself where it is there after all.
 
         Raises: ConfigurationError (logged) for on_gap = "stop", with the offsets and the ways out.
         """

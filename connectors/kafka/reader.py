@@ -171,10 +171,11 @@ class PlainReader:
 
 
 def _record(messages: list[Any]) -> pa.RecordBatch:
+    times = [message.timestamp() for message in messages]
     columns = [
         pa.array([message.key() for message in messages], pa.binary()),
         pa.array([message.value() for message in messages], pa.binary()),
         pa.array([message.offset() for message in messages], pa.int64()),
-        pa.array([message.timestamp()[1] if message.timestamp()[0] else -1 for message in messages], pa.int64()),
+        pa.array([milliseconds if kind else -1 for kind, milliseconds in times], pa.int64()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=RAW_SCHEMA)

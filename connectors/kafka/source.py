@@ -47,7 +47,7 @@ class KafkaSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
         config: the cluster, where to begin, bounds.
         topics: topic names; each must exist.
         decoder_factory: makes a partition's decoder.
-        until_end: end at the high watermarks seen at the start, instead of following the topics.
+        until_end: end at the high watermarks that the first fetch of each partition tells, instead of following it.
         known_topics: topics that the flow has read before. A partition of theirs without a position is new and begins
             at its first message. Topics of which this worker resumes a partition count as known by themselves.
     """
@@ -86,12 +86,11 @@ class KafkaSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
     def _build(self, topic: str, number: int, resume_state: tuple[Any, ...] | None) -> KafkaPartition:
         cluster = self._ask()
         offset, decoder_state = _unpacked(topic, number, resume_state)
-        low, high = cluster.watermarks(topic, number)
         if offset is None:
             offset = cluster.first_offset(topic, number, resumed_topic=topic in self._known)
         else:
             self._known.add(topic)
-            offset = cluster.checked(topic, number, offset, low, high)
+            offset = cluster.resumed_offset(topic, number, offset)
         if self._readers is None:
             self._readers = reader_factory(self._config, max(1, self._partition_count))
             _log.info("kafka source", reader=self._readers.kind, partitions=self._partition_count)
@@ -105,8 +104,7 @@ class KafkaSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
             reader=reader,
             decoder=self._decoder_factory(topic, number, decoder_state),
             next_offset=offset,
-            end_offset=high if self._until_end else None,
-            high_offset=high,
+            until_end=self._until_end,
             closed=self._closed,
         )
 
@@ -137,19 +135,19 @@ class KafkaPartition(StatefulSourcePartition[Item, tuple[Any, ...]]):
         reader: Reader,
         decoder: Decoder,
         next_offset: int,
-        end_offset: int | None,
-        high_offset: int,
+        until_end: bool,
         closed: Callable[[], None],
     ) -> None:
         self._topic, self._number, self._cluster = topic, number, cluster
         self._reader, self._decoder, self._closed = reader, decoder, closed
         self._pacing = Pacing(config.batch_rows_max)
-        self._next_offset, self._end_offset = next_offset, end_offset
+        self._next_offset, self._until_end = next_offset, until_end
+        self._end_offset: int | None = None  # until_end: where to stop, once known
         self._decoder_state: object = decoder.state  # as of _next_offset
         self._queued: pa.RecordBatch | None = None  # taken from the reader, not yet decoded
         self._held: tuple[list[Item], int, int, object] | None = None  # decoded, waits for an epoch of its own
         self._newest_ms = -1
-        self._high = high_offset
+        self._high = -1  # the partition's next offset as last told by the broker
         self._lag_offsets = LAG_OFFSETS.labels(topic, str(number))
         self._lag_ms = LAG_MS.labels(topic, str(number))
 
@@ -177,7 +175,16 @@ class KafkaPartition(StatefulSourcePartition[Item, tuple[Any, ...]]):
         self._closed()
 
     def _at_end(self) -> bool:
-        return self._end_offset is not None and self._next_offset >= self._end_offset
+        if not self._until_end:
+            return False
+        if self._end_offset is None:
+            # Told with the first fetch. Not asked for: a broker's answer to that question may be older, or wrong
+            # (Tansu counts a batch as one message).
+            _, high = self._reader.watermarks()
+            if high < 0:
+                return False
+            self._end_offset = high
+        return self._next_offset >= self._end_offset
 
     def _step(self) -> list[Item]:
         room = self._pacing.room
@@ -228,7 +235,7 @@ class KafkaPartition(StatefulSourcePartition[Item, tuple[Any, ...]]):
         place = f"{self._topic}/{self._number}"
         if error.code in _GAP:
             low, high = self._cluster.watermarks(self._topic, self._number)
-            self._next_offset = self._cluster.checked(self._topic, self._number, self._next_offset, low, high)
+            self._next_offset = self._cluster.over_gap(self._topic, self._number, self._next_offset, low, high)
             self._reader.seek(self._next_offset)
         elif error.code in _REFUSED:
             raise ConfigurationError(f"{place} at offset {self._next_offset}: {error}") from error
@@ -268,3 +275,12 @@ def _unpacked(topic: str, number: int, state: tuple[Any, ...] | None) -> tuple[i
             "it was written by another version of headrace"
         )
     return state[1], state[2]
+
+
+def list_topics(config: KafkaConfig) -> dict[str, int]:
+    """Partition count by topic, of all topics the user may see. Raises TransientError, ConfigurationError."""
+    cluster = Cluster(config)
+    try:
+        return cluster.topics()
+    finally:
+        cluster.close()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,15 @@ class NullTarget:
         path = None if folder is None else folder / f"{self._flow_name}-{part}.json"
         return NullPart(self, path, self._store_id, part)
 
-    def count(self, part: int, rows: int) -> None:
-        """Add rows; called by the part's thread."""
-        with self._lock:
+    @contextmanager
+    def counting(self, part: int) -> Iterator[Callable[[int], None]]:
+        """One session at a time: gives what adds rows to a part's count."""
+
+        def add(rows: int) -> None:
             self._rows[part] = self._rows.get(part, 0) + rows
+
+        with self._lock:
+            yield add
 
 
 class NullPart:
@@ -72,29 +78,30 @@ class NullPart:
 
     def progress(self) -> Progress | None:
         """What the file says; None without one, where the manifest decides."""
-        if self._path is None:
-            return None
-        if not self._path.exists():
-            self._seq = 0
-            return Progress(0, self._store_id)
-        saved = json.loads(self._path.read_text("utf-8"))
-        self._seq = int(saved["seq"])
-        return Progress(self._seq, str(saved["store_id"]))
+        return None if self._path is None else self._read(self._path)
 
     def apply(self, seq: int, segment: Segment) -> Applied:
         """Count the rows and keep the seq."""
-        if self._seq == seq:
-            return Applied(0, repeated=True)
-        if self._seq is not None and self._seq != seq - 1:
-            raise FatalError(f"null target, part {self._part}: expected segment {self._seq + 1}, found {seq}")
-        rows = sum(record.num_rows for _, record in segment.parts)
-        if self._path is not None:
-            draft = self._path.with_suffix(".draft")
-            draft.write_text(json.dumps({"seq": seq, "store_id": self._store_id}), "utf-8")
-            os.replace(draft, self._path)
-        self._seq = seq
-        self._target.count(self._part, rows)
+        rows = segment.row_count
+        with self._target.counting(self._part) as add:
+            found = self._seq if self._path is None else self._read(self._path).seq
+            if found == seq:
+                return Applied(0, repeated=True)
+            if found is not None and found != seq - 1:
+                raise FatalError(f"null target, part {self._part}: expected segment {found + 1}, found {seq}")
+            if self._path is not None:
+                draft = self._path.with_suffix(".draft")
+                draft.write_text(json.dumps({"seq": seq, "store_id": self._store_id}), "utf-8")
+                os.replace(draft, self._path)
+            self._seq = seq
+            add(rows)
         return Applied(rows)
+
+    def _read(self, path: Path) -> Progress:
+        if not path.exists():
+            return Progress(0, self._store_id)
+        saved = json.loads(path.read_text("utf-8"))
+        return Progress(int(saved["seq"]), str(saved["store_id"]))
 
     def settle(self) -> bool:
         """Nothing is owed: there are no tables to empty."""

@@ -87,7 +87,12 @@ class PostgresPart:
             names = [table.name for table, _ in segment.parts]
             if self._truncates.holds(names) and not self._truncates.settle(connection) and self._truncates.holds(names):
                 raise WaitForParts(f"segment {seq} holds a table whose truncate is not done")
-            return self._apply(connection, seq, segment)
+            try:
+                return self._apply(connection, seq, segment)
+            except psycopg.ProgrammingError:
+                # Somebody changed the target under our statements: look at it again, once.
+                self._plans = {}
+                return self._apply(connection, seq, segment)
 
     def settle(self) -> bool:
         """Do this part's share of pending truncates; True when none is left."""
@@ -155,7 +160,9 @@ class PostgresPart:
                 return Applied(0, repeated=True)
             used: set[str] = set()
             for step, batch in zip(steps, encoded, strict=True):
-                put(connection, step.plan, batch, step.plan.statements, again=step.plan.staging in used)
+                put(
+                    connection, step.plan, batch, step.plan.statements_for(step.record), again=step.plan.staging in used
+                )
                 used.add(step.plan.staging)
             self._record_truncates(connection, seq, segment)
         self._after(connection, segment)
@@ -190,7 +197,8 @@ class PostgresPart:
             self._log.warning(
                 "dead letters", seq=seq, count=len(letters.rows), table=row["table_name"], error=row["error"]
             )
-        return Applied(_rows(steps) - letters.refused, len(letters.rows))
+        rows = _rows(steps) + sum(part.record.num_rows for part in unfit)
+        return Applied(max(0, rows - letters.refused), letters.refused)
 
     def _fence(self, connection: Connection, seq: int, rows: int) -> bool:
         """Take the part's progress row from seq - 1 to seq; False where the segment is in the target already."""
@@ -257,7 +265,7 @@ class PostgresPart:
                 raise FatalError(
                     f"target {target.name} is not registered for flow {self._binding.flow}: run its preflight"
                 )
-            plan = Plan(table, ensure(connection, table, target, made=row[0]), with_unset, row[1])
+            plan = Plan(table, ensure(connection, table, target, made=row[0], create=False), with_unset, row[1])
             prepare(connection, plan)
             self._plans[key] = plan
         return self._plans[key]

@@ -128,9 +128,7 @@ class Careful:
         if not step.record.num_rows:
             return
         encoded = encode(step.plan, step.record)
-        bad = {
-            fault.row: Refused(fault.text, "") for fault in encoded.errors
-        }
+        bad = {fault.row: Refused(fault.text, "") for fault in encoded.errors}
         for row, error in bad.items():
             refuse(step.record.slice(row, 1), error)
         if bad:
@@ -140,7 +138,7 @@ class Careful:
             self._halve(step, refuse)
 
     def _halve(self, step: Step, refuse: _Refuse) -> None:
-        error = self._try(step, step.plan.statements)
+        error = self._try(step, step.plan.statements_for(step.record))
         if error is not None and error.conflict and step.plan.single_part and step.plan.replace_statements is not None:
             error = self._try(step, step.plan.replace_statements)
         if error is None:
@@ -171,4 +169,3 @@ def _split(step: Step, keys: set[str]) -> tuple[Step, list[Step]]:
         return step, []
     mask = pa.array([text in keys for text in key_texts(step.plan.table, step.record)])
     return Step(step.plan, step.record.filter(pc.invert(mask))), [Step(step.plan, step.record.filter(mask))]
-

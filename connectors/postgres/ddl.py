@@ -6,14 +6,15 @@ Everything else is refused with both sides shown, because a person has to decide
 
 from __future__ import annotations
 
+import psycopg
 import structlog
 
 from connectors.postgres.catalog import TargetShape, inspect
 from connectors.postgres.config import TargetTable
-from connectors.postgres.session import Connection, quote
+from connectors.postgres.session import Connection, classify, quote
 from connectors.postgres.types import fit, made_type
 from libcore.dead_letter import DEAD_LETTERS
-from libcore.errors import ConfigurationError
+from libcore.errors import ConfigurationError, FatalError, TransientError
 from libcore.schema import Column, Table
 
 _LOG = structlog.get_logger()
@@ -68,12 +69,14 @@ def lock(connection: Connection, name: str) -> None:
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"headrace:{name}",))
 
 
-def ensure(connection: Connection, table: Table, target: TargetTable, *, made: bool) -> TargetShape:
+def ensure(connection: Connection, table: Table, target: TargetTable, *, made: bool, create: bool) -> TargetShape:
     """The target table, made or widened so that it holds `table`.
 
     Args:
-        made: Headrace made the table.
-    Raises ConfigurationError where an existing table does not fit.
+        made: Headrace made the table. create: whether a missing table is to be made; in mid-stream it is not, because
+            its rows would be missing from then on.
+    Raises ConfigurationError where an existing table does not fit or does not let itself be changed, FatalError where
+    it is gone.
     """
     shape = _inspect(connection, target)
     if shape is not None:
@@ -83,6 +86,8 @@ def ensure(connection: Connection, table: Table, target: TargetTable, *, made: b
     with connection.transaction():
         lock(connection, target.name)
         shape = _inspect(connection, target)  # another part may have been first
+        if shape is None and not create:
+            raise FatalError(f"table {table.name}: its target {target.schema}.{target.table} is gone")
         if shape is None:
             _create(connection, table, target)
         else:
@@ -92,11 +97,21 @@ def ensure(connection: Connection, table: Table, target: TargetTable, *, made: b
                     f"table {table.name} does not fit its target {target.schema}.{target.table}: {'; '.join(faults)}"
                 )
             for change in changes:
-                _LOG.info("the target follows its source", table=table.name, statement=change)
-                connection.execute(change)
+                _change(connection, table, change)
         shape = _inspect(connection, target)
         assert shape is not None, target
         return shape
+
+
+def _change(connection: Connection, table: Table, change: str) -> None:
+    _LOG.info("the target follows its source", table=table.name, statement=change)
+    try:
+        connection.execute(change)
+    except psycopg.Error as error:
+        reason = classify(error)
+        if isinstance(reason, TransientError):
+            raise
+        raise ConfigurationError(f"table {table.name}: the target refused {change}: {reason}") from error
 
 
 def compare(table: Table, target: TargetTable, shape: TargetShape, *, made: bool) -> tuple[list[str], list[str]]:

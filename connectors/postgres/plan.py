@@ -61,8 +61,26 @@ class Plan:
 
     @cached_property
     def statements(self) -> tuple[str, ...]:
-        """What moves the staged rows into the target."""
-        return (self._merge(),) if self.table.key else (self._insert(), self._delete_copies())
+        """What moves the staged rows of a keyed table into the target."""
+        return (self._merge(),)
+
+    @cached_property
+    def additions(self) -> tuple[str, ...]:
+        """What inserts the staged UPSERT rows."""
+        return (self._insert(),)
+
+    @cached_property
+    def removals(self) -> tuple[str, ...]:
+        """What removes the staged DELETE rows of a keyless table; the target is read once, so a hash join is right."""
+        return ("SET LOCAL enable_hashjoin = on", self._delete_copies(), "SET LOCAL enable_hashjoin = off")
+
+    def statements_for(self, record: pa.RecordBatch) -> tuple[str, ...]:
+        """What the rows of this batch need."""
+        if self.table.key:
+            return self.statements
+        ops = set(pc.unique(record.column(OP)).to_pylist())
+        added = self.additions if int(Op.UPSERT) in ops else ()
+        return added + (self.removals if int(Op.DELETE) in ops else ())
 
     @cached_property
     def replace_statements(self) -> tuple[str, ...] | None:
@@ -168,7 +186,4 @@ def put(connection: Connection, plan: Plan, encoded: pgcopy.Encoded, statements:
         with cursor.copy(plan.copy_sql) as copy:
             copy.write(memoryview(encoded.buffer))
         for statement in statements:
-            if statement is statements[-1] and not plan.table.key:
-                # Here the whole target is read once, and hashing the few staged rows is the way.
-                cursor.execute("SET LOCAL enable_hashjoin = on")
-            cursor.execute(statement, prepare=True)
+            cursor.execute(statement, prepare=not statement.startswith("SET"))

@@ -33,6 +33,8 @@ _SETTINGS = (
     "SET extra_float_digits = 1",
     "SET xmloption = 'content'",
 )
+# A peer that vanished without a word is noticed within a minute or so.
+_KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
 
 
 class Refused(DataError):
@@ -67,6 +69,8 @@ def connect(config: PostgresConfig, name: str) -> Connection:
     parsed["options"] = f"{parsed.get('options') or ''} {options}".strip()
     parsed["application_name"] = f"{config.application_name} {name}"[:63]
     parsed["connect_timeout"] = config.connect_timeout_s
+    for name, value in _KEEPALIVE.items():
+        parsed.setdefault(name, value)
     with database_errors():
         connection = psycopg.connect(**parsed, autocommit=True)
         connection.execute("; ".join(_SETTINGS))

@@ -103,7 +103,7 @@ class PostgresTarget:
             if not ours and isinstance(there, TargetShape):
                 self._check_owner(connection, there, target, None if row is None else (row[0], row[1]))
             made = bool(row is not None and row[2]) or there is None
-            shape = ensure(connection, table, target, made=made)
+            shape = ensure(connection, table, target, made=made, create=True)
             tied = shape.ties_rows(table.key)
             if ours and row is not None and tied and not row[3]:
                 raise ConfigurationError(

@@ -108,9 +108,8 @@ def fit(column: ColumnType, target: TargetType, *, ours: bool = False) -> Fit:
     if column.name in ("decimal", "numeric"):
         return _fit_decimal(column, target)
     if column.name in ("float32", "float64"):
-        wide = target.base == "double precision"
-        real = target.base == "real"
-        return Fit(wide or (real and column.name == "float32"), "double precision" if real and not wide else "")
+        fits = target.base == "double precision" or (target.base == "real" and column.name == "float32")
+        return Fit(fits, "double precision" if target.base == "real" and not fits else "")
     if column.name in ("time", "time_ns", "timestamp", "timestamp_ns", "timestamptz"):
         same = target.base == staging_type(column)
         exact = not target.arguments or target.arguments[0] >= 6

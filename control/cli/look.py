@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from control.cli.support import AsJson, File, out, reported
+from control.cli.support import AsJson, File, out, quiet_logs, reported
 
 
 def check(
@@ -31,6 +31,7 @@ def check(
     from control import pipeline
 
     with reported():
+        quiet_logs()
         out.print(f"{file}: no errors; {pipeline.check(file, connect=connect)}", markup=False)
 
 
@@ -99,7 +100,7 @@ def verify(
     file: File,
     source_dsn: Annotated[
         str | None,
-        typer.Option(help="Compare with this source database instead of the topics; env:NAME or file:/path hide it."),
+        typer.Option(help="Compare with this source database instead of the topics: env:NAME or file:/path."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -114,10 +115,11 @@ def verify(
 
         headrace verify orders.toml --source-dsn env:ERP_DSN
     """
-    from control import pipeline
-
     with reported():
-        report = pipeline.verify(file, source_dsn)
+        quiet_logs()
+        from flows.verify import verify as compare
+
+        report = compare(str(file), source_dsn)
         if as_json:
             typer.echo(json.dumps(report.as_dict()))
         else:

@@ -10,6 +10,7 @@ app = typer.Typer(
     name="headrace",
     help="Keeps target tables equal to the change streams of their sources, and proves it.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -14,6 +14,9 @@ from libcore.errors import ConfigurationError
 def bench(
     name: Annotated[str, typer.Argument(help="The measure: w1, decode, soak ...", show_default=False)],
     as_json: AsJson = False,
+    items: Annotated[int, typer.Option(min=1000, help="Item events in the workload.")] = 1_000_000,
+    pairs: Annotated[int, typer.Option(min=1, help="Ours and the peer in turn, so often; the median counts.")] = 5,
+    processes: Annotated[int, typer.Option("--processes", "-n", min=1, help="Worker processes of ours.")] = 1,
 ) -> None:
     """Run one measure, side by side with its peer where it has one.
 
@@ -31,7 +34,7 @@ def bench(
             module = importlib.import_module("bench.run")
         except ModuleNotFoundError as error:
             raise ConfigurationError(f"the measures are not installed ({error}): run it in a checkout") from error
-        raise typer.Exit(int(module.main(name, as_json) or 0))
+        raise typer.Exit(int(module.main(name, as_json, items=items, pairs=pairs, processes=processes)))
 
 
 def demo(

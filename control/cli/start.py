@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from control.cli.support import File, err, reported
+from control.cli.support import CONFIGURATION_EXIT_CODE, File, err, reported
 
 
 def run(
@@ -50,7 +50,7 @@ def run(
     from control.progress import Progress, summary_text
 
     with reported():
-        plan = pipeline.plan(file, until_end=until_end, metrics_port=metrics_port, processes=processes)
+        plan = pipeline.start_plan(file, until_end=until_end, metrics_port=metrics_port, processes=processes)
         bounds = runner.Bounds(
             restarts_max=restarts_max, stop_grace_seconds=stop_grace_seconds, hang_seconds=hang_seconds
         )
@@ -66,4 +66,6 @@ def run(
                 describe=lambda: {"file": str(file.resolve()), "name": plan.name},
             )
         err.print(f"{plan.name}: {summary_text(result)}", markup=False)
+        if result.exit_code == CONFIGURATION_EXIT_CODE:
+            pipeline.plan(file)  # where the file is to blame, this says it whole, with every line
         raise typer.Exit(result.exit_code)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +16,23 @@ from libcore.errors import ConfigurationError, HeadraceError
 
 CONFIGURATION_EXIT_CODE = 78
 
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 """For answers: standard output."""
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 """For progress and errors: standard error."""
 
 File = Annotated[Path, typer.Argument(help="The pipeline file, such as orders.toml.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+
+def quiet_logs(level: int = logging.WARNING) -> None:
+    """Send what the product logs to standard error, from a level on: standard output is for the answer."""
+    import structlog
+
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+    )
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Small flows of one's own, each run by a test."""

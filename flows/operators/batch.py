@@ -1,7 +1,7 @@
 """A step of one's own: a Python function over whole batches; a row that fails becomes a dead letter, the rest go on.
 
-State: none. The function must treat each row by itself (and give the same answer on a replay): to find the rows that fail,
-it is called again on halves of the batch, so its cost for k bad rows in n is about k * log2(n) more calls.
+State: none. The function must treat each row by itself (and give the same answer on a replay): to find the rows that
+fail, it is called again on halves of the batch, so its cost for k bad rows in n is about k * log2(n) more calls.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ _LOG = structlog.get_logger()
 
 
 @operator
-def batch_step(step_id: str, up: Stream[Item], function: BatchFunction, table_of: Callable[[Table], Table] | None = None) -> Stream[Item]:
+def batch_step(
+    step_id: str, up: Stream[Item], function: BatchFunction, table_of: Callable[[Table], Table] | None = None
+) -> Stream[Item]:
     """Run a function on every ChangeBatch; Ticks, Truncates and dead letters pass by.
 
     Args:
@@ -45,7 +47,9 @@ def batch_step(step_id: str, up: Stream[Item], function: BatchFunction, table_of
 class BatchStep:
     """The mapper behind `batch_step`; to be used and tested without a dataflow as well."""
 
-    def __init__(self, flow: str, step: str, function: BatchFunction, table_of: Callable[[Table], Table] | None = None) -> None:
+    def __init__(
+        self, flow: str, step: str, function: BatchFunction, table_of: Callable[[Table], Table] | None = None
+    ) -> None:
         self._flow, self._step, self._function = flow, step, function
         self._table_of = table_of or (lambda table: table)
 
@@ -69,7 +73,9 @@ class BatchStep:
             answer = self._function(batch)
         except Exception as error:  # whatever a user's function raises is about its rows
             if batch.row_count == 1:
-                _LOG.warning("a row failed", flow=self._flow, step=self._step, table=batch.table.name, error=repr(error))
+                _LOG.warning(
+                    "a row failed", flow=self._flow, step=self._step, table=batch.table.name, error=repr(error)
+                )
                 failed.append((offset, f"{type(error).__name__}: {error}"))
                 return
             half = batch.row_count // 2

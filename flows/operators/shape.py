@@ -1,7 +1,7 @@
 """Bring a source's changes into the form of the target's tables, and split them over the sink's parts.
 
-Per table: `where`, `drop`, `rename`; then the key's hash, its slot, and the slot's part, so that all changes of a key go
-through one part in order, whatever the number of processes. Stateless: a batch's answer depends on the batch alone.
+Per table: `where`, `drop`, `rename`; then the key's hash, its slot, and the slot's part, so that all changes of a key
+go through one part in order, whatever the number of processes. Stateless: a batch's answer depends on the batch alone.
 Columns only: no row is touched by Python, but those that become dead letters.
 """
 
@@ -72,14 +72,22 @@ def plan_table(table: Table, shape: TableShape) -> TablePlan:
     names = [column.name for column in table.columns]
     for setting, wanted in (("rename", shape.rename), ("drop", shape.drop)):
         if unknown := [name for name in wanted if name not in names]:
-            raise ConfigurationError(f"table {table.name}: {setting}: expected columns of {names}, found {unknown[0]!r}")
+            raise ConfigurationError(
+                f"table {table.name}: {setting}: expected columns of {names}, found {unknown[0]!r}"
+            )
     if key := [name for name in table.key if name in shape.drop]:
-        raise ConfigurationError(f"table {table.name}: drop: expected columns outside of the key, found key column {key[0]!r}")
+        raise ConfigurationError(
+            f"table {table.name}: drop: expected columns outside of the key, found key column {key[0]!r}"
+        )
     kept = tuple(index for index, name in enumerate(names) if name not in shape.drop)
     if not kept:
-        raise ConfigurationError(f"table {table.name}: drop: expected at least one column to be left, found all dropped")
+        raise ConfigurationError(
+            f"table {table.name}: drop: expected at least one column to be left, found all dropped"
+        )
     renamed = [shape.rename.get(names[index], names[index]) for index in kept]
-    columns = tuple(Column(name, table.columns[i].type, table.columns[i].nullable) for name, i in zip(renamed, kept, strict=True))
+    columns = tuple(
+        Column(name, table.columns[i].type, table.columns[i].nullable) for name, i in zip(renamed, kept, strict=True)
+    )
     target = Table(table.name, columns, tuple(shape.rename.get(name, name) for name in table.key))
     predicate = None if shape.where is None else compile_where(shape.where, table)
     return TablePlan(table, target, predicate, kept, shape.single_part)
@@ -93,8 +101,8 @@ class Shaper:
         shape_of: the shape wanted for a source table's name.
         slots: key-hash slots, fixed for the pipeline's life.
         parts: sink parts, fixed too; part = slot mod parts.
-        single_part: asked once a table (in its target form), whether its rows must all go through part 0, because rows of
-            different keys depend on each other there (a second unique key, a foreign key).
+        single_part: asked once a table (in its target form), whether its rows must all go through part 0, because rows
+            of different keys depend on each other there (a second unique key, a foreign key).
     """
 
     def __init__(
@@ -150,7 +158,9 @@ class Shaper:
             shaped, letters = self.shaped(batch)
             single_part = self.routed_alone(self.plan(batch.table))
         except HeadraceError as error:  # several processes lose the text of what a worker raises
-            _LOG.error("a table cannot be shaped", flow=self._flow, step="shape", table=batch.table.name, error=str(error))
+            _LOG.error(
+                "a table cannot be shaped", flow=self._flow, step="shape", table=batch.table.name, error=str(error)
+            )
             raise
         routed: list[Routed] = [] if letters is None else [(DEAD_LETTER_PART, letters)]
         if not shaped.row_count:
@@ -166,7 +176,7 @@ class Shaper:
         undecided = _undecided(batch, predicate)
         letters = None
         if undecided:
-            sentence = f"where {predicate.text!r} asks for a column that this change does not carry (unchanged, and not sent by the source)"
+            sentence = f"where {predicate.text!r}: expected its columns in the change, found one that was not sent"
             letters = dead_letters(self._flow, "shape", batch, undecided, [sentence] * len(undecided))
             left = sorted(set(range(batch.row_count)) - set(undecided))
             batch = ChangeBatch(batch.table, batch.record.take(pa.array(left, pa.int64())))
@@ -211,7 +221,9 @@ def _projected(batch: ChangeBatch, plan: TablePlan) -> ChangeBatch:
     if plan.is_identity:
         return batch
     record, width = batch.record, len(plan.source.columns)
-    columns: Sequence[pa.Array] = [record.column(index) for index in plan.kept] + list(record.columns[width : width + 3])
+    columns: Sequence[pa.Array] = [record.column(index) for index in plan.kept] + list(
+        record.columns[width : width + 3]
+    )
     if batch.has_unset:
         bitmap = record.column(UNSET)
         if len(plan.kept) < width:

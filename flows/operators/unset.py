@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 
 def bits(unset: pa.Array, index: int) -> pa.BooleanArray:
     """Whether each row lacks column `index`."""
-    width = unset.type.byte_width
-    byte = _bytes(unset).take(pa.array(range(index // 8, len(unset) * width, width), pa.int64()))
+    width, byte = unset.type.byte_width, _bytes(unset)
+    if width > 1:
+        byte = byte.take(pa.array(range(index // 8, len(unset) * width, width), pa.int64()))
     return pc.not_equal(pc.bit_wise_and(byte, pa.scalar(1 << (index % 8), pa.uint8())), pa.scalar(0, pa.uint8()))
 
 
@@ -25,20 +26,20 @@ def any_bit(unset: pa.Array) -> bool:
 
 def kept(unset: pa.Array, indexes: Sequence[int]) -> pa.Array:
     """The bitmap of a table that keeps only these columns, in this order."""
-    rows, width = len(unset), (len(indexes) + 7) // 8
-    columns: list[pa.Array] = []
+    rows, columns = len(unset), []
     for start in range(0, len(indexes), 8):
-        byte: pa.Array = pa.array([0], pa.uint8()).take(pa.array([0] * rows, pa.int32()))
+        byte: pa.Array = pa.repeat(pa.scalar(0, pa.uint8()), rows)
         for shift, index in enumerate(indexes[start : start + 8]):
-            byte = pc.bit_wise_or(byte, pc.multiply(bits(unset, index).cast(pa.uint8()), pa.scalar(1 << shift, pa.uint8())))
-        columns.append(byte)
-    flat = pa.concat_arrays(columns) if len(columns) > 1 else columns[0]
-    if width > 1:
-        flat = flat.take(pa.array([column * rows + row for row in range(rows) for column in range(width)], pa.int64()))
-    return pa.Array.from_buffers(pa.binary(width), rows, [None, flat.buffers()[1]], offset=0)
+            byte = pc.bit_wise_or(
+                byte, pc.multiply(bits(unset, index).cast(pa.uint8()), pa.scalar(1 << shift, pa.uint8()))
+            )
+        columns.append(pa.Array.from_buffers(pa.binary(1), rows, [None, byte.buffers()[1]]).cast(pa.binary()))
+    return pc.binary_join_element_wise(*columns, b"").cast(pa.binary(len(columns)))
 
 
 def _bytes(unset: pa.Array) -> pa.Array:
     """The bitmap's bytes, one after the other, as uint8."""
     width = unset.type.byte_width
-    return pa.Array.from_buffers(pa.uint8(), len(unset) * width, [None, unset.buffers()[1]], offset=unset.offset * width)
+    return pa.Array.from_buffers(
+        pa.uint8(), len(unset) * width, [None, unset.buffers()[1]], offset=unset.offset * width
+    )

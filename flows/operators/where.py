@@ -36,7 +36,7 @@ class Predicate:
         """True where the row is in, False where it is out or the expression is NULL; one value a row."""
         import polars
 
-        frame = polars.from_arrow(pa.Table.from_batches([record.select(list(self.columns))]))
+        frame = polars.DataFrame(pa.Table.from_batches([record.select(list(self.columns))]))
         answer = frame.select(self.expression.fill_null(False).alias("in")).to_arrow().column(0).combine_chunks()
         return answer.chunk(0) if isinstance(answer, pa.ChunkedArray) else answer
 
@@ -44,8 +44,8 @@ class Predicate:
 def compile_where(text: str, table: Table) -> Predicate:
     """Read a `where` and try it on an empty batch of the table.
 
-    Raises: ConfigurationError where it is no expression, names no or an unknown column, compares what cannot be compared,
-    or looks beyond its row.
+    Raises: ConfigurationError where it is no expression, names no or an unknown column, compares what cannot be
+    compared, or looks beyond its row.
     """
     import polars
 
@@ -79,16 +79,18 @@ def _try(predicate: Predicate, table: Table) -> None:
 
     schema = pa.schema([pa.field(name, table.column(name).type.arrow) for name in predicate.columns])
     nulls = pa.RecordBatch.from_arrays([pa.nulls(2, field.type) for field in schema], schema=schema)
-    frame = polars.from_arrow(pa.Table.from_batches([nulls]))
+    frame = polars.DataFrame(pa.Table.from_batches([nulls]))
     try:
         answer = frame.select(predicate.expression.alias("in")).to_series()
     except polars.exceptions.PolarsError as error:
         found = " ".join(line.strip() for line in str(error).splitlines()[:1])
         types = ", ".join(f"{name} {table.column(name).type}" for name in predicate.columns)
-        hint = '; write dates as DATE \'2026-01-31\', moments as CAST(\'2026-01-31 12:00\' AS TIMESTAMP)'
+        hint = "; write dates as DATE '2026-01-31', moments as CAST('2026-01-31 12:00' AS TIMESTAMP)"
         raise _refused(predicate.text, table, f"an expression that fits {types}", found + hint) from error
     if answer.dtype != polars.Boolean or len(answer) != 2:
-        raise _refused(predicate.text, table, "true or false for each row", f"{answer.dtype} for {len(answer)} of 2 rows")
+        raise _refused(
+            predicate.text, table, "true or false for each row", f"{answer.dtype} for {len(answer)} of 2 rows"
+        )
 
 
 def _refused(text: str, table: Table, expected: str, found: str) -> ConfigurationError:

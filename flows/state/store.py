@@ -95,13 +95,15 @@ def open_store(directory: Path, name: str, sink: str, slots: int, parts: int) ->
             part.mkdir(parents=True, exist_ok=True)
         found = _first(directory / _FILE, wanted)
     except OSError as error:
-        raise ConfigurationError(f"state_dir {directory}: expected a writable directory, found: {error.strerror}") from error
+        raise ConfigurationError(
+            f"state_dir {directory}: expected a writable directory, found: {error.strerror}"
+        ) from error
     for field in ("format", "name", "sink", "slots", "parts"):
         if getattr(found, field) != getattr(wanted, field):
             raise ConfigurationError(
                 f"state_dir {directory}: expected {field} {getattr(wanted, field)!r} as this pipeline says, found "
-                f"{getattr(found, field)!r}; it is fixed for a pipeline's life: change it back, or begin anew with another "
-                "state_dir and an empty target"
+                f"{getattr(found, field)!r}; it is fixed for a pipeline's life: change it back, or begin anew with "
+                "another state_dir and an empty target"
             )
     return Store(directory, found.store_id, slots, parts)
 

@@ -38,27 +38,31 @@ static lc_code check_rows(const job *j, bool keyless, bool *any_unset, lc_error 
   for (int64_t row = 0; row < j->rows; row++) {
     if (!row_has_unset(j, unset_bits(j, row))) continue;
     *any_unset = true;
-    if (keyless) return lc_fail(error, LC_DATA, row, -1, "expected all values of a row of a keyless table, found an unset one");
+    if (keyless)
+      return lc_fail(error, LC_DATA, row, -1, "expected all values of a row of a keyless table, found an unset one");
   }
   return LC_OK;
 }
 
-static lc_code check_layout(const struct ArrowArray *batch, const lc_column *columns, int64_t column_count, int64_t table_columns,
-                            const int32_t *key, int64_t key_count, lc_error *error) {
+static lc_code check_layout(const struct ArrowArray *batch, const lc_column *columns, int64_t column_count,
+                            int64_t table_columns, const int32_t *key, int64_t key_count, lc_error *error) {
   lc_code code = lc_check_batch(batch, columns, column_count, error);
   if (code != LC_OK) return code;
   int64_t control = column_count - table_columns;
   if (table_columns < 0 || control < CONTROL_COLUMNS || control > CONTROL_COLUMNS + 1 || batch->length >= INT32_MAX / 2)
-    return lc_fail(error, LC_INVALID, -1, -1, "expected 3 or 4 control columns and fewer than 2^30 rows, found %lld columns for a table of %lld",
+    return lc_fail(error, LC_INVALID, -1, -1,
+                   "expected 3 or 4 control columns and fewer than 2^30 rows, found %lld columns for a table of %lld",
                    (long long)column_count, (long long)table_columns);
   const lc_column *c = columns + table_columns;
   if (c[0].type != LC_TYPE_INT8 || c[1].type != LC_TYPE_FIXED || c[1].width != 32 || c[2].type != LC_TYPE_TIMESTAMP)
-    return lc_fail(error, LC_INVALID, -1, -1, "expected __op int8, __position fixed(32), __source_ts timestamp behind the table's columns");
+    return lc_fail(error, LC_INVALID, -1, -1,
+                   "expected __op int8, __position fixed(32), __source_ts timestamp behind the table's columns");
   if (control > CONTROL_COLUMNS && (c[3].type != LC_TYPE_FIXED || c[3].width != (table_columns + 7) / 8))
     return lc_fail(error, LC_INVALID, -1, -1, "expected __unset of %lld bytes", (long long)((table_columns + 7) / 8));
   for (int64_t k = 0; k < key_count; k++)
     if (key[k] < 0 || key[k] >= table_columns)
-      return lc_fail(error, LC_INVALID, -1, -1, "expected a key column below %lld, found %d", (long long)table_columns, key[k]);
+      return lc_fail(error, LC_INVALID, -1, -1, "expected a key column below %lld, found %d", (long long)table_columns,
+                     key[k]);
   return LC_OK;
 }
 
@@ -71,7 +75,8 @@ static bool choose(job *j, bool keyless) {
     int32_t group = g->group[row];
     if (g->winner[group] != row) continue;
     int32_t copies = keyless ? abs(g->net[group]) : 1;
-    while (copies-- > 0) j->chosen[j->count++] = row;
+    while (copies-- > 0)
+      j->chosen[j->count++] = row;
   }
   return true;
 }
@@ -109,7 +114,8 @@ static bool fold(job *j) {
   if (j->sources == NULL) return false;
   for (int64_t place = 0; place < j->count; place++) {
     int32_t winner = j->chosen[place], tail = j->groups.tail[j->groups.group[winner]];
-    if (j->groups.next[tail] < 0 || j->op.values[winner] != LC_OP_UPSERT || !row_has_unset(j, unset_bits(j, winner))) continue;
+    if (j->groups.next[tail] < 0 || j->op.values[winner] != LC_OP_UPSERT || !row_has_unset(j, unset_bits(j, winner)))
+      continue;
     int32_t delete_row = -1;
     for (int32_t row = tail; row >= 0; row = j->groups.next[row])
       if (j->op.values[row] == LC_OP_DELETE && (delete_row < 0 || before(j, delete_row, row))) delete_row = row;
@@ -129,7 +135,8 @@ static void settle_unset(const job *j, struct ArrowArray *out, lc_compact_result
   }
 }
 
-static lc_code gather_all(const job *j, bool keyless, struct ArrowArray *out, lc_compact_result *result, lc_error *error) {
+static lc_code gather_all(const job *j, bool keyless, struct ArrowArray *out, lc_compact_result *result,
+                          lc_error *error) {
   lc_code code = lc_batch_new(out, j->columns, j->column_count, j->count, error);
   if (code != LC_OK) return code;
   for (int64_t c = 0; c < j->column_count && code == LC_OK; c++) {
@@ -168,13 +175,17 @@ static lc_code run(job *j, const int32_t *key, int64_t key_count, bool keyless, 
   return code;
 }
 
-lc_code lc_compact(const struct ArrowArray *batch, const lc_column *columns, int64_t column_count, int64_t table_columns,
-                   const int32_t *key, int64_t key_count, struct ArrowArray *out, lc_compact_result *result,
-                   lc_error *error) {
+lc_code lc_compact(const struct ArrowArray *batch, const lc_column *columns, int64_t column_count,
+                   int64_t table_columns, const int32_t *key, int64_t key_count, struct ArrowArray *out,
+                   lc_compact_result *result, lc_error *error) {
   *result = (lc_compact_result){0};
   lc_code code = check_layout(batch, columns, column_count, table_columns, key, key_count, error);
   if (code != LC_OK) return code;
-  job j = {.batch = batch, .columns = columns, .column_count = column_count, .table_columns = table_columns, .rows = batch->length};
+  job j = {.batch = batch,
+           .columns = columns,
+           .column_count = column_count,
+           .table_columns = table_columns,
+           .rows = batch->length};
   j.op = lc_view_of(batch, columns, table_columns);
   j.position = lc_view_of(batch, columns, table_columns + 1);
   if (column_count > table_columns + CONTROL_COLUMNS) j.unset = lc_view_of(batch, columns, column_count - 1);
@@ -185,14 +196,17 @@ lc_code lc_compact(const struct ArrowArray *batch, const lc_column *columns, int
   int64_t used = key_count;
   if (key_count == 0) {
     all = lc_malloc((size_t)table_columns * sizeof *all);
-    if (all == NULL) return lc_fail(error, LC_NO_MEMORY, -1, -1, "no memory for a key of %lld columns", (long long)table_columns);
-    for (int64_t c = 0; c < table_columns; c++) all[c] = (int32_t)c;
+    if (all == NULL)
+      return lc_fail(error, LC_NO_MEMORY, -1, -1, "no memory for a key of %lld columns", (long long)table_columns);
+    for (int64_t c = 0; c < table_columns; c++)
+      all[c] = (int32_t)c;
     used = table_columns;
   }
   code = run(&j, all ? all : key, used, key_count == 0, any_unset, out, result, error);
   lc_free(all);
   lc_free(j.chosen);
-  for (int64_t c = 0; j.sources != NULL && c < table_columns; c++) lc_free(j.sources[c]);
+  for (int64_t c = 0; j.sources != NULL && c < table_columns; c++)
+    lc_free(j.sources[c]);
   lc_free(j.sources);
   lc_groups_free(&j.groups);
   return code;

@@ -18,8 +18,9 @@ static void gather_validity(const lc_view *view, const int32_t *rows, int64_t co
   if (count & 7) bits[count >> 3] = byte;
 }
 
-#define GATHER_WIDTH(bytes) \
-  for (int64_t i = 0; i < count; i++) memcpy(to + i * (bytes), from + (int64_t)rows[i] * (bytes), (bytes))
+#define GATHER_WIDTH(bytes)           \
+  for (int64_t i = 0; i < count; i++) \
+  memcpy(to + i * (bytes), from + (int64_t)rows[i] * (bytes), (bytes))
 
 static void gather_fixed(const uint8_t *from, int32_t width, const int32_t *rows, int64_t count, uint8_t *to) {
   switch (width) {
@@ -73,19 +74,23 @@ static lc_code gather_variable(const lc_view *view, const int32_t *rows, int64_t
     offsets[i] = (int32_t)total;
     if (!(optional && rows[i] < 0)) total += lc_view_size(view, rows[i]);
     if (total > INT32_MAX - SLACK_BYTES)
-      return lc_fail(error, LC_CAPACITY, i, -1, "column %lld: expected at most 2^31-1 bytes in one batch", (long long)c);
+      return lc_fail(error, LC_CAPACITY, i, -1, "column %lld: expected at most 2^31-1 bytes in one batch",
+                     (long long)c);
   }
   offsets[count] = (int32_t)total;
   lc_buffer data = {0};
   data.data = lc_malloc((size_t)total + SLACK_BYTES);
-  if (data.data == NULL) return lc_fail(error, LC_NO_MEMORY, -1, -1, "no memory for %lld bytes of column %lld", (long long)total, (long long)c);
-  if (view->data != NULL) copy_bytes(view, rows, count, optional, offsets, view->data + view->offsets[view->rows], data.data);
+  if (data.data == NULL)
+    return lc_fail(error, LC_NO_MEMORY, -1, -1, "no memory for %lld bytes of column %lld", (long long)total,
+                   (long long)c);
+  if (view->data != NULL)
+    copy_bytes(view, rows, count, optional, offsets, view->data + view->offsets[view->rows], data.data);
   lc_child_give_data(out, c, &data);
   return LC_OK;
 }
 
-lc_code lc_gather(const lc_view *view, const int32_t *rows, int64_t count, bool optional, struct ArrowArray *out, int64_t c,
-                  lc_error *error) {
+lc_code lc_gather(const lc_view *view, const int32_t *rows, int64_t count, bool optional, struct ArrowArray *out,
+                  int64_t c, lc_error *error) {
   gather_validity(view, rows, count, optional, lc_child_validity(out, c));
   if (view->offsets != NULL) return gather_variable(view, rows, count, optional, out, c, error);
   if (view->values == NULL) return LC_OK; /* no rows, or values of width 0 */

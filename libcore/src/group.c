@@ -11,9 +11,7 @@ typedef struct entry {
   int32_t group; /* first row + 1; 0: free */
 } entry;
 
-int lc_position_compare(const uint8_t *a, const uint8_t *b) {
-  return memcmp(a, b, 32);
-}
+int lc_position_compare(const uint8_t *a, const uint8_t *b) { return memcmp(a, b, 32); }
 
 static bool float_equal(double a, double b) { return a == b || (a != a && b != b); }
 
@@ -65,8 +63,8 @@ static inline void join(lc_groups *groups, int32_t row, int32_t group, const lc_
   if (lc_position_compare(position->values + 32 * (int64_t)row, best) >= 0) groups->winner[group] = row;
 }
 
-static void fill(lc_groups *groups, entry *table, uint64_t mask, const uint64_t *hashes, int64_t rows, const lc_view *keys,
-                 int64_t key_count, const lc_view *op, const lc_view *position) {
+static void fill(lc_groups *groups, entry *table, uint64_t mask, const uint64_t *hashes, int64_t rows,
+                 const lc_view *keys, int64_t key_count, const lc_view *op, const lc_view *position) {
   for (int64_t row = 0; row < rows; row++) {
     if (row + AHEAD < rows) __builtin_prefetch(&table[hashes[row + AHEAD] & mask], 1);
     uint64_t place = hashes[row] & mask;
@@ -90,12 +88,13 @@ static void fill(lc_groups *groups, entry *table, uint64_t mask, const uint64_t 
   }
 }
 
-lc_code lc_groups_make(lc_groups *groups, const struct ArrowArray *batch, const lc_column *columns, int64_t column_count,
-                       const int32_t *key, int64_t key_count, const lc_view *op, const lc_view *position, bool links,
-                       lc_error *error) {
+lc_code lc_groups_make(lc_groups *groups, const struct ArrowArray *batch, const lc_column *columns,
+                       int64_t column_count, const int32_t *key, int64_t key_count, const lc_view *op,
+                       const lc_view *position, bool links, lc_error *error) {
   int64_t rows = batch->length;
   uint64_t places = 16;
-  while (places < 2 * (uint64_t)rows) places *= 2;
+  while (places < 2 * (uint64_t)rows)
+    places *= 2;
   *groups = (lc_groups){0};
   size_t size = (size_t)rows * sizeof(int32_t);
   uint64_t *hashes = lc_malloc((size_t)rows * sizeof *hashes);
@@ -109,11 +108,13 @@ lc_code lc_groups_make(lc_groups *groups, const struct ArrowArray *batch, const 
     groups->tail = lc_malloc(size);
   }
   lc_code code = LC_OK;
-  if (!hashes || !table || !keys || !groups->group || !groups->winner || !groups->net || (links && (!groups->next || !groups->tail)))
+  if (!hashes || !table || !keys || !groups->group || !groups->winner || !groups->net ||
+      (links && (!groups->next || !groups->tail)))
     code = lc_fail(error, LC_NO_MEMORY, -1, -1, "no memory to group %lld rows", (long long)rows);
   if (code == LC_OK) code = lc_hash_rows(batch, columns, column_count, key, key_count, hashes, error);
   if (code == LC_OK) {
-    for (int64_t k = 0; k < key_count; k++) keys[k] = lc_view_of(batch, columns, key[k]);
+    for (int64_t k = 0; k < key_count; k++)
+      keys[k] = lc_view_of(batch, columns, key[k]);
     fill(groups, table, places - 1, hashes, rows, keys, key_count, op, position);
   }
   lc_free(hashes);

@@ -21,9 +21,9 @@ int lc_position_compare(const uint8_t *a, const uint8_t *b);
 
 /* Group `rows` rows by the values of some columns.  `links` asks for next and tail.  On LC_OK the caller frees with
  * lc_groups_free; LC_NO_MEMORY leaves nothing behind. */
-lc_code lc_groups_make(lc_groups *groups, const struct ArrowArray *batch, const lc_column *columns, int64_t column_count,
-                       const int32_t *key, int64_t key_count, const lc_view *op, const lc_view *position, bool links,
-                       lc_error *error);
+lc_code lc_groups_make(lc_groups *groups, const struct ArrowArray *batch, const lc_column *columns,
+                       int64_t column_count, const int32_t *key, int64_t key_count, const lc_view *op,
+                       const lc_view *position, bool links, lc_error *error);
 void lc_groups_free(lc_groups *groups);
 
 #endif

@@ -14,7 +14,9 @@
 
 static inline uint64_t rotate(uint64_t x, int bits) { return (x << bits) | (x >> (64 - bits)); }
 static inline uint64_t xxh_round(uint64_t lane, uint64_t input) { return rotate(lane + input * PRIME_2, 31) * PRIME_1; }
-static inline uint64_t xxh_merge(uint64_t hash, uint64_t lane) { return (hash ^ xxh_round(0, lane)) * PRIME_1 + PRIME_4; }
+static inline uint64_t xxh_merge(uint64_t hash, uint64_t lane) {
+  return (hash ^ xxh_round(0, lane)) * PRIME_1 + PRIME_4;
+}
 
 static inline uint64_t xxh64(const uint8_t *at, size_t size, uint64_t seed) {
   const uint8_t *end = at + size;
@@ -31,12 +33,14 @@ static inline uint64_t xxh64(const uint8_t *at, size_t size, uint64_t seed) {
     hash = xxh_merge(xxh_merge(xxh_merge(xxh_merge(hash, a), b), c), d);
   }
   hash += size;
-  for (; end - at >= 8; at += 8) hash = rotate(hash ^ xxh_round(0, lc_load_u64(at)), 27) * PRIME_1 + PRIME_4;
+  for (; end - at >= 8; at += 8)
+    hash = rotate(hash ^ xxh_round(0, lc_load_u64(at)), 27) * PRIME_1 + PRIME_4;
   if (end - at >= 4) {
     hash = rotate(hash ^ lc_load_u32(at) * PRIME_1, 23) * PRIME_2 + PRIME_3;
     at += 4;
   }
-  for (; at < end; at++) hash = rotate(hash ^ *at * PRIME_5, 11) * PRIME_1;
+  for (; at < end; at++)
+    hash = rotate(hash ^ *at * PRIME_5, 11) * PRIME_1;
   hash = (hash ^ (hash >> 33)) * PRIME_2;
   hash = (hash ^ (hash >> 29)) * PRIME_3;
   return hash ^ (hash >> 32);
@@ -85,21 +89,24 @@ static uint64_t decimal_word(const uint8_t *at, int32_t width, int32_t scale) {
   }
   if (used == 1) {
     if (limbs[0] == 0) scale = 0;
-    for (; limbs[0] != 0 && limbs[0] % 10 == 0; scale--) limbs[0] /= 10;
+    for (; limbs[0] != 0 && limbs[0] % 10 == 0; scale--)
+      limbs[0] /= 10;
   }
   uint64_t word = mix((uint64_t)(scale + 128) * 2 + negative);
-  for (int i = 0; i < used; i++) word = mix(word ^ limbs[i]);
+  for (int i = 0; i < used; i++)
+    word = mix(word ^ limbs[i]);
   return word;
 }
 
 /* One loop over the rows; `word` is an expression over `row`.  The NULL test leaves the loop where there is none. */
-#define HASH_LOOP(word)                                                                                  \
-  do {                                                                                                   \
-    if (view->validity == NULL)                                                                          \
-      for (int64_t row = 0; row < rows; row++) hashes[row] = mix(hashes[row] ^ (word));                  \
-    else                                                                                                 \
-      for (int64_t row = 0; row < rows; row++)                                                           \
-        hashes[row] = mix(hashes[row] ^ (lc_view_valid(view, row) ? (uint64_t)(word) : NULL_WORD));      \
+#define HASH_LOOP(word)                                                                             \
+  do {                                                                                              \
+    if (view->validity == NULL)                                                                     \
+      for (int64_t row = 0; row < rows; row++)                                                      \
+        hashes[row] = mix(hashes[row] ^ (word));                                                    \
+    else                                                                                            \
+      for (int64_t row = 0; row < rows; row++)                                                      \
+        hashes[row] = mix(hashes[row] ^ (lc_view_valid(view, row) ? (uint64_t)(word) : NULL_WORD)); \
   } while (0)
 
 static void hash_column(const lc_view *view, int32_t scale, int64_t rows, uint64_t *hashes) {
@@ -120,7 +127,8 @@ static void hash_column(const lc_view *view, int32_t scale, int64_t rows, uint64
     case LC_TYPE_UTF8:
     case LC_TYPE_BINARY: HASH_LOOP(xxh64(lc_view_bytes(view, row), (size_t)lc_view_size(view, row), 0)); break;
     case LC_TYPE_FIXED:
-      HASH_LOOP(xxh64(view->width > 0 ? values + (int64_t)view->width * row : (const uint8_t *)"", (size_t)view->width, 0));
+      HASH_LOOP(
+          xxh64(view->width > 0 ? values + (int64_t)view->width * row : (const uint8_t *)"", (size_t)view->width, 0));
       break;
     default: break; /* lc_check_batch let only known types in */
   }
@@ -132,8 +140,10 @@ lc_code lc_hash_rows(const struct ArrowArray *batch, const lc_column *columns, i
   if (code != LC_OK) return code;
   for (int64_t k = 0; k < index_count; k++)
     if (indexes[k] < 0 || indexes[k] >= column_count)
-      return lc_fail(error, LC_INVALID, -1, -1, "expected a column index below %lld, found %d", (long long)column_count, indexes[k]);
-  for (int64_t row = 0; row < batch->length; row++) hashes[row] = ROW_START;
+      return lc_fail(error, LC_INVALID, -1, -1, "expected a column index below %lld, found %d", (long long)column_count,
+                     indexes[k]);
+  for (int64_t row = 0; row < batch->length; row++)
+    hashes[row] = ROW_START;
   for (int64_t k = 0; k < index_count; k++) {
     lc_view view = lc_view_of(batch, columns, indexes[k]);
     hash_column(&view, columns[indexes[k]].scale, batch->length, hashes);

@@ -9,7 +9,8 @@
 
 int32_t lc_keep_freed(int64_t bytes) {
   int keep = bytes < 0 ? 0 : bytes > INT32_MAX ? INT32_MAX : (int)bytes;
-  return mallopt(M_MMAP_THRESHOLD, keep < MMAP_THRESHOLD_MAX ? keep : MMAP_THRESHOLD_MAX) && mallopt(M_TRIM_THRESHOLD, keep);
+  return mallopt(M_MMAP_THRESHOLD, keep < MMAP_THRESHOLD_MAX ? keep : MMAP_THRESHOLD_MAX) &&
+         mallopt(M_TRIM_THRESHOLD, keep);
 }
 #else
 int32_t lc_keep_freed(int64_t bytes) { return 0; }

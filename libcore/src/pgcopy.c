@@ -10,8 +10,8 @@
 #define DAY_US 86400000000LL
 #define DAYS_1970_TO_2000 10957
 #define US_1970_TO_2000 946684800000000LL
-#define DATE_FIRST (-2451545 + DAYS_1970_TO_2000)     /* 4714-11-24 BC, PostgreSQL's Julian day 0 */
-#define DATE_END (2145031949LL + DAYS_1970_TO_2000)   /* the day after 5874897-12-31 */
+#define DATE_FIRST (-2451545 + DAYS_1970_TO_2000)             /* 4714-11-24 BC, PostgreSQL's Julian day 0 */
+#define DATE_END (2145031949LL + DAYS_1970_TO_2000)           /* the day after 5874897-12-31 */
 #define STAMP_FIRST (-211813488000000000LL + US_1970_TO_2000) /* 4714-11-24 BC 00:00; the upper end is above int64 */
 
 static const uint8_t HEADER[HEADER_BYTES] = "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0"; /* signature, flags 0, extension 0 */
@@ -64,7 +64,8 @@ int64_t lc_pgcopy_bound(const struct ArrowArray *batch, const lc_column *columns
   int64_t bound = HEADER_BYTES + TRAILER_BYTES + 2 * batch->length;
   for (int64_t c = 0; c < column_count; c++) {
     if (!kind_suits(kinds[c], columns[c].type)) {
-      lc_fail(error, LC_INVALID, -1, -1, "column %lld: kind %d does not suit layout %d", (long long)c, kinds[c], columns[c].type);
+      lc_fail(error, LC_INVALID, -1, -1, "column %lld: kind %d does not suit layout %d", (long long)c, kinds[c],
+              columns[c].type);
       return -1;
     }
     bound += column_bound(batch, columns, kinds[c], c);
@@ -203,7 +204,8 @@ lc_code lc_pgcopy(const struct ArrowArray *batch, const lc_column *columns, cons
   int64_t bound = lc_pgcopy_bound(batch, columns, kinds, column_count, error);
   if (bound < 0) return LC_INVALID;
   if (capacity < bound)
-    return lc_fail(error, LC_CAPACITY, -1, -1, "expected room for %lld bytes, found %lld", (long long)bound, (long long)capacity);
+    return lc_fail(error, LC_CAPACITY, -1, -1, "expected room for %lld bytes, found %lld", (long long)bound,
+                   (long long)capacity);
   cell *cells = lc_calloc((size_t)column_count, sizeof *cells);
   if (cells == NULL) return lc_fail(error, LC_NO_MEMORY, -1, -1, "no memory for %lld columns", (long long)column_count);
   for (int64_t c = 0; c < column_count; c++)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from control.runner import Bounds, Display, Result, run
 from control.status import Totals, WorkerStatus, read_supervisor, read_workers, totals, worker_path, write_json
-from control.worker_log import Cause, LogTail, cause, important
+from control.worker_log import Cause, LogTail, Repeats, cause, important
 from libcore.errors import ConfigurationError
 from tests.control.counting_flow import PARTS, numbers_in
 
@@ -188,7 +188,25 @@ def test_the_cause_is_the_original_exception() -> None:
     assert cause([echo, [*echo, "psycopg.OperationalError: gone"]]) == Cause("OperationalError", "gone")
     own = "libcore.errors.ConfigurationError: orders.toml:3: expected a, found b"
     assert cause([["ValueError: x"], [own]]).is_configuration
+    odd = ["Traceback (most recent call last):", '  File "x.py", line 1', "    f()", "ffi.error: undefined type", "^"]
+    assert cause([[*echo, *odd]]) == Cause("error", "undefined type")
     assert cause([echo]) == Cause() and str(Cause()) == "no error in its log"
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a 1", "a 2", "b"]), st.floats(0, 20)), max_size=60))
+def test_repeated_lines_are_held_back_and_counted(lines: list[tuple[str, float]]) -> None:
+    """Each line is either shown or counted in a later one; the same one is shown at most once in 30 s."""
+    repeats, now, shown_at, held = Repeats(30.0), 0.0, dict[str, float](), dict[str, int]()
+    for line, pause in lines:
+        now += pause
+        form, text = line[0], repeats.text(line, now)
+        if text is None:
+            assert now - shown_at[form] < 30
+            held[form] = held.get(form, 0) + 1
+        else:
+            assert now - shown_at.get(form, float("-inf")) >= 30
+            assert text == (f"{line} (and {held[form]} times before)" if held.get(form) else line)
+            shown_at[form], held[form] = now, 0
 
 
 def test_log_tail_gives_whole_lines_once(tmp_path: Path) -> None:

@@ -38,24 +38,13 @@ def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def imports(path: Path) -> list[tuple[str, int, bool]]:
-    """(module, line, whether at the top level) for everything that a module imports."""
+def imports(path: Path) -> list[tuple[str, int]]:
+    """(module, line) for everything that a module imports; `from a import b` gives a and a.b."""
     found = []
-    top = set(map(id, _at_import(tree(path).body)))
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
-            found += [(alias.name, node.lineno, id(node) in top) for alias in node.names]
+            found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found += [(node.module, node.lineno, id(node) in top)]
-            found += [(f"{node.module}.{alias.name}", node.lineno, id(node) in top) for alias in node.names]
-    return found
-
-
-def _at_import(body: list[ast.stmt]) -> list[ast.stmt]:
-    """The statements that run when the module is imported; what stands under TYPE_CHECKING does not."""
-    found: list[ast.stmt] = []
-    for node in body:
-        found.append(node)
-        if isinstance(node, ast.Try) or (isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.dump(node.test)):
-            found += _at_import(node.body) + _at_import(node.orelse)
+            found += [(node.module, node.lineno)]
+            found += [(f"{node.module}.{alias.name}", node.lineno) for alias in node.names]
     return found

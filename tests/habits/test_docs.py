@@ -52,7 +52,7 @@ def test_marked_commands_work(page: Path, tmp_path: Path) -> None:
 def test_a_command_that_fails_is_seen(tmp_path: Path) -> None:
     """A page whose command fails fails its test: the runner is really looking."""
     page = tmp_path / "page.md"
-    page.write_text("<!-- file: a -->\n```\nx\n```\n<!-- run -->\n```sh\ntest \"$(cat a)\" = y\n```\n", "utf-8")
+    page.write_text('<!-- file: a -->\n```\nx\n```\n<!-- run -->\n```sh\ntest "$(cat a)" = y\n```\n', "utf-8")
     directory = tmp_path / "run"
     directory.mkdir()
     with pytest.raises((AssertionError, ValueError)):
@@ -91,9 +91,7 @@ def test_commands_named_exist() -> None:
 
     known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
     named = {
-        command
-        for page in PAGES
-        for command in re.findall(r"(?:^|`)headrace ([a-z-]+)", page.read_text("utf-8"), re.M)
+        command for page in PAGES for command in re.findall(r"(?:^|`)headrace ([a-z-]+)", page.read_text("utf-8"), re.M)
     }
     assert {"run", "verify"} <= named
     assert named <= known

@@ -47,7 +47,7 @@ def test_only_the_faces_touch_c() -> None:
     found = {
         f"{code.name(path)}:{line}"
         for path in code.modules()
-        for module, line, _ in code.imports(path)
+        for module, line in code.imports(path)
         if module.startswith("libcore._c") and path.parent != code.ROOT / "libcore"
     }
     assert not found
@@ -59,7 +59,7 @@ def test_a_driver_is_imported_at_home_only(driver: str) -> None:
     found = {
         f"{code.name(path)}:{line}"
         for path in code.modules("libcore", "connectors", "flows", "control")
-        for module, line, _ in code.imports(path)
+        for module, line in code.imports(path)
         if module.split(".")[0] == driver and not code.name(path).startswith(DRIVERS[driver])
     }
     assert not found

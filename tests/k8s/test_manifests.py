@@ -101,7 +101,7 @@ def test_probes_are_commands_of_the_product() -> None:
 
 
 def test_a_pod_is_prepared_from_the_environment(tmp_path: Path) -> None:
-    """The init container writes one address a pod, gives the store to pod 0 alone, and a second time changes nothing."""
+    """The init container writes one address a pod and gives the store to pod 0 alone; twice is as good as once."""
     for index in (0, 1):
         variables = environment(pod_spec()["initContainers"][0], f"headrace-{index}", {})
         paths = ("HEADRACE_STATE_DIR", "BYTEWAX_RECOVERY_DIRECTORY", "BYTEWAX_HOSTFILE_PATH")

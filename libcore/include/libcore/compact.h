@@ -36,9 +36,9 @@ typedef struct lc_compact_result {
  * Returns LC_OK, LC_INVALID, LC_NO_MEMORY, LC_CAPACITY, or LC_DATA with error->row where an op is neither upsert nor
  * delete, or where a row of a keyless table lacks a value.  *out is set on LC_OK without `unchanged` only.
  */
-lc_code lc_compact(const struct ArrowArray *batch, const lc_column *columns, int64_t column_count, int64_t table_columns,
-                   const int32_t *key, int64_t key_count, struct ArrowArray *out, lc_compact_result *result,
-                   lc_error *error);
+lc_code lc_compact(const struct ArrowArray *batch, const lc_column *columns, int64_t column_count,
+                   int64_t table_columns, const int32_t *key, int64_t key_count, struct ArrowArray *out,
+                   lc_compact_result *result, lc_error *error);
 /* end cdef */
 
 #endif

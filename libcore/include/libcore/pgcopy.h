@@ -19,8 +19,8 @@
  *   TEXT       utf8                  text, varchar, json, xml   the bytes; 0 bytes are refused
  *   BYTES      binary, fixed         bytea                      the bytes
  *
- * A text form whose type has a binary form of its own (jsonb, interval, bit, timetz, arrays) goes into a text column and
- * is cast by SQL.  UTF-8 is not checked again: an Arrow utf8 column holds it.
+ * A text form whose type has a binary form of its own (jsonb, interval, bit, timetz, arrays) goes into a text column
+ * and is cast by SQL.  UTF-8 is not checked again: an Arrow utf8 column holds it.
  */
 #ifndef LIBCORE_PGCOPY_H
 #define LIBCORE_PGCOPY_H

@@ -5,9 +5,9 @@
  *                                                                       footer     checksum
  *                                                                       bytes
  *
- * magic is "HRSEG1\r\n" at both ends, so a cut or a text-mode copy shows.  Streams begin at multiples of 64 bytes; each is
- * a whole Arrow IPC stream that pyarrow opens at its offset.  Numbers are little endian.  checksum is xxh64 (hash.h, seed
- * 0) of all bytes before it.  The footer names format version, ranges and metadata; libcore/segment.py reads it.
+ * magic is "HRSEG1\r\n" at both ends, so a cut or a text-mode copy shows.  Streams begin at multiples of 64 bytes; each
+ * is a whole Arrow IPC stream that pyarrow opens at its offset.  Numbers are little endian.  checksum is xxh64 (hash.h,
+ * seed 0) of all bytes before it.  The footer names format version, ranges and metadata; libcore/segment.py reads it.
  */
 #ifndef LIBCORE_SEGMENT_H
 #define LIBCORE_SEGMENT_H

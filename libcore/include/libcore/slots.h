@@ -20,8 +20,9 @@
  *
  * Returns LC_OK, LC_INVALID, LC_NO_MEMORY; after a failure every out[i].release is NULL.
  */
-lc_code lc_scatter(const struct ArrowArray *batch, const lc_column *columns, int64_t column_count, const uint64_t *hashes,
-                   int32_t slot_count, const uint8_t *bucket_of_slot, struct ArrowArray *out, lc_error *error);
+lc_code lc_scatter(const struct ArrowArray *batch, const lc_column *columns, int64_t column_count,
+                   const uint64_t *hashes, int32_t slot_count, const uint8_t *bucket_of_slot, struct ArrowArray *out,
+                   lc_error *error);
 
 /* Copy the rows of the given indexes, in that order; an index may come more than once.
  *

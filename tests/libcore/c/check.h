@@ -20,14 +20,15 @@ static int check_count = 0;
   } while (0)
 
 /* The same for two integers, with their values. */
-#define CHECK_EQUAL(expected, found)                                                                                    \
-  do {                                                                                                                  \
-    long long check_expected = (long long)(expected), check_found = (long long)(found);                                 \
-    check_count++;                                                                                                      \
-    if (check_expected != check_found) {                                                                                \
-      check_failures++;                                                                                                 \
-      fprintf(stderr, "%s:%d: %s: expected %lld, found %lld\n", __FILE__, __LINE__, #found, check_expected, check_found); \
-    }                                                                                                                   \
+#define CHECK_EQUAL(expected, found)                                                                        \
+  do {                                                                                                      \
+    long long check_expected = (long long)(expected), check_found = (long long)(found);                     \
+    check_count++;                                                                                          \
+    if (check_expected != check_found) {                                                                    \
+      check_failures++;                                                                                     \
+      fprintf(stderr, "%s:%d: %s: expected %lld, found %lld\n", __FILE__, __LINE__, #found, check_expected, \
+              check_found);                                                                                 \
+    }                                                                                                       \
   } while (0)
 
 /* What main returns: 0 where all claims hold. */
@@ -48,18 +49,22 @@ typedef struct check_batch {
 
 static inline void check_batch_start(check_batch *batch, int64_t rows) {
   *batch = (check_batch){0};
-  batch->array = (struct ArrowArray){.length = rows, .n_buffers = 1, .buffers = batch->none, .children = batch->pointers};
+  batch->array =
+      (struct ArrowArray){.length = rows, .n_buffers = 1, .buffers = batch->none, .children = batch->pointers};
 }
 
 /* Add a column; `validity` NULL: no NULL in it.  `data` only for variable width, where `values` are the offsets. */
-static inline void check_batch_add(check_batch *batch, lc_column layout, const void *validity, const void *values, const void *data) {
+static inline void check_batch_add(check_batch *batch, lc_column layout, const void *validity, const void *values,
+                                   const void *data) {
   int64_t c = batch->array.n_children++;
   batch->columns[c] = layout;
   batch->buffers[c][0] = validity;
   batch->buffers[c][1] = values;
   batch->buffers[c][2] = data;
-  batch->children[c] = (struct ArrowArray){
-      .length = batch->array.length, .null_count = validity ? -1 : 0, .n_buffers = lc_type_is_variable(&layout) ? 3 : 2, .buffers = batch->buffers[c]};
+  batch->children[c] = (struct ArrowArray){.length = batch->array.length,
+                                           .null_count = validity ? -1 : 0,
+                                           .n_buffers = lc_type_is_variable(&layout) ? 3 : 2,
+                                           .buffers = batch->buffers[c]};
   batch->pointers[c] = &batch->children[c];
 }
 

@@ -38,10 +38,14 @@ static size_t fuzz_mutate(uint8_t *data, size_t size, size_t capacity) {
   for (uint64_t change = 1 + fuzz_random(8); change > 0; change--) {
     size_t at = size ? (size_t)fuzz_random(size) : 0;
     switch (fuzz_random(6)) {
-      case 0: if (size) data[at] ^= (uint8_t)(1u << fuzz_random(8)); break;
-      case 1: if (size) data[at] = (uint8_t)fuzz_random(256); break;
+      case 0:
+        if (size) data[at] ^= (uint8_t)(1u << fuzz_random(8));
+        break;
+      case 1:
+        if (size) data[at] = (uint8_t)fuzz_random(256);
+        break;
       case 2: size = at; break; /* cut */
-      case 3: /* insert a byte */
+      case 3:                   /* insert a byte */
         if (size >= capacity) break;
         memmove(data + at + 1, data + at, size - at);
         data[at] = (uint8_t)fuzz_random(256);
@@ -102,7 +106,8 @@ int main(int argc, char **argv) {
   }
   if (count == 0) inputs[count++] = (fuzz_input){.data = nothing};
   fuzz_state = (uint64_t)seed * 0x9E3779B97F4A7C15ULL | 1;
-  for (int i = 0; i < count; i++) fuzz_once(inputs[i].data, inputs[i].size);
+  for (int i = 0; i < count; i++)
+    fuzz_once(inputs[i].data, inputs[i].size);
   for (long long run = 0; run < runs; run++) {
     const fuzz_input *input = &inputs[fuzz_random((uint64_t)count)];
     uint8_t *mutant = malloc(input->size + FUZZ_GROWTH_MAX);

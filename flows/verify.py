@@ -1,0 +1,186 @@
+"""Prove that the target equals its source, row by row: `headrace verify FILE`.
+
+The truth is the topics' last state: every partition is read from its first message to its end with the pipeline's own
+decoder, folded by key on disk, and only then filtered and renamed, so that a fault of the flow's steps, spool or
+applier shows. Or it is a source database given. The target compares itself with the truth, by its own equality.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from connectors.base.items import Item, Truncate
+from connectors.postgres.compare import Comparison, Difference, copy_from_source
+from connectors.postgres.config import PostgresConfig, TargetTable
+from flows import build, spec
+from flows.operators.shape import Shaper
+from flows.spill import Spill
+from flows.topics import Binding
+from libcore.change import OP, ChangeBatch, Op
+from libcore.dead_letter import DEAD_LETTERS
+from libcore.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class TableResult:
+    """One table's comparison.
+
+    Args:
+        source: the topic. target: "schema.table".
+        difference: the counts, and up to ten examples.
+        unreadable: messages that could not be decoded, and rows that no PostgreSQL holds: not part of the truth.
+    """
+
+    source: str
+    target: str
+    difference: Difference
+    unreadable: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What verification found."""
+
+    tables: list[TableResult] = field(default_factory=list)
+
+    @property
+    def equal(self) -> bool:
+        """Whether every table holds exactly its source's rows, and every message of the source could be read."""
+        return all(table.difference.is_equal and not table.unreadable for table in self.tables)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        tables = []
+        for table in self.tables:
+            difference = table.difference
+            counts = {name: getattr(difference, name) for name in ("equal", "missing", "extra", "different")}
+            examples = [str(example) for example in difference.examples]
+            tables.append(
+                {
+                    "source": table.source,
+                    "target": table.target,
+                    **counts,
+                    "unreadable": table.unreadable,
+                    "examples": examples,
+                }
+            )
+        return {"equal": self.equal, "tables": tables}
+
+    def lines(self) -> Iterator[str]:
+        """The report as text."""
+        for table in self.tables:
+            difference = table.difference
+            verdict = (
+                "NOT EQUAL" if not difference.is_equal else "equal" if not table.unreadable else "equal, not proven"
+            )
+            unreadable = f" ({table.unreadable} messages could not be read: dead letters)" if table.unreadable else ""
+            yield (
+                f"{table.source} -> {table.target}: {verdict}{unreadable}: {difference.equal} equal, "
+                f"{difference.missing} missing, {difference.extra} extra, {difference.different} different"
+            )
+            yield from (f"  {example}" for example in difference.examples)
+        yield f"{len(self.tables)} tables: {'all equal' if self.equal else 'NOT all equal'}"
+
+
+def verify(path: str, source_dsn: str | None = None, tables: Sequence[str] | None = None, **overrides: Any) -> Report:
+    """Compare a pipeline's target with its source.
+
+    Args:
+        path: the pipeline file.
+        source_dsn: env:NAME or file:/path of a PostgreSQL source to compare with, instead of the topics.
+        tables: topics to compare; default: all.
+        overrides: as for flows.build.flow.
+    Raises: ConfigurationError (no PostgreSQL target, a topic or column that is not there), TransientError.
+    """
+    pipeline = build.load(path, overrides=overrides)
+    if not isinstance(pipeline.sink.settings, spec.PostgresSink):
+        raise ConfigurationError(
+            f"expected a [sink.postgres] to compare with, found [sink.{pipeline.sink.name}]", file=path
+        )
+    bindings = [binding for binding in build.bind(pipeline, path) if tables is None or binding.topic in tables]
+    config, targets = build.postgres_target(pipeline.sink.settings, bindings, None)
+    if source_dsn is not None:
+        source = config.model_copy(update={"dsn": source_dsn})
+        return Report([_against_source(config, source, targets[binding.topic], binding) for binding in bindings])
+    return _against_topics(pipeline, bindings, config, targets)
+
+
+def _against_topics(
+    pipeline: spec.Pipeline, bindings: Sequence[Binding], config: PostgresConfig, targets: dict[str, TargetTable]
+) -> Report:
+    shaper = build.make_shaper(pipeline, bindings)
+    with tempfile.TemporaryDirectory(prefix="headrace-verify-") as directory, ExitStack() as stack:
+        spills = {binding.topic: Spill(Path(directory)) for binding in bindings}
+        for spill in spills.values():
+            stack.callback(spill.close)
+        unreadable = dict.fromkeys(spills, 0)
+        for item in read_all(pipeline, bindings):
+            if isinstance(item, Truncate):
+                spills[item.table].clear()
+            elif isinstance(item, ChangeBatch) and item.table == DEAD_LETTERS:
+                for topic in item.record.column("table_name").to_pylist():
+                    unreadable[topic] += 1
+            elif isinstance(item, ChangeBatch):
+                spills[item.table.name].add(item)
+        results = []
+        for topic, spill in spills.items():
+            difference, refused = _compare(config, targets[topic], shaper, spill)
+            results.append(TableResult(topic, targets[topic].name, difference, unreadable[topic] + refused))
+        return Report(results)
+
+
+def _compare(config: PostgresConfig, target: TargetTable, shaper: Shaper, spill: Spill) -> tuple[Difference, int]:
+    table = spill.table
+    if table is None:
+        return Difference(), 0
+    refused = 0
+    with Comparison(config, target, shaper.plan(table).target, with_unset=True) as comparison:
+        for batch in spill.folded():
+            shaped, letters = shaper.shaped(batch)
+            refused += 0 if letters is None else letters.row_count
+            inside = shaped.record.filter(pc.equal(shaped.record.column(OP), int(Op.UPSERT)))  # `where` made deletes
+            refused += len(comparison.expect(inside))
+        return comparison.result(), refused
+
+
+def _against_source(
+    config: PostgresConfig, source: PostgresConfig, target: TargetTable, binding: Binding
+) -> TableResult:
+    settings = binding.spec
+    difference = copy_from_source(
+        config, source, target, ".".join(binding.topic.split(".")[-2:]), settings.rename, settings.drop, settings.where
+    )
+    return TableResult(binding.topic, target.name, difference)
+
+
+def read_all(pipeline: spec.Pipeline, bindings: Sequence[Binding]) -> Iterator[Item]:
+    """Every item of every partition, from its first message to its end, one partition after the other."""
+    kafka = pipeline.source.kafka.model_copy(update={"start": "earliest"})
+    earliest = pipeline.model_copy(update={"source": pipeline.source.model_copy(update={"kafka": kafka})})
+    source = build.make_source(earliest, bindings, until_end=True)
+    partitions = [source.build_part("verify", part, None) for part in source.list_parts()]
+    while partitions:
+        yield from _until_end(partitions[-1])
+        partitions.pop().close()
+
+
+def _until_end(partition: Any) -> Iterator[Item]:
+    while True:
+        try:
+            items = partition.next_batch()
+        except StopIteration:
+            return
+        yield from items
+        partition.snapshot()  # each call is an epoch: it frees the quota
+        awake = partition.next_awake()
+        if not items and awake is not None:
+            time.sleep(max(0.0, (awake - datetime.now(UTC)).total_seconds()))
