@@ -91,7 +91,7 @@ class Progress(Display):
         """Show the totals so far."""
         text = progress_text(present, self._rate.add(seconds, present.events), seconds, restarts)
         if self._live is not None:
-            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+            self._live.update(Text(text), refresh=True)
         elif time.monotonic() - self._printed_at >= _PLAIN_EVERY_SECONDS:
             self._printed_at = time.monotonic()
             self._print(text)

@@ -82,7 +82,7 @@ def snapshot(worker: int, started_at: float, *, ended: bool = False) -> dict[str
         "lag_offsets": int(total(metrics.LAG_OFFSETS)),
         "lag_ms": int(max(_values(metrics.LAG_MS), default=0)),
         "spool_bytes": int(total(metrics.SPOOL_BYTES)),
-        "dead_letters": int(total(metrics.DEAD_LETTERS) + total(metrics.DECODE_ERRORS)),
+        "dead_letters": int(total(metrics.DEAD_LETTERS)),
         "backpressure": any(_values(metrics.SPOOL_WAITING)),
     }
 

@@ -23,7 +23,7 @@ from connectors.base import stop
 from connectors.base.applier import Applier
 from connectors.base.batches import join
 from connectors.base.items import Item, Tick, Truncate
-from connectors.base.metrics import SPOOL_WAIT
+from connectors.base.metrics import SPOOL_WAIT, SPOOL_WAITING
 from connectors.base.spool import Manifest, SegmentFile, Spool
 from connectors.base.target import TRUNCATES, Target
 from libcore.change import OP, ChangeBatch, Op
@@ -156,10 +156,12 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
 
         if not gathered or room():
             return
-        started = monotonic()
+        started, waiting = monotonic(), SPOOL_WAITING.labels(str(self._spool.part))
+        waiting.set(1)
         self._log.info("the spool is full: waiting for the target", backlog_bytes=self._applier.backlog_bytes)
         while not self._applier.wait_until(lambda: room() or excused(), _WAIT_STEP_S):
             pass
+        waiting.set(0)
         SPOOL_WAIT.labels(str(self._spool.part)).inc(monotonic() - started)
 
 

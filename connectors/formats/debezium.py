@@ -59,7 +59,7 @@ class DebeziumDecoder:
         self._decode_state = DecodeState()
         if state is not None:
             self._resume(state)
-        self._kept_text = None if self._shape is None else self._shape.text()
+        self._kept_text: str | None = None if self._shape is None else self._shape.text()
         self._events, self._batches = EVENTS.labels(binding.table), BATCHES.labels(binding.table)
 
     def _resume(self, state: Any) -> None:

@@ -23,7 +23,7 @@ def create_topics(servers: str, topics: Mapping[str, int], *, settings: Mapping[
     Raises: TransientError with the broker's text, also where a topic exists already.
     """
     from confluent_kafka import KafkaException
-    from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+    from confluent_kafka.admin import AdminClient, NewTopic
 
     client = AdminClient({"bootstrap.servers": servers, "log_level": 0})
     wanted = [NewTopic(name, count, 1, config=dict(settings or {})) for name, count in topics.items()]

@@ -78,9 +78,10 @@ def ensure(connection: Connection, table: Table, target: TargetTable, *, made: b
     Raises ConfigurationError where an existing table does not fit or does not let itself be changed, FatalError where
     it is gone.
     """
+    xml = _xml_type(connection) if any(column.type.name == "xml" for column in table.columns) else "xml"
     shape = _inspect(connection, target)
     if shape is not None:
-        changes, faults = compare(table, target, shape, made=made)
+        changes, faults = compare(table, target, shape, made=made, xml=xml)
         if not changes and not faults:
             return shape
     with connection.transaction():
@@ -89,9 +90,9 @@ def ensure(connection: Connection, table: Table, target: TargetTable, *, made: b
         if shape is None and not create:
             raise FatalError(f"table {table.name}: its target {target.schema}.{target.table} is gone")
         if shape is None:
-            _create(connection, table, target)
+            _create(connection, table, target, xml)
         else:
-            changes, faults = compare(table, target, shape, made=made)
+            changes, faults = compare(table, target, shape, made=made, xml=xml)
             if faults:
                 raise ConfigurationError(
                     f"table {table.name} does not fit its target {target.schema}.{target.table}: {'; '.join(faults)}"
@@ -114,8 +115,13 @@ def _change(connection: Connection, table: Table, change: str) -> None:
         raise ConfigurationError(f"table {table.name}: the target refused {change}: {reason}") from error
 
 
-def compare(table: Table, target: TargetTable, shape: TargetShape, *, made: bool) -> tuple[list[str], list[str]]:
-    """Statements that make the target fit, and the faults that no additive change heals, both sides shown."""
+def compare(
+    table: Table, target: TargetTable, shape: TargetShape, *, made: bool, xml: str = "xml"
+) -> tuple[list[str], list[str]]:
+    """Statements that make the target fit, and the faults that no additive change heals, both sides shown.
+
+    `xml` is the type of a new column for XML.
+    """
     changes: list[str] = []
     faults: list[str] = []
     for column in table.columns:
@@ -124,7 +130,7 @@ def compare(table: Table, target: TargetTable, shape: TargetShape, *, made: bool
             if column.name in table.key:
                 faults.append(f"key column {column.name} ({column.type} at the source) is missing in the target")
             else:
-                changes.append(f"ALTER TABLE {shape.sql} ADD COLUMN {quote(column.name)} {_type(column, target)}")
+                changes.append(f"ALTER TABLE {shape.sql} ADD COLUMN {quote(column.name)} {_type(column, target, xml)}")
             continue
         if there.generated:
             faults.append(f"column {column.name}: expected a plain column, the target computes it (GENERATED)")
@@ -162,15 +168,27 @@ def _inspect(connection: Connection, target: TargetTable) -> TargetShape | None:
     return found
 
 
-def _create(connection: Connection, table: Table, target: TargetTable) -> None:
+def _create(connection: Connection, table: Table, target: TargetTable, xml: str) -> None:
     if connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (target.schema,)).fetchone() is None:
         connection.execute(f"CREATE SCHEMA {quote(target.schema)}")
-    lines = [f"{quote(column.name)} {_type(column, target)}" for column in table.columns]
+    lines = [f"{quote(column.name)} {_type(column, target, xml)}" for column in table.columns]
     if table.key:
         lines.append(f"PRIMARY KEY ({', '.join(quote(name) for name in table.key)})")
     connection.execute(f"CREATE TABLE {quote(target.schema)}.{quote(target.table)} ({', '.join(lines)})")
     _LOG.info("target table created", table=table.name, target=f"{target.schema}.{target.table}")
 
 
-def _type(column: Column, target: TargetTable) -> str:
-    return target.columns.get(column.name) or made_type(column.type)
+def _type(column: Column, target: TargetTable, xml: str) -> str:
+    made = xml if column.type.name == "xml" else made_type(column.type)
+    return target.columns.get(column.name) or made
+
+
+def _xml_type(connection: Connection) -> str:
+    """xml, or text on a server that was built without libxml, where every value of type xml is an error."""
+    try:
+        with connection.transaction():
+            connection.execute("SELECT '<a/>'::text::xml")
+    except psycopg.errors.FeatureNotSupported:
+        _LOG.warning("this PostgreSQL was built without libxml: xml columns are made as text")
+        return "text"
+    return "xml"

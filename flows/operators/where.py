@@ -16,8 +16,8 @@ from libcore.schema import Table
 
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 _NOT_A_ROW = re.compile(
-    r"\b(over|sum|count|avg|min|max|median|mode|stddev\w*|stdev\w*|variance|var\w*|first|last|first_value|last_value|corr|covar\w*|"
-    r"array_agg|string_agg|quantile\w*|row_number|rank|dense_rank|lag|lead)\s*\(",
+    r"\b(over|sum|count|avg|min|max|median|mode|std\w*|var\w*|first\w*|last\w*|corr|covar\w*|array_agg|string_agg|"
+    r"quantile\w*|row_number|rank|dense_rank|lag|lead)\s*\(",
     re.I,
 )
 _SELECT = re.compile(r"\bselect\b", re.I)

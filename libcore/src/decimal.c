@@ -20,8 +20,8 @@ static const uint8_t *bytes_at(const struct ArrowArray *values, int64_t i, const
   return data + offsets[0];
 }
 
-static lc_code read_all(const struct ArrowArray *values, bool text, int32_t wire_scale, int32_t precision, int32_t scale,
-                        struct ArrowArray *out, int32_t *codes, lc_error *error) {
+static lc_code read_all(const struct ArrowArray *values, bool text, int32_t wire_scale, int32_t precision,
+                        int32_t scale, struct ArrowArray *out, int32_t *codes, lc_error *error) {
   lc_code code = check(values, LC_TYPE_BINARY, precision, scale, error);
   if (code != LC_OK) return code;
   lc_decimal_target target = lc_decimal_target_make(precision, scale, precision > 38);
@@ -58,7 +58,8 @@ lc_code lc_decimal_read_bytes(const struct ArrowArray *values, int32_t wire_scal
   return read_all(values, false, wire_scale, precision, scale, out, codes, error);
 }
 
-lc_code lc_decimal_write_text(const struct ArrowArray *values, const lc_column *layout, struct ArrowArray *out, lc_error *error) {
+lc_code lc_decimal_write_text(const struct ArrowArray *values, const lc_column *layout, struct ArrowArray *out,
+                              lc_error *error) {
   static const lc_column text = {.type = LC_TYPE_UTF8};
   if (layout == NULL || (layout->type != LC_TYPE_DECIMAL128 && layout->type != LC_TYPE_DECIMAL256))
     return lc_fail(error, LC_INVALID, -1, -1, "expected a decimal column");

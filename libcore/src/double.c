@@ -7,7 +7,10 @@
 
 typedef unsigned __int128 u128;
 
-enum { DIGITS_MAX = 800, LIMBS = 192 }; /* halfway points have at most 767 digits; 192 * 32 bits hold 10^1125 shifted by 66 */
+enum {
+  DIGITS_MAX = 800,
+  LIMBS = 192
+}; /* halfway points have at most 767 digits; 192 * 32 bits hold 10^1125 shifted by 66 */
 
 static double from_bits(uint64_t bits) {
   double value;
@@ -34,13 +37,15 @@ static double round_pack(u128 quotient, bool sticky, int exponent) {
   uint64_t kept = drop == 64 ? 0 : top >> drop;
   uint64_t rest = drop == 64 ? top : top & ((1ull << drop) - 1), half = 1ull << (drop - 1);
   if (rest > half || (rest == half && (sticky || (kept & 1)))) kept++;
-  /* a carry out of the 52 bits raises the exponent field, which is what it means; past the last exponent it is infinity */
+  /* a carry out of the 52 bits raises the exponent field, which is what it means; past the last exponent it is infinity
+   */
   return from_bits(exponent < -1022 ? kept : ((uint64_t)(exponent + 1022) << 52) + kept);
 }
 
 static uint64_t pow5(int exponent) { /* 0..27: below 2^63 */
   uint64_t power = 1;
-  while (exponent-- > 0) power *= 5;
+  while (exponent-- > 0)
+    power *= 5;
   return power;
 }
 
@@ -48,8 +53,8 @@ static double from_small(uint64_t mantissa, int exponent) { /* -27..27, mantissa
 #if FLT_EVAL_METHOD == 0
   if (mantissa <= 1ull << 53 && exponent >= -22 && exponent <= 22) {
     /* both factors are exact doubles, so one rounding is made (Clinger 1990) */
-    static const double powers[23] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
-                                      1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    static const double powers[23] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
+                                      1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
     return exponent < 0 ? (double)mantissa / powers[-exponent] : (double)mantissa * powers[exponent];
   }
 #endif
@@ -76,8 +81,10 @@ static void big_mul_add(big *value, uint32_t factor, uint32_t addend) {
 }
 
 static void big_mul_pow10(big *value, int exponent) {
-  for (; exponent >= 9; exponent -= 9) big_mul_add(value, 1000000000u, 0);
-  for (; exponent > 0; exponent--) big_mul_add(value, 10, 0);
+  for (; exponent >= 9; exponent -= 9)
+    big_mul_add(value, 1000000000u, 0);
+  for (; exponent > 0; exponent--)
+    big_mul_add(value, 10, 0);
 }
 
 static int big_bits(const big *value) { return value->size * 32 - __builtin_clz(value->limbs[value->size - 1]); }
@@ -91,7 +98,8 @@ static void big_shift_left(big *value, int bits) {
   }
   memset(value->limbs, 0, (size_t)whole * 4);
   value->size += whole + 1;
-  while (value->limbs[value->size - 1] == 0) value->size--;
+  while (value->limbs[value->size - 1] == 0)
+    value->size--;
 }
 
 static void big_halve(big *value) {
@@ -111,14 +119,16 @@ static bool big_take(big *value, const big *other) { /* value -= other where it 
     value->limbs[i] = (uint32_t)borrow;
     borrow >>= 32;
   }
-  while (value->size > 0 && value->limbs[value->size - 1] == 0) value->size--;
+  while (value->size > 0 && value->limbs[value->size - 1] == 0)
+    value->size--;
   return true;
 }
 
 /* digits[0] is not '0'; the value is 0.d1d2d3... * 10^point with -325 <= point - 1 <= 308. */
 static double from_digits(const uint8_t *digits, int count, bool more, int point) {
   big number = {.size = 1, .limbs = {(uint32_t)(digits[0] - '0')}}, divisor = {.size = 1, .limbs = {1}};
-  for (int i = 1; i < count; i++) big_mul_add(&number, 10, (uint32_t)(digits[i] - '0'));
+  for (int i = 1; i < count; i++)
+    big_mul_add(&number, 10, (uint32_t)(digits[i] - '0'));
   int exponent = point - count;
   if (more) { /* dropped digits only matter as "a bit more": a last digit 1 says that */
     big_mul_add(&number, 10, 1);
@@ -175,7 +185,8 @@ double lc_double_from_text(const uint8_t *p, const uint8_t *end) {
   if (count > 0 && point > 309) value = HUGE_VAL;
   if (count > 0 && point <= 309 && point >= -324) {
     int64_t small = point - count;
-    value = count <= 19 && small >= -27 && small <= 27 ? from_small(mantissa, (int)small) : from_digits(digits, count, more, (int)point);
+    value = count <= 19 && small >= -27 && small <= 27 ? from_small(mantissa, (int)small)
+                                                       : from_digits(digits, count, more, (int)point);
   }
   return negative ? -value : value;
 }

@@ -2,12 +2,30 @@
 #include "envelope_message.h"
 
 static bool allowed(const lc_wire_column *column) {
-  static const uint8_t kinds[25] = {[LC_ENCODING_INT] = 1, [LC_ENCODING_BOOL] = 2, [LC_ENCODING_FLOAT] = 3, [LC_ENCODING_STRING] = 4,
-    [LC_ENCODING_BASE64] = 5, [LC_ENCODING_DECIMAL_TEXT] = 6, [LC_ENCODING_DECIMAL_BASE64] = 6, [LC_ENCODING_NUMERIC_TEXT] = 4,
-    [LC_ENCODING_NUMERIC_STRUCT] = 4, [LC_ENCODING_DATE_DAYS] = 7, [LC_ENCODING_TIME_MS] = 8, [LC_ENCODING_TIME_US] = 8,
-    [LC_ENCODING_TIME_NS] = 8, [LC_ENCODING_TIMESTAMP_MS] = 9, [LC_ENCODING_TIMESTAMP_US] = 9, [LC_ENCODING_TIMESTAMP_NS] = 9,
-    [LC_ENCODING_ZONED_TIMESTAMP] = 9, [LC_ENCODING_ISO_DATE] = 7, [LC_ENCODING_ISO_TIME] = 8, [LC_ENCODING_ISO_TIMESTAMP] = 9,
-    [LC_ENCODING_BITS] = 4, [LC_ENCODING_RAW_JSON] = 4, [LC_ENCODING_ARRAY] = 4, [LC_ENCODING_DECIMAL_STRUCT] = 6};
+  static const uint8_t kinds[25] = {[LC_ENCODING_INT] = 1,
+                                    [LC_ENCODING_BOOL] = 2,
+                                    [LC_ENCODING_FLOAT] = 3,
+                                    [LC_ENCODING_STRING] = 4,
+                                    [LC_ENCODING_BASE64] = 5,
+                                    [LC_ENCODING_DECIMAL_TEXT] = 6,
+                                    [LC_ENCODING_DECIMAL_BASE64] = 6,
+                                    [LC_ENCODING_NUMERIC_TEXT] = 4,
+                                    [LC_ENCODING_NUMERIC_STRUCT] = 4,
+                                    [LC_ENCODING_DATE_DAYS] = 7,
+                                    [LC_ENCODING_TIME_MS] = 8,
+                                    [LC_ENCODING_TIME_US] = 8,
+                                    [LC_ENCODING_TIME_NS] = 8,
+                                    [LC_ENCODING_TIMESTAMP_MS] = 9,
+                                    [LC_ENCODING_TIMESTAMP_US] = 9,
+                                    [LC_ENCODING_TIMESTAMP_NS] = 9,
+                                    [LC_ENCODING_ZONED_TIMESTAMP] = 9,
+                                    [LC_ENCODING_ISO_DATE] = 7,
+                                    [LC_ENCODING_ISO_TIME] = 8,
+                                    [LC_ENCODING_ISO_TIMESTAMP] = 9,
+                                    [LC_ENCODING_BITS] = 4,
+                                    [LC_ENCODING_RAW_JSON] = 4,
+                                    [LC_ENCODING_ARRAY] = 4,
+                                    [LC_ENCODING_DECIMAL_STRUCT] = 6};
   if (column->encoding < 1 || column->encoding > 24) return false;
   int32_t type = column->type;
   switch (kinds[column->encoding]) {
@@ -27,7 +45,8 @@ static bool column_valid(const lc_wire_column *column, bool element) {
   lc_column layout = {column->type, 0, column->precision, column->scale};
   if (!allowed(column) || !lc_column_valid(&layout)) return false;
   if (column->encoding == LC_ENCODING_BITS && (column->bit_length < 0 || column->bit_length > 1 << 27)) return false;
-  if (column->encoding == LC_ENCODING_ARRAY) return !element && column->item != NULL && column_valid(column->item, true);
+  if (column->encoding == LC_ENCODING_ARRAY)
+    return !element && column->item != NULL && column_valid(column->item, true);
   return true;
 }
 
@@ -37,15 +56,18 @@ static lc_code plan_check(const lc_envelope_plan *plan, lc_error *error) {
   if (plan->position < LC_POSITION_NONE || plan->position > LC_POSITION_SQLSERVER)
     return lc_fail(error, LC_INVALID, -1, -1, "unknown kind of position %d", plan->position);
   if (plan->placeholder == NULL || plan->placeholder_size < 1 || plan->placeholder_size > 1000)
-    return lc_fail(error, LC_INVALID, -1, -1, "expected a placeholder of 1 to 1000 bytes, found %lld", (long long)plan->placeholder_size);
+    return lc_fail(error, LC_INVALID, -1, -1, "expected a placeholder of 1 to 1000 bytes, found %lld",
+                   (long long)plan->placeholder_size);
   for (int32_t c = 0; c < plan->column_count; c++) {
     const lc_wire_column *column = &plan->columns[c];
     if (column->name == NULL || column->name_size < 0 || !column_valid(column, false))
-      return lc_fail(error, LC_INVALID, -1, -1, "column %d: encoding %d does not fill type %d", c, column->encoding, column->type);
+      return lc_fail(error, LC_INVALID, -1, -1, "column %d: encoding %d does not fill type %d", c, column->encoding,
+                     column->type);
   }
   lc_json_fault fault;
-  if (plan->schema != NULL && (plan->schema_size < 1 || plan->schema[0] == ' ' ||
-                               !lc_json_check(plan->schema, plan->schema + plan->schema_size, lc_kernels_pick(1), &fault)))
+  if (plan->schema != NULL &&
+      (plan->schema_size < 1 || plan->schema[0] == ' ' ||
+       !lc_json_check(plan->schema, plan->schema + plan->schema_size, lc_kernels_pick(1), &fault)))
     return lc_fail(error, LC_INVALID, -1, -1, "the schema part is not one JSON value");
   return LC_OK;
 }
@@ -82,7 +104,8 @@ static void item_free(lc_decode_column *item) {
 
 static bool order_init(lc_order *order, const char *const *fields, int32_t count, int32_t capacity) {
   if (!lc_names_init(&order->names, count)) return false;
-  for (int32_t f = 0; fields != NULL && f < count; f++) lc_names_set(&order->names, f, fields[f], strlen(fields[f]));
+  for (int32_t f = 0; fields != NULL && f < count; f++)
+    lc_names_set(&order->names, f, fields[f], strlen(fields[f]));
   order->members = lc_calloc((size_t)capacity, sizeof *order->members);
   order->capacity = capacity;
   return order->members != NULL;
@@ -93,7 +116,8 @@ static void order_free(lc_order *order) {
   lc_free(order->members);
 }
 
-static uint8_t *text_new(const char *before, const uint8_t *text, size_t size, const char *between, const char *after, size_t *out_size) {
+static uint8_t *text_new(const char *before, const uint8_t *text, size_t size, const char *between, const char *after,
+                         size_t *out_size) {
   size_t head = strlen(before), middle = strlen(between), tail = strlen(after), copies = middle > 0 ? 2 : 1;
   *out_size = head + copies * size + middle + tail;
   uint8_t *out = lc_malloc(*out_size), *p = out;
@@ -118,11 +142,14 @@ static bool placeholder_init(lc_decoder *d) {
   size_t size = (size_t)d->plan->placeholder_size;
   d->placeholder_object = text_new("{\"", text, size, "\":\"", "\"}", &d->placeholder_object_size);
   d->placeholder_array = text_new("[\"", text, size, "", "\"]", &d->placeholder_array_size);
-  uint8_t *base64 = d->placeholder_base64 = lc_malloc((size + 2) / 3 * 4), *list = d->placeholder_list = lc_malloc(size * 4 + 2);
+  uint8_t *base64 = d->placeholder_base64 = lc_malloc((size + 2) / 3 * 4),
+          *list = d->placeholder_list = lc_malloc(size * 4 + 2);
   if (d->placeholder_object == NULL || d->placeholder_array == NULL || base64 == NULL || list == NULL) return false;
   for (size_t i = 0; i < size; i += 3) {
-    uint32_t bits = (uint32_t)text[i] << 16 | (i + 1 < size ? (uint32_t)text[i + 1] << 8 : 0) | (i + 2 < size ? text[i + 2] : 0);
-    for (int k = 0; k < 4; k++) *base64++ = i + (size_t)k <= size ? (uint8_t)alphabet[bits >> (18 - 6 * k) & 63] : '=';
+    uint32_t bits =
+        (uint32_t)text[i] << 16 | (i + 1 < size ? (uint32_t)text[i + 1] << 8 : 0) | (i + 2 < size ? text[i + 2] : 0);
+    for (int k = 0; k < 4; k++)
+      *base64++ = i + (size_t)k <= size ? (uint8_t)alphabet[bits >> (18 - 6 * k) & 63] : '=';
   }
   d->placeholder_base64_size = (size_t)(base64 - d->placeholder_base64);
   for (size_t i = 0; i < size; i++) {
@@ -158,7 +185,8 @@ static bool decoder_init(lc_decoder *d, int64_t messages) {
 
 static void decoder_free(lc_decoder *d) {
   lc_rows_free(d);
-  for (int32_t c = 0; d->columns != NULL && c < d->column_count; c++) item_free(d->columns[c].item);
+  for (int32_t c = 0; d->columns != NULL && c < d->column_count; c++)
+    item_free(d->columns[c].item);
   lc_free(d->columns);
   order_free(&d->top);
   order_free(&d->row);
@@ -226,7 +254,9 @@ static void message_decode(lc_decoder *d, const uint8_t *value, size_t size, con
   if (d->start == NULL) return;
   d->end = d->start + size;
   const uint8_t *p = d->plan->schema == NULL ? d->start : payload_fast(d);
-  if (p != NULL && d->kernels->utf8_fault(p, (size_t)(d->end - p)) < 0 && lc_message_fast(d, p, d->plan->schema == NULL ? 1 : 2)) return;
+  if (p != NULL && d->kernels->utf8_fault(p, (size_t)(d->end - p)) < 0 &&
+      lc_message_fast(d, p, d->plan->schema == NULL ? 1 : 2))
+    return;
   if (d->failed == LC_OK) lc_message_careful(d, m);
 }
 
@@ -246,7 +276,8 @@ static void unknown_keep(lc_decoder *d, lc_decoded *out) {
 static void messages_decode(lc_decoder *d, const struct ArrowArray *messages, int64_t start, lc_decoded *out) {
   binary keys = {messages->children[0], messages->offset}, values = {messages->children[1], messages->offset};
   const int32_t *offsets = (const int32_t *)values.array->buffers[1] + values.array->offset + messages->offset;
-  if (messages->length > 0 && values.array->buffers[2] != NULL) d->input_end = (const uint8_t *)values.array->buffers[2] + offsets[messages->length];
+  if (messages->length > 0 && values.array->buffers[2] != NULL)
+    d->input_end = (const uint8_t *)values.array->buffers[2] + offsets[messages->length];
   for (d->message = start; d->message < messages->length; d->message++) {
     size_t size;
     const uint8_t *value = binary_get(&values, d->message, &size);
@@ -262,21 +293,26 @@ static void messages_decode(lc_decoder *d, const struct ArrowArray *messages, in
 
 lc_code lc_envelope_decode(const lc_envelope_plan *plan, const struct ArrowArray *messages, int64_t start,
                            const lc_envelope_state *state, int32_t level, lc_decoded *out, lc_error *error) {
-  static const lc_column layouts[4] = {{.type = LC_TYPE_BINARY}, {.type = LC_TYPE_BINARY}, {.type = LC_TYPE_INT64}, {.type = LC_TYPE_INT64}};
+  static const lc_column layouts[4] = {
+      {.type = LC_TYPE_BINARY}, {.type = LC_TYPE_BINARY}, {.type = LC_TYPE_INT64}, {.type = LC_TYPE_INT64}};
   lc_code code = plan_check(plan, error);
   if (code == LC_OK) code = lc_check_batch(messages, layouts, 4, error);
   if (code != LC_OK) return code;
   lc_decoder d = {.plan = plan, .kernels = lc_kernels_pick(level), .state = *state};
   if (d.kernels == NULL) return lc_fail(error, LC_INVALID, -1, -1, "this machine has no vector level %d", level);
   if (start < 0 || start > messages->length || messages->length >= INT32_MAX / 2)
-    return lc_fail(error, LC_INVALID, -1, -1, "expected a start of 0..%lld, found %lld", (long long)messages->length, (long long)start);
+    return lc_fail(error, LC_INVALID, -1, -1, "expected a start of 0..%lld, found %lld", (long long)messages->length,
+                   (long long)start);
   lc_decoded made = {.consumed = start};
   if (decoder_init(&d, messages->length - start))
     messages_decode(&d, messages, start, &made);
   else
     d.failed = LC_NO_MEMORY;
   if (d.failed != LC_OK)
-    code = lc_fail(error, d.failed, d.message, -1, d.failed == LC_CAPACITY ? "message %lld: a column passes 2^31-1 bytes in one batch" : "message %lld: no memory", (long long)d.message);
+    code = lc_fail(
+        error, d.failed, d.message, -1,
+        d.failed == LC_CAPACITY ? "message %lld: a column passes 2^31-1 bytes in one batch" : "message %lld: no memory",
+        (long long)d.message);
   else
     code = lc_rows_finish(&d, &made, error);
   if (code == LC_OK) {

@@ -4,11 +4,13 @@
 #include "envelope_internal.h"
 #include "time_text.h"
 
-/* Debezium writes inner arrays of an array of more dimensions as Java prints them, "[Ljava.lang.String;@1a2b": data lost. */
+/* Debezium writes inner arrays of an array of more dimensions as Java prints them, "[Ljava.lang.String;@1a2b": data
+ * lost. */
 static bool is_java_print(const uint8_t *text, size_t size) {
   const uint8_t *end = text + size;
   if (size < 4 || *text != '[') return false;
-  while (text < end && *text == '[') text++;
+  while (text < end && *text == '[')
+    text++;
   if (text < end && *text == 'L') {
     const uint8_t *semicolon = memchr(text, ';', (size_t)(end - text));
     if (semicolon == NULL || semicolon == text + 1) return false;
@@ -44,12 +46,15 @@ static bool put_quoted(lc_decoder *d, const uint8_t *text, size_t size) {
 static bool put_bytes(lc_decoder *d, const uint8_t *bytes, size_t size) {
   static const char hex[] = "0123456789abcdef";
   bool good = put(d, "\"\\\\x", 4);
-  for (size_t i = 0; good && i < size; i++) good = put(d, (char[2]){hex[bytes[i] >> 4], hex[bytes[i] & 15]}, 2);
+  for (size_t i = 0; good && i < size; i++)
+    good = put(d, (char[2]){hex[bytes[i] >> 4], hex[bytes[i] & 15]}, 2);
   return good && put(d, "\"", 1);
 }
 
-/* A value that is a string or stands for itself in JSON, as it is given: texts of times quoted, numbers and words not. */
-static bool put_given(lc_decoder *d, const lc_decode_column *item, const uint8_t *p, const uint8_t *after, bool quoted) {
+/* A value that is a string or stands for itself in JSON, as it is given: texts of times quoted, numbers and words not.
+ */
+static bool put_given(lc_decoder *d, const lc_decode_column *item, const uint8_t *p, const uint8_t *after,
+                      bool quoted) {
   const uint8_t *text;
   size_t size;
   if (*p != '"') return put(d, p, (size_t)(after - p));
@@ -69,7 +74,8 @@ static bool put_cell(lc_decoder *d, const lc_decode_column *item, const uint8_t 
     case LC_TYPE_INT32:
     case LC_TYPE_DATE32: value = *(const int32_t *)(const void *)item->values; break;
     case LC_TYPE_DECIMAL128:
-    case LC_TYPE_DECIMAL256: return put(d, text, lc_decimal_text(item->values, item->width, item->decimal.scale, (uint8_t *)text));
+    case LC_TYPE_DECIMAL256:
+      return put(d, text, lc_decimal_text(item->values, item->width, item->decimal.scale, (uint8_t *)text));
     case LC_TYPE_UTF8:
       if (item->wire->encoding == LC_ENCODING_STRING || item->wire->encoding == LC_ENCODING_RAW_JSON)
         return put_quoted(d, item->data.data, item->data.size);
@@ -77,7 +83,8 @@ static bool put_cell(lc_decoder *d, const lc_decode_column *item, const uint8_t 
     case LC_TYPE_BINARY: return put_bytes(d, item->data.data, item->data.size);
     default: value = *(const int64_t *)(const void *)item->values;
   }
-  if (item->wire->type <= LC_TYPE_INT64) return put(d, text, (size_t)snprintf(text, sizeof text, "%lld", (long long)value));
+  if (item->wire->type <= LC_TYPE_INT64)
+    return put(d, text, (size_t)snprintf(text, sizeof text, "%lld", (long long)value));
   if (*p == '"') return put_given(d, item, p, after, true);
   return put(d, text, lc_iso_write(item->wire->type, item->wire->scale, value, text));
 }

@@ -1,15 +1,15 @@
 /* One JSON value into one cell, for every encoding but ARRAY. */
 #include <math.h>
 
-#include "envelope_internal.h"
+#include "envelope_values.h"
 #include "time_text.h"
 
-typedef struct lc_decode_column column_t;
-
-static inline void store32(column_t *column, int64_t row, int32_t value) { memcpy(column->values + row * 4, &value, 4); }
-static inline void store64(column_t *column, int64_t row, int64_t value) { memcpy(column->values + row * 8, &value, 8); }
-
-static inline const uint8_t *type_fault(lc_decoder *d, column_t *column, const uint8_t *p) { return lc_fault(d, LC_ROW_TYPE, p, column); }
+static inline void store32(column_t *column, int64_t row, int32_t value) {
+  memcpy(column->values + row * 4, &value, 4);
+}
+static inline void store64(column_t *column, int64_t row, int64_t value) {
+  memcpy(column->values + row * 8, &value, 8);
+}
 
 /* Give a text cell its bytes. */
 static inline bool text_store(lc_decoder *d, column_t *column, int64_t row, const uint8_t *text, size_t size) {
@@ -20,32 +20,20 @@ static inline bool text_store(lc_decoder *d, column_t *column, int64_t row, cons
       return false;
     }
   }
-  memcpy(data->data + data->size, text, size);
+  if (size > 0) memcpy(data->data + data->size, text, size); /* without a byte so far there may be no memory */
   data->size += size;
   ((int32_t *)(void *)column->values)[row + 1] = (int32_t)data->size;
   return true;
 }
 
-static inline const uint8_t *cell_unset(column_t *column, int64_t row, const uint8_t *after) {
-  column->unset = true;
-  column->good = false;
-  lc_cell_null(column, row);
-  return after;
+static inline bool is_placeholder_object(const lc_decoder *d, const column_t *column, const uint8_t *text,
+                                         size_t size) {
+  return !column->element && LC_UNLIKELY(size == d->placeholder_object_size) &&
+         memcmp(text, d->placeholder_object, size) == 0;
 }
 
-static inline bool is_bytes(const uint8_t *text, size_t size, const uint8_t *other, size_t other_size) {
-  return size == other_size && memcmp(text, other, size) == 0;
-}
-
-static inline bool is_placeholder(const lc_decoder *d, const column_t *column, const uint8_t *text, size_t size) {
-  return !column->element && LC_UNLIKELY(size == (size_t)d->plan->placeholder_size) && memcmp(text, d->plan->placeholder, size) == 0;
-}
-
-static inline bool is_placeholder_object(const lc_decoder *d, const column_t *column, const uint8_t *text, size_t size) {
-  return !column->element && LC_UNLIKELY(size == d->placeholder_object_size) && memcmp(text, d->placeholder_object, size) == 0;
-}
-
-const uint8_t *lc_text_read(lc_decoder *d, const uint8_t *p, const uint8_t **text, size_t *size, const uint8_t **surrogate) {
+const uint8_t *lc_text_read(lc_decoder *d, const uint8_t *p, const uint8_t **text, size_t *size,
+                            const uint8_t **surrogate) {
   const uint8_t *q = lc_short_string_end(p + 1, d->end, d->kernels);
   *surrogate = NULL;
   if (LC_LIKELY(*q == '"')) {
@@ -66,27 +54,11 @@ const uint8_t *lc_text_read(lc_decoder *d, const uint8_t *p, const uint8_t **tex
   return q;
 }
 
-const uint8_t *lc_text_take(lc_decoder *d, const lc_decode_column *column, const uint8_t *p, const uint8_t **text, size_t *size) {
+const uint8_t *lc_text_take(lc_decoder *d, const lc_decode_column *column, const uint8_t *p, const uint8_t **text,
+                            size_t *size) {
   const uint8_t *surrogate, *after = lc_text_read(d, p, text, size, &surrogate);
   if (after != NULL && surrogate != NULL) return lc_fault(d, LC_ROW_SURROGATE, surrogate, column);
   return after;
-}
-
-/* A JSON integer literal that fits int64: the byte behind it, or NULL with TYPE or RANGE. */
-static inline const uint8_t *int_take(lc_decoder *d, column_t *column, const uint8_t *p, int64_t *value) {
-  const uint8_t *first = p;
-  bool negative = *p == '-';
-  if (negative) p++;
-  const uint8_t *digits = p;
-  uint64_t magnitude;
-  unsigned count;
-  p = lc_digits(p, &magnitude, &count);
-  if (LC_UNLIKELY(count == 0 || (*digits == '0' && count > 1))) return type_fault(d, column, first);
-  while (LC_UNLIKELY(lc_is_digit(*p)) && p < d->end) p++;
-  if (LC_UNLIKELY(*p == '.' || (*p | 0x20) == 'e')) return type_fault(d, column, first);
-  if (LC_UNLIKELY(p - digits > 19 || magnitude > (uint64_t)INT64_MAX + negative)) return lc_fault(d, LC_ROW_RANGE, first, column);
-  *value = (int64_t)(negative ? 0 - magnitude : magnitude);
-  return p;
 }
 
 static const uint8_t *int_decode(lc_decoder *d, column_t *column, int64_t row, const uint8_t *p) {
@@ -159,8 +131,7 @@ static inline const uint8_t *string_decode(lc_decoder *d, column_t *column, int6
   return text_store(d, column, row, text, size) ? after : NULL;
 }
 
-/* The bytes of a base64 string at p in d->bytes. */
-static const uint8_t *bytes_take(lc_decoder *d, column_t *column, const uint8_t *p, bool *placeholder) {
+const uint8_t *lc_bytes_take(lc_decoder *d, column_t *column, const uint8_t *p, bool *placeholder) {
   if (*p != '"') return type_fault(d, column, p);
   const uint8_t *text;
   size_t size;
@@ -177,7 +148,7 @@ static const uint8_t *bytes_take(lc_decoder *d, column_t *column, const uint8_t 
 
 static const uint8_t *base64_decode(lc_decoder *d, column_t *column, int64_t row, const uint8_t *p) {
   bool placeholder;
-  const uint8_t *after = bytes_take(d, column, p, &placeholder);
+  const uint8_t *after = lc_bytes_take(d, column, p, &placeholder);
   if (after == NULL) return NULL;
   if (placeholder) return cell_unset(column, row, after);
   return text_store(d, column, row, d->bytes.data, d->bytes.size) ? after : NULL;
@@ -185,146 +156,19 @@ static const uint8_t *base64_decode(lc_decoder *d, column_t *column, int64_t row
 
 static const uint8_t *bits_decode(lc_decoder *d, column_t *column, int64_t row, const uint8_t *p) {
   bool placeholder;
-  const uint8_t *after = bytes_take(d, column, p, &placeholder);
+  const uint8_t *after = lc_bytes_take(d, column, p, &placeholder);
   if (after == NULL) return NULL;
   if (placeholder) return cell_unset(column, row, after);
   size_t length = (size_t)column->wire->bit_length, given = d->bytes.size * 8;
   for (size_t i = length; i < given; i++)
     if (lc_bit_get(d->bytes.data, (int64_t)i)) return lc_fault(d, LC_ROW_RANGE, p, column);
   lc_buffer *data = &column->data;
-  if (!lc_buffer_reserve(data, length)) return lc_decoder_fails(d, data->size + length > INT32_MAX ? LC_CAPACITY : LC_NO_MEMORY);
-  for (size_t i = length; i-- > 0;) data->data[data->size++] = i < given && lc_bit_get(d->bytes.data, (int64_t)i) ? '1' : '0';
+  if (!lc_buffer_reserve(data, length))
+    return lc_decoder_fails(d, data->size + length > INT32_MAX ? LC_CAPACITY : LC_NO_MEMORY);
+  for (size_t i = length; i-- > 0;)
+    data->data[data->size++] = i < given && lc_bit_get(d->bytes.data, (int64_t)i) ? '1' : '0';
   ((int32_t *)(void *)column->values)[row + 1] = (int32_t)data->size;
   return after;
-}
-
-/* A decimal of at most 18 digits, point and sign included, as it nearly always is; false: take the long way. */
-static inline bool decimal_short(const column_t *column, const uint8_t *p, const uint8_t *end, uint8_t *out) {
-  bool negative = *p == '-';
-  if (negative) p++;
-  uint64_t whole, fraction = 0;
-  unsigned whole_count, fraction_count = 0;
-  p = lc_digits(p, &whole, &whole_count);
-  if (*p == '.') p = lc_digits(p + 1, &fraction, &fraction_count);
-  unsigned scale = (unsigned)column->decimal.scale;
-  if (p != end || whole_count == 0 || fraction_count > scale || scale > 18 || whole_count + scale > 18) return false;
-  uint64_t magnitude = whole * lc_pow10(scale) + fraction * lc_pow10(scale - fraction_count);
-  if (column->decimal.precision < 19 && magnitude >= lc_pow10((unsigned)column->decimal.precision)) return false;
-  __int128 value = negative ? -(__int128)magnitude : (__int128)magnitude;
-  memcpy(out, &value, 16);
-  return true;
-}
-
-/* Turn a code of number.h into the answer of a decoder. */
-static const uint8_t *numbered(lc_decoder *d, column_t *column, int64_t row, int code, const uint8_t *p, const uint8_t *after) {
-  if (code < 0) return lc_decoder_fails(d, LC_NO_MEMORY);
-  if (code > 0) return lc_fault(d, code, p, column);
-  if (column->variable) ((int32_t *)(void *)column->values)[row + 1] = (int32_t)column->data.size;
-  return after;
-}
-
-static inline const uint8_t *decimal_text_decode(lc_decoder *d, column_t *column, int64_t row, const uint8_t *p) {
-  const uint8_t *text = p, *after;
-  size_t size;
-  uint8_t *out = column->values + row * column->width;
-  if (LC_LIKELY(*p == '"')) {
-    after = lc_text_take(d, column, p, &text, &size);
-    if (after == NULL || after > d->end) return NULL;
-    if (is_placeholder(d, column, text, size)) return cell_unset(column, row, after);
-  } else {
-    after = *p == '-' || lc_is_digit(*p) ? lc_number_skip(d, p) : NULL;
-    if (after == NULL || after > d->end) return type_fault(d, column, p);
-    size = (size_t)(after - p);
-  }
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-  /* text in d->text (unescaped) has no padding behind it */
-  if (LC_LIKELY(column->width == 16 && text != d->text.data && decimal_short(column, text, text + size, out))) return after;
-#endif
-  return numbered(d, column, row, lc_decimal_from_text(text, text + size, &column->decimal, out), p, after);
-}
-
-static const uint8_t *numeric_text_decode(lc_decoder *d, column_t *column, int64_t row, const uint8_t *p) {
-  const uint8_t *text = p, *after;
-  size_t size;
-  if (*p == '"') {
-    after = lc_text_take(d, column, p, &text, &size);
-    if (after == NULL || after > d->end) return NULL;
-    if (is_placeholder(d, column, text, size)) return cell_unset(column, row, after);
-  } else {
-    after = *p == '-' || lc_is_digit(*p) ? lc_number_skip(d, p) : NULL;
-    if (after == NULL || after > d->end) return type_fault(d, column, p);
-    size = (size_t)(after - p);
-  }
-  return numbered(d, column, row, lc_numeric_from_text(text, text + size, &column->data), p, after);
-}
-
-static const uint8_t *decimal_base64_decode(lc_decoder *d, column_t *column, int64_t row, const uint8_t *p) {
-  bool placeholder;
-  const uint8_t *after = bytes_take(d, column, p, &placeholder);
-  if (after == NULL) return NULL;
-  uint8_t *out = column->values + row * column->width;
-  return numbered(d, column, row, lc_decimal_from_bytes(d->bytes.data, d->bytes.size, column->wire->wire_scale, &column->decimal, out), p, after);
-}
-
-/* {"scale": int, "value": base64} at p: the scale, and the bytes in d->bytes. */
-static const uint8_t *struct_take(lc_decoder *d, column_t *column, const uint8_t *p, int32_t *scale) {
-  if (*p != '{') return type_fault(d, column, p);
-  lc_json_fault fault;
-  const uint8_t *after = lc_json_skip(p, d->end, d->depth, d->kernels, &fault), *value_at = NULL;
-  if (after == NULL) return NULL;
-  bool scale_seen = false;
-  for (const uint8_t *q = lc_skip_space(p + 1, d->end); *q != '}';) {
-    const uint8_t *name, *at, *surrogate;
-    size_t size;
-    q = lc_text_read(d, q, &name, &size, &surrogate);
-    if (q == NULL) return NULL;
-    if (surrogate != NULL) size = 0; /* such a name is neither of the two */
-    bool is_scale = is_bytes(name, size, (const uint8_t *)"scale", 5), is_value = is_bytes(name, size, (const uint8_t *)"value", 5);
-    q = at = lc_skip_space(lc_skip_space(q, d->end) + 1, d->end);
-    if (is_scale) {
-      int64_t number = 0;
-      if (!lc_is_digit(*q) && *q != '-') return type_fault(d, column, p);
-      int32_t kept = d->fault;
-      const uint8_t *kept_at = d->fault_at;
-      if (int_take(d, column, q, &number) == NULL) { /* its own fault is the struct's */
-        int32_t code = d->fault_at == q ? d->fault : LC_ROW_TYPE;
-        d->fault = kept;
-        d->fault_at = kept_at;
-        return lc_fault(d, code, p, column);
-      }
-      if (number != (int32_t)number) return lc_fault(d, LC_ROW_RANGE, p, column);
-      *scale = (int32_t)number;
-      scale_seen = true;
-    }
-    if (is_value) value_at = at;
-    q = lc_skip_space(lc_json_skip(at, d->end, 0, d->kernels, &fault), d->end);
-    if (*q == ',') q = lc_skip_space(q + 1, d->end);
-  }
-  if (!scale_seen || value_at == NULL || *value_at != '"') return type_fault(d, column, p);
-  const uint8_t *text;
-  size_t size;
-  if (lc_text_take(d, column, value_at, &text, &size) == NULL) return NULL;
-  d->bytes.size = 0;
-  if (d->bytes.capacity < size && !lc_buffer_reserve(&d->bytes, size)) return lc_decoder_fails(d, LC_NO_MEMORY);
-  int64_t decoded = lc_base64_decode(text, size, d->bytes.data);
-  if (decoded < 0) return lc_fault(d, LC_ROW_BASE64, p, column);
-  d->bytes.size = (size_t)decoded;
-  return after;
-}
-
-static const uint8_t *numeric_struct_decode(lc_decoder *d, column_t *column, int64_t row, const uint8_t *p) {
-  int32_t scale = 0;
-  const uint8_t *after = struct_take(d, column, p, &scale);
-  if (after == NULL) return NULL;
-  return numbered(d, column, row, lc_numeric_from_bytes(d->bytes.data, d->bytes.size, scale, &column->data), p, after);
-}
-
-static const uint8_t *decimal_struct_decode(lc_decoder *d, column_t *column, int64_t row, const uint8_t *p) {
-  int32_t scale = 0;
-  const uint8_t *after = struct_take(d, column, p, &scale);
-  if (after == NULL) return NULL;
-  uint8_t *out = column->values + row * column->width;
-  return numbered(d, column, row, lc_decimal_from_bytes(d->bytes.data, d->bytes.size, scale, &column->decimal, out), p, after);
 }
 
 static const uint8_t *date_decode(lc_decoder *d, column_t *column, int64_t row, const uint8_t *p) {
@@ -386,10 +230,10 @@ const uint8_t *lc_value_decode(lc_decoder *d, column_t *column, int64_t row, con
     case LC_ENCODING_FLOAT: return float_decode(d, column, row, p);
     case LC_ENCODING_STRING: return string_decode(d, column, row, p);
     case LC_ENCODING_BASE64: return base64_decode(d, column, row, p);
-    case LC_ENCODING_DECIMAL_TEXT: return decimal_text_decode(d, column, row, p);
-    case LC_ENCODING_DECIMAL_BASE64: return decimal_base64_decode(d, column, row, p);
-    case LC_ENCODING_NUMERIC_TEXT: return numeric_text_decode(d, column, row, p);
-    case LC_ENCODING_NUMERIC_STRUCT: return numeric_struct_decode(d, column, row, p);
+    case LC_ENCODING_DECIMAL_TEXT: return lc_decimal_text_decode(d, column, row, p);
+    case LC_ENCODING_DECIMAL_BASE64: return lc_decimal_base64_decode(d, column, row, p);
+    case LC_ENCODING_NUMERIC_TEXT: return lc_numeric_text_decode(d, column, row, p);
+    case LC_ENCODING_NUMERIC_STRUCT: return lc_numeric_struct_decode(d, column, row, p);
     case LC_ENCODING_DATE_DAYS: return date_decode(d, column, row, p);
     case LC_ENCODING_TIME_MS:
     case LC_ENCODING_TIME_US:
@@ -404,7 +248,7 @@ const uint8_t *lc_value_decode(lc_decoder *d, column_t *column, int64_t row, con
     case LC_ENCODING_BITS: return bits_decode(d, column, row, p);
     case LC_ENCODING_RAW_JSON: return raw_decode(d, column, row, p);
     case LC_ENCODING_ARRAY: return lc_array_decode(d, column, row, p);
-    case LC_ENCODING_DECIMAL_STRUCT: return decimal_struct_decode(d, column, row, p);
+    case LC_ENCODING_DECIMAL_STRUCT: return lc_decimal_struct_decode(d, column, row, p);
     default: return lc_decoder_fails(d, LC_INVALID); /* the plan was checked */
   }
 }

@@ -21,8 +21,9 @@ typedef struct lc_names {
 } lc_names;
 
 bool lc_names_init(lc_names *names, int32_t count);
-bool lc_names_set(lc_names *names, int32_t field, const char *text, size_t size); /* false: that name is there already */
-int32_t lc_names_find(const lc_names *names, const uint8_t *text, size_t size);   /* field or -1 */
+bool lc_names_set(lc_names *names, int32_t field, const char *text,
+                  size_t size);                                                 /* false: that name is there already */
+int32_t lc_names_find(const lc_names *names, const uint8_t *text, size_t size); /* field or -1 */
 void lc_names_free(lc_names *names);
 
 enum { LC_MEMBER_BYTES = 64 };
@@ -49,9 +50,9 @@ typedef struct lc_decode_column {
   lc_buffer data;
   int32_t width;
   bool variable, is_key;
-  bool unset;    /* the row in work lacks a value here */
-  bool good;     /* the row in work has a value here that is not NULL */
-  uint64_t seen; /* walk in which the column was last met */
+  bool unset;                         /* the row in work lacks a value here */
+  bool good;                          /* the row in work has a value here that is not NULL */
+  uint64_t seen;                      /* walk in which the column was last met */
   const uint8_t *raw[2], *raw_end[2]; /* key columns: the value's bytes in before [0] and after [1] */
   lc_decimal_target decimal;
   int32_t index;                 /* in the table; an element has its array's */
@@ -61,8 +62,8 @@ typedef struct lc_decode_column {
 
 /* What `source` says about a message. */
 typedef struct lc_source {
-  bool snapshot; /* a snapshot row: without a position */
-  uint32_t has;  /* bits by field */
+  bool snapshot;                /* a snapshot row: without a position */
+  uint32_t has;                 /* bits by field */
   uint64_t commit[2], order[2]; /* low word, high word */
   uint64_t serial;
   int64_t ts_us, ts_ms;
@@ -88,7 +89,8 @@ typedef struct lc_decoder {
   lc_envelope_state state;
 
   lc_buffer text, bytes, literal, padded, padded_key; /* scratch: unescaped text, decoded bytes, an array, copies */
-  uint8_t *placeholder_base64, *placeholder_list, *placeholder_object, *placeholder_array; /* forms of the placeholder */
+  uint8_t *placeholder_base64, *placeholder_list, *placeholder_object,
+      *placeholder_array; /* forms of the placeholder */
   size_t placeholder_base64_size, placeholder_list_size, placeholder_object_size, placeholder_array_size;
   lc_code failed; /* LC_NO_MEMORY or LC_CAPACITY ends the call */
   int32_t stop;   /* lc_stop raised by the message in work */
@@ -97,8 +99,8 @@ typedef struct lc_decoder {
   const uint8_t *start, *end;
   const uint8_t *input_end; /* end of all values: a message that ends near it is copied to be padded */
   int64_t message;
-  int depth;              /* brackets open inside the row object in work, itself counted */
-  bool careful;           /* the value is known to be valid JSON; faults are collected instead of giving up */
+  int depth;                   /* brackets open inside the row object in work, itself counted */
+  bool careful;                /* the value is known to be valid JSON; faults are collected instead of giving up */
   int32_t fault, fault_column; /* lc_row_code of the fault with the smallest position, or 0 */
   const uint8_t *fault_at;
   uint64_t walk;
@@ -127,7 +129,8 @@ static inline const uint8_t *lc_decoder_fails(lc_decoder *d, lc_code code) {
 
 /* ---- members ---- */
 
-static inline bool lc_same_start(const uint8_t *p, const uint8_t *raw, unsigned size) { /* size >= 1; reads words of 8 */
+static inline bool lc_same_start(const uint8_t *p, const uint8_t *raw,
+                                 unsigned size) { /* size >= 1; reads words of 8 */
   for (; size > 8; size -= 8, p += 8, raw += 8)
     if (lc_load64(p) != lc_load64(raw)) return false;
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
@@ -165,7 +168,8 @@ static inline const uint8_t *lc_member_enter(lc_decoder *d, lc_cursor *cursor, c
   return lc_member_enter_slow(d, cursor, p);
 }
 
-/* Behind a value: 1 another member follows (*p behind the comma), 0 the object ends (*p behind the bracket), -1 neither. */
+/* Behind a value: 1 another member follows (*p behind the comma), 0 the object ends (*p behind the bracket), -1
+ * neither. */
 static inline int lc_member_next(const lc_decoder *d, const uint8_t **p) {
   if (LC_UNLIKELY(**p <= ' ')) *p = lc_skip_space(*p, d->end);
   if (LC_UNLIKELY(*p >= d->end)) return -1;
@@ -183,19 +187,22 @@ static inline const uint8_t *lc_number_skip(const lc_decoder *d, const uint8_t *
   const uint8_t *first = p;
   p = lc_digits(p, &value, &count);
   if (count == 0 || (*first == '0' && count > 1)) return NULL;
-  while (LC_UNLIKELY(count == 24) && p < d->end) p = lc_digits(p, &value, &count);
+  while (LC_UNLIKELY(count == 24) && p < d->end)
+    p = lc_digits(p, &value, &count);
   if (LC_LIKELY(*p == ',' || *p == '}' || *p == ']')) return p;
   if (*p == '.') {
     p = lc_digits(p + 1, &value, &count);
     if (count == 0) return NULL;
-    while (count == 24 && p < d->end) p = lc_digits(p, &value, &count);
+    while (count == 24 && p < d->end)
+      p = lc_digits(p, &value, &count);
   }
   if ((*p | 0x20) == 'e') {
     p++;
     if (*p == '+' || *p == '-') p++;
     p = lc_digits(p, &value, &count);
     if (count == 0) return NULL;
-    while (count == 24 && p < d->end) p = lc_digits(p, &value, &count);
+    while (count == 24 && p < d->end)
+      p = lc_digits(p, &value, &count);
   }
   return p;
 }
@@ -218,7 +225,8 @@ static inline const uint8_t *lc_member_skip(lc_decoder *d, lc_cursor *cursor, co
   lc_member *member = cursor->member;
   if (member != NULL && member->whole_size != 0) {
     unsigned size = (unsigned)(member->whole_size - member->name_size);
-    if (LC_LIKELY(lc_same_start(p, member->raw + member->name_size, size)) && (p[size] == ',' || p[size] == '}')) return p + size;
+    if (LC_LIKELY(lc_same_start(p, member->raw + member->name_size, size)) && (p[size] == ',' || p[size] == '}'))
+      return p + size;
   }
   const uint8_t *after = lc_value_skip(d, p, depth);
   if (member != NULL && after != NULL && after <= d->end && (*p == '"' || *p == 'n' || *p == 't' || *p == 'f')) {
@@ -235,9 +243,10 @@ static inline const uint8_t *lc_member_skip(lc_decoder *d, lc_cursor *cursor, co
 /* ---- rows and values (envelope_rows.c, envelope_columns.c, envelope_array.c, envelope_source.c) ---- */
 
 bool lc_rows_init(lc_decoder *d, int64_t capacity);
-bool lc_rows_reserve(lc_decoder *d, int64_t more);             /* room for `more` rows after d->rows; else d->failed */
-void lc_rows_undo(lc_decoder *d, int64_t row, int64_t count);  /* forget what was written into uncommitted rows */
-void lc_rows_fill(lc_decoder *d, int64_t row, bool missing_is_unset); /* give the columns not met in this walk their NULLs */
+bool lc_rows_reserve(lc_decoder *d, int64_t more);            /* room for `more` rows after d->rows; else d->failed */
+void lc_rows_undo(lc_decoder *d, int64_t row, int64_t count); /* forget what was written into uncommitted rows */
+void lc_rows_fill(lc_decoder *d, int64_t row,
+                  bool missing_is_unset); /* give the columns not met in this walk their NULLs */
 bool lc_row_keys_differ(const lc_decoder *d, int64_t a, int64_t b);
 lc_code lc_rows_finish(lc_decoder *d, lc_decoded *out, lc_error *error);
 void lc_rows_free(lc_decoder *d);
@@ -251,15 +260,17 @@ static inline void lc_cell_null(lc_decode_column *column, int64_t row) {
 const uint8_t *lc_value_decode(lc_decoder *d, lc_decode_column *column, int64_t row, const uint8_t *p);
 const uint8_t *lc_array_decode(lc_decoder *d, lc_decode_column *column, int64_t row, const uint8_t *p);
 
-/* A JSON string at p (at its quote): its text (in the message, or unescaped in d->text) and the byte behind it, or NULL where
- * the string is not valid.  *surrogate is the backslash of a lone surrogate, which ends the text, or NULL. */
-const uint8_t *lc_text_read(lc_decoder *d, const uint8_t *p, const uint8_t **text, size_t *size, const uint8_t **surrogate);
+/* A JSON string at p (at its quote): its text (in the message, or unescaped in d->text) and the byte behind it, or NULL
+ * where the string is not valid.  *surrogate is the backslash of a lone surrogate, which ends the text, or NULL. */
+const uint8_t *lc_text_read(lc_decoder *d, const uint8_t *p, const uint8_t **text, size_t *size,
+                            const uint8_t **surrogate);
 
 /* The same for a value: NULL with a fault where a lone surrogate stands in it; `column` is to blame. */
-const uint8_t *lc_text_take(lc_decoder *d, const lc_decode_column *column, const uint8_t *p, const uint8_t **text, size_t *size);
+const uint8_t *lc_text_take(lc_decoder *d, const lc_decode_column *column, const uint8_t *p, const uint8_t **text,
+                            size_t *size);
 
-/* Walk a row object; p stands behind its `{`, `depth` counts it.  Decodes all columns, or the key columns only, into `row`;
- * side 0 is before, 1 is after.  The byte behind `}`, or NULL to give up. */
+/* Walk a row object; p stands behind its `{`, `depth` counts it.  Decodes all columns, or the key columns only, into
+ * `row`; side 0 is before, 1 is after.  The byte behind `}`, or NULL to give up. */
 typedef enum lc_walk { LC_WALK_ALL, LC_WALK_KEYS, LC_WALK_KEY_BYTES } lc_walk;
 const uint8_t *lc_row_walk(lc_decoder *d, const uint8_t *p, int depth, int64_t row, lc_walk walk, int side);
 

@@ -1,15 +1,18 @@
-/* Members of JSON objects: their names by hash, what the slow entry learns for the next message, and strict skipping. */
+/* Members of JSON objects: their names by hash, what the slow entry learns for the next message, and strict skipping.
+ */
 #include "envelope_internal.h"
 
 static uint32_t name_hash(const uint8_t *text, size_t size) { /* FNV-1a */
   uint32_t hash = 2166136261u;
-  for (size_t i = 0; i < size; i++) hash = (hash ^ text[i]) * 16777619u;
+  for (size_t i = 0; i < size; i++)
+    hash = (hash ^ text[i]) * 16777619u;
   return hash;
 }
 
 bool lc_names_init(lc_names *names, int32_t count) {
   uint32_t slots = 16;
-  while (slots < (uint32_t)count * 2) slots *= 2;
+  while (slots < (uint32_t)count * 2)
+    slots *= 2;
   *names = (lc_names){.count = count, .mask = slots - 1};
   names->fields = lc_calloc((size_t)count, sizeof *names->fields);
   names->slots = lc_malloc(slots * sizeof *names->slots);
@@ -31,7 +34,8 @@ int32_t lc_names_find(const lc_names *names, const uint8_t *text, size_t size) {
   uint32_t hash = name_hash(text, size);
   for (uint32_t slot = hash & names->mask; names->slots[slot] >= 0; slot = (slot + 1) & names->mask) {
     const lc_name *name = &names->fields[names->slots[slot]];
-    if (name->hash == hash && name->size == size && (size == 0 || memcmp(name->text, text, size) == 0)) return names->slots[slot];
+    if (name->hash == hash && name->size == size && (size == 0 || memcmp(name->text, text, size) == 0))
+      return names->slots[slot];
   }
   return -1;
 }
@@ -39,7 +43,8 @@ int32_t lc_names_find(const lc_names *names, const uint8_t *text, size_t size) {
 bool lc_names_set(lc_names *names, int32_t field, const char *text, size_t size) {
   if (lc_names_find(names, (const uint8_t *)text, size) >= 0) return false;
   uint32_t hash = name_hash((const uint8_t *)text, size), slot = hash & names->mask;
-  while (names->slots[slot] >= 0) slot = (slot + 1) & names->mask;
+  while (names->slots[slot] >= 0)
+    slot = (slot + 1) & names->mask;
   names->slots[slot] = field;
   names->fields[field] = (lc_name){text, (uint32_t)size, hash};
   return true;

@@ -32,7 +32,8 @@ static bool rows_resize(lc_decoder *d, int64_t capacity) {
   good = good && renew((void **)&d->ops, old, now) && renew((void **)&d->positions, old * 32, now * 32) &&
          renew((void **)&d->ts, old * 8, now * 8) && renew((void **)&d->messages, old * 4, now * 4) &&
          grow((void **)&d->ts_validity, LC_BITMAP_BYTES(old), LC_BITMAP_BYTES(now), 0xff);
-  if (good && d->unset != NULL) good = grow((void **)&d->unset, old * (size_t)d->unset_width, now * (size_t)d->unset_width, 0);
+  if (good && d->unset != NULL)
+    good = grow((void **)&d->unset, old * (size_t)d->unset_width, now * (size_t)d->unset_width, 0);
   if (good)
     d->capacity = capacity;
   else
@@ -95,10 +96,12 @@ bool lc_row_keys_differ(const lc_decoder *d, int64_t a, int64_t b) {
       const int32_t *offsets = (const int32_t *)(const void *)column->values;
       int32_t size = offsets[a + 1] - offsets[a];
       if (size != offsets[b + 1] - offsets[b]) return true;
-      if (size > 0 && memcmp(column->data.data + offsets[a], column->data.data + offsets[b], (size_t)size) != 0) return true;
+      if (size > 0 && memcmp(column->data.data + offsets[a], column->data.data + offsets[b], (size_t)size) != 0)
+        return true;
     } else if (column->width == 0) {
       if (lc_bit_get(column->values, a) != lc_bit_get(column->values, b)) return true;
-    } else if (memcmp(column->values + a * column->width, column->values + b * column->width, (size_t)column->width) != 0) {
+    } else if (memcmp(column->values + a * column->width, column->values + b * column->width, (size_t)column->width) !=
+               0) {
       return true;
     }
   }
@@ -128,7 +131,8 @@ static bool validity_ones(struct ArrowArray *batch, int64_t c, int64_t rows) {
 static void unset_settle(lc_decoder *d) {
   size_t size = (size_t)d->rows * (size_t)d->unset_width, i = 0;
   if (d->unset == NULL) return;
-  while (i < size && d->unset[i] == 0) i++;
+  while (i < size && d->unset[i] == 0)
+    i++;
   if (i < size) return;
   lc_free(d->unset);
   d->unset = NULL;

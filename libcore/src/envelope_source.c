@@ -1,7 +1,18 @@
 /* The source block of a message: its position in the source's order, its time; and the place of a row in that order. */
 #include "envelope_internal.h"
 
-enum { TS_MS, TS_US, SNAPSHOT, LSN, SEQUENCE, SCN = LSN, COMMIT_SCN = SEQUENCE, CHANGE_LSN = LSN, COMMIT_LSN = SEQUENCE, SERIAL };
+enum {
+  TS_MS,
+  TS_US,
+  SNAPSHOT,
+  LSN,
+  SEQUENCE,
+  SCN = LSN,
+  COMMIT_SCN = SEQUENCE,
+  CHANGE_LSN = LSN,
+  COMMIT_LSN = SEQUENCE,
+  SERIAL
+};
 
 const char *const *lc_source_fields(int32_t position, int32_t *count) {
   static const char *const none[] = {"ts_ms", "ts_us"};
@@ -9,7 +20,10 @@ const char *const *lc_source_fields(int32_t position, int32_t *count) {
   static const char *const oracle[] = {"ts_ms", "ts_us", "snapshot", "scn", "commit_scn"};
   static const char *const sqlserver[] = {"ts_ms", "ts_us", "snapshot", "change_lsn", "commit_lsn", "event_serial_no"};
   *count = position == LC_POSITION_NONE ? 2 : position == LC_POSITION_SQLSERVER ? 6 : 5;
-  return position == LC_POSITION_NONE ? none : position == LC_POSITION_POSTGRESQL ? postgresql : position == LC_POSITION_ORACLE ? oracle : sqlserver;
+  return position == LC_POSITION_NONE         ? none
+         : position == LC_POSITION_POSTGRESQL ? postgresql
+         : position == LC_POSITION_ORACLE     ? oracle
+                                              : sqlserver;
 }
 
 /* An integer literal from `least` up; the byte behind it, or NULL with TYPE or RANGE. */
@@ -19,7 +33,8 @@ static const uint8_t *integer(lc_decoder *d, const uint8_t *p, int64_t least, in
   unsigned count;
   p = lc_digits(p, &magnitude, &count);
   if (count == 0 || (*digits == '0' && count > 1)) return lc_fault(d, LC_ROW_TYPE, first, NULL);
-  while (lc_is_digit(*p) && p < d->end) p++;
+  while (lc_is_digit(*p) && p < d->end)
+    p++;
   if (*p == '.' || (*p | 0x20) == 'e') return lc_fault(d, LC_ROW_TYPE, first, NULL);
   bool negative = digits > first;
   if (p - digits > 19 || magnitude > (uint64_t)INT64_MAX + negative) return lc_fault(d, LC_ROW_RANGE, first, NULL);
@@ -124,7 +139,9 @@ static const uint8_t *text_number_decode(lc_decoder *d, const uint8_t *p, int32_
   if (*p != '"') return lc_fault(d, LC_ROW_TYPE, p, NULL);
   const uint8_t *after = lc_text_read(d, p, &text, &size, &surrogate);
   if (after == NULL || after > d->end) return NULL;
-  bool good = surrogate != NULL ? false : d->plan->position == LC_POSITION_ORACLE ? big_number(text, text + size, number) : server_lsn(text, size, number);
+  bool good = surrogate != NULL                         ? false
+              : d->plan->position == LC_POSITION_ORACLE ? big_number(text, text + size, number)
+                                                        : server_lsn(text, size, number);
   if (!good) return lc_fault(d, LC_ROW_TYPE, p, NULL);
   d->from.has |= 1u << field;
   return after;
@@ -162,7 +179,8 @@ static const uint8_t *field_decode(lc_decoder *d, int32_t field, const uint8_t *
       from->order[0] = (uint64_t)number;
       break;
     case SEQUENCE:
-      return d->plan->position == LC_POSITION_POSTGRESQL ? sequence_decode(d, p) : text_number_decode(d, p, field, from->commit);
+      return d->plan->position == LC_POSITION_POSTGRESQL ? sequence_decode(d, p)
+                                                         : text_number_decode(d, p, field, from->commit);
     default: {
       const uint8_t *first = p;
       p = integer(d, p, 0, &number);
@@ -198,7 +216,8 @@ const uint8_t *lc_source_walk(lc_decoder *d, const uint8_t *p, int depth) {
     if (next < 0) return NULL;
   }
   int64_t ignored;
-  if ((d->from.has & (1u << TS_US | 1u << TS_MS)) == 1u << TS_MS && __builtin_mul_overflow(d->from.ts_ms, 1000, &ignored))
+  if ((d->from.has & (1u << TS_US | 1u << TS_MS)) == 1u << TS_MS &&
+      __builtin_mul_overflow(d->from.ts_ms, 1000, &ignored))
     if (lc_fault(d, LC_ROW_RANGE, d->from.ts_ms_at, NULL) == NULL && !d->careful) return NULL;
   return p;
 }

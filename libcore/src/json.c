@@ -3,7 +3,8 @@
 
 #include "scan.h"
 
-lc_code lc_json_validate(const struct ArrowArray *values, int32_t level, int32_t *codes, int64_t *positions, lc_error *error) {
+lc_code lc_json_validate(const struct ArrowArray *values, int32_t level, int32_t *codes, int64_t *positions,
+                         lc_error *error) {
   static const lc_column layout = {.type = LC_TYPE_BINARY};
   lc_code code = lc_check_batch(values, &layout, 1, error);
   if (code != LC_OK) return code;

@@ -42,7 +42,8 @@ static const uint8_t *string_end_scalar(const uint8_t *p, const uint8_t *end) {
     if (marks != 0) return p + (__builtin_ctzll(marks) >> 3);
   }
 #endif
-  while (p < end && *p != '"' && *p != '\\' && *p >= 0x20) p++;
+  while (p < end && *p != '"' && *p != '\\' && *p >= 0x20)
+    p++;
   return p;
 }
 
@@ -50,32 +51,47 @@ static const lc_kernels scalar = {utf8_fault_scalar, string_end_scalar};
 
 #ifdef LC_X86
 /* Validation by three table lookups over nibbles, after Keiser and Lemire, "Validating UTF-8 In Less Than One
- * Instruction Per Byte" (2020): each bit is a class of error that the two nibbles of the byte before and the high nibble of this
- * byte must agree on. */
+ * Instruction Per Byte" (2020): each bit is a class of error that the two nibbles of the byte before and the high
+ * nibble of this byte must agree on. */
 enum {
-  TOO_SHORT = 1 << 0, TOO_LONG = 1 << 1, OVERLONG_3 = 1 << 2, TOO_LARGE = 1 << 3, SURROGATE = 1 << 4, OVERLONG_2 = 1 << 5,
-  TOO_LARGE_1000 = 1 << 6, OVERLONG_4 = 1 << 6, TWO_CONTS = 1 << 7, CARRY = TOO_SHORT | TOO_LONG | TWO_CONTS
+  TOO_SHORT = 1 << 0,
+  TOO_LONG = 1 << 1,
+  OVERLONG_3 = 1 << 2,
+  TOO_LARGE = 1 << 3,
+  SURROGATE = 1 << 4,
+  OVERLONG_2 = 1 << 5,
+  TOO_LARGE_1000 = 1 << 6,
+  OVERLONG_4 = 1 << 6,
+  TWO_CONTS = 1 << 7,
+  CARRY = TOO_SHORT | TOO_LONG | TWO_CONTS
 };
 #define T(...) {__VA_ARGS__}
-static const uint8_t BYTE_1_HIGH[16] = T(TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG,
-  TWO_CONTS, TWO_CONTS, TWO_CONTS, TWO_CONTS, TOO_SHORT | OVERLONG_2, TOO_SHORT, TOO_SHORT | OVERLONG_3 | SURROGATE,
-  TOO_SHORT | TOO_LARGE | TOO_LARGE_1000 | OVERLONG_4);
-static const uint8_t BYTE_1_LOW[16] = T(CARRY | OVERLONG_3 | OVERLONG_2 | OVERLONG_4, CARRY | OVERLONG_2, CARRY, CARRY,
-  CARRY | TOO_LARGE, CARRY | TOO_LARGE | TOO_LARGE_1000, CARRY | TOO_LARGE | TOO_LARGE_1000, CARRY | TOO_LARGE | TOO_LARGE_1000,
-  CARRY | TOO_LARGE | TOO_LARGE_1000, CARRY | TOO_LARGE | TOO_LARGE_1000, CARRY | TOO_LARGE | TOO_LARGE_1000,
-  CARRY | TOO_LARGE | TOO_LARGE_1000, CARRY | TOO_LARGE | TOO_LARGE_1000, CARRY | TOO_LARGE | TOO_LARGE_1000 | SURROGATE,
-  CARRY | TOO_LARGE | TOO_LARGE_1000, CARRY | TOO_LARGE | TOO_LARGE_1000);
-static const uint8_t BYTE_2_HIGH[16] = T(TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT,
-  TOO_LONG | OVERLONG_2 | TWO_CONTS | OVERLONG_3 | TOO_LARGE_1000 | OVERLONG_4, TOO_LONG | OVERLONG_2 | TWO_CONTS | OVERLONG_3 | TOO_LARGE,
-  TOO_LONG | OVERLONG_2 | TWO_CONTS | SURROGATE | TOO_LARGE, TOO_LONG | OVERLONG_2 | TWO_CONTS | SURROGATE | TOO_LARGE,
-  TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT);
+static const uint8_t BYTE_1_HIGH[16] =
+    T(TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TWO_CONTS, TWO_CONTS, TWO_CONTS,
+      TWO_CONTS, TOO_SHORT | OVERLONG_2, TOO_SHORT, TOO_SHORT | OVERLONG_3 | SURROGATE,
+      TOO_SHORT | TOO_LARGE | TOO_LARGE_1000 | OVERLONG_4);
+static const uint8_t BYTE_1_LOW[16] =
+    T(CARRY | OVERLONG_3 | OVERLONG_2 | OVERLONG_4, CARRY | OVERLONG_2, CARRY, CARRY, CARRY | TOO_LARGE,
+      CARRY | TOO_LARGE | TOO_LARGE_1000, CARRY | TOO_LARGE | TOO_LARGE_1000, CARRY | TOO_LARGE | TOO_LARGE_1000,
+      CARRY | TOO_LARGE | TOO_LARGE_1000, CARRY | TOO_LARGE | TOO_LARGE_1000, CARRY | TOO_LARGE | TOO_LARGE_1000,
+      CARRY | TOO_LARGE | TOO_LARGE_1000, CARRY | TOO_LARGE | TOO_LARGE_1000,
+      CARRY | TOO_LARGE | TOO_LARGE_1000 | SURROGATE, CARRY | TOO_LARGE | TOO_LARGE_1000,
+      CARRY | TOO_LARGE | TOO_LARGE_1000);
+static const uint8_t BYTE_2_HIGH[16] =
+    T(TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT,
+      TOO_LONG | OVERLONG_2 | TWO_CONTS | OVERLONG_3 | TOO_LARGE_1000 | OVERLONG_4,
+      TOO_LONG | OVERLONG_2 | TWO_CONTS | OVERLONG_3 | TOO_LARGE,
+      TOO_LONG | OVERLONG_2 | TWO_CONTS | SURROGATE | TOO_LARGE,
+      TOO_LONG | OVERLONG_2 | TWO_CONTS | SURROGATE | TOO_LARGE, TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT);
 
 #define SSE __attribute__((target("sse4.2")))
 SSE static inline __m128i utf8_errors_16(__m128i bytes, __m128i before) {
   __m128i nibble = _mm_set1_epi8(0x0F), prev1 = _mm_alignr_epi8(bytes, before, 15);
-  __m128i high1 = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)BYTE_1_HIGH), _mm_and_si128(_mm_srli_epi16(prev1, 4), nibble));
+  __m128i high1 =
+      _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)BYTE_1_HIGH), _mm_and_si128(_mm_srli_epi16(prev1, 4), nibble));
   __m128i low1 = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)BYTE_1_LOW), _mm_and_si128(prev1, nibble));
-  __m128i high2 = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)BYTE_2_HIGH), _mm_and_si128(_mm_srli_epi16(bytes, 4), nibble));
+  __m128i high2 =
+      _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)BYTE_2_HIGH), _mm_and_si128(_mm_srli_epi16(bytes, 4), nibble));
   __m128i special = _mm_and_si128(_mm_and_si128(high1, low1), high2);
   __m128i third = _mm_subs_epu8(_mm_alignr_epi8(bytes, before, 14), _mm_set1_epi8((char)(0xE0 - 0x80)));
   __m128i fourth = _mm_subs_epu8(_mm_alignr_epi8(bytes, before, 13), _mm_set1_epi8((char)(0xF0 - 0x80)));
@@ -149,7 +165,8 @@ AVX static int64_t utf8_fault_avx2(const uint8_t *data, size_t size) {
 AVX static const uint8_t *string_end_avx2(const uint8_t *p, const uint8_t *end) {
   for (; end - p >= 32; p += 32) {
     __m256i bytes = _mm256_loadu_si256((const __m256i *)(const void *)p);
-    __m256i quote = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8('"')), slash = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8('\\'));
+    __m256i quote = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8('"')),
+            slash = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8('\\'));
     __m256i control = _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, _mm256_set1_epi8(0x1f)), bytes);
     unsigned marks = (unsigned)_mm256_movemask_epi8(_mm256_or_si256(_mm256_or_si256(quote, slash), control));
     if (marks != 0) return p + __builtin_ctz(marks);
@@ -164,7 +181,8 @@ const lc_kernels *lc_kernels_pick(int32_t level) {
   if (level < 0 || level > 3) return NULL;
 #ifdef LC_X86
   __builtin_cpu_init();
-  bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi"), has_sse = __builtin_cpu_supports("sse4.2");
+  bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi"),
+       has_sse = __builtin_cpu_supports("sse4.2");
   if ((level == 0 || level == 3) && has_avx2) return &avx2;
   if ((level == 0 || level == 2) && has_sse) return &sse;
 #endif

@@ -32,7 +32,9 @@ int lc_u256_compare(const lc_u256 *a, const lc_u256 *b) {
   return 0;
 }
 
-static bool is_zero(const lc_u256 *value) { return (value->words[0] | value->words[1] | value->words[2] | value->words[3]) == 0; }
+static bool is_zero(const lc_u256 *value) {
+  return (value->words[0] | value->words[1] | value->words[2] | value->words[3]) == 0;
+}
 
 static bool scale_up(lc_u256 *value, int64_t exponent) {
   if (is_zero(value)) return true;
@@ -59,7 +61,8 @@ void lc_decimal_store(const lc_u256 *magnitude, bool negative, int32_t width, ui
   for (int i = 0; i < width / 8; i++) {
     uint64_t word = negative ? ~magnitude->words[i] + carry : magnitude->words[i];
     carry = carry && word == 0;
-    for (int b = 0; b < 8; b++) out[i * 8 + b] = (uint8_t)(word >> (8 * b));
+    for (int b = 0; b < 8; b++)
+      out[i * 8 + b] = (uint8_t)(word >> (8 * b));
   }
 }
 
@@ -77,15 +80,11 @@ static bool is_text(const uint8_t *p, const uint8_t *end, const char *text) {
 
 static bool take_apart(const uint8_t *p, const uint8_t *end, parts *out) {
   *out = (parts){.kind = FINITE};
-  if (is_text(p, end, "NaN") || is_text(p, end, "NAN")) {
-    out->kind = NAN_WORD;
-    return true;
-  }
-  bool down = is_text(p, end, "NEGATIVE_INFINITY"); /* as Debezium's string mode writes them */
-  if (down || is_text(p, end, "POSITIVE_INFINITY")) {
-    out->kind = INFINITY_WORD;
+  if (p < end && *p >= 'A') { /* a word; the last two are those of Debezium's string mode */
+    bool down = is_text(p, end, "NEGATIVE_INFINITY");
+    out->kind = is_text(p, end, "NaN") || is_text(p, end, "NAN") ? NAN_WORD : INFINITY_WORD;
     out->negative = down;
-    return true;
+    return out->kind == NAN_WORD || down || is_text(p, end, "POSITIVE_INFINITY") || is_text(p, end, "Infinity");
   }
   if (p < end && (*p == '-' || *p == '+')) out->negative = *p++ == '-';
   if (is_text(p, end, "Infinity")) {
@@ -93,11 +92,13 @@ static bool take_apart(const uint8_t *p, const uint8_t *end, parts *out) {
     return true;
   }
   out->whole = p;
-  while (p < end && lc_is_digit(*p)) p++;
+  while (p < end && lc_is_digit(*p))
+    p++;
   out->whole_end = out->fraction = out->fraction_end = p;
   if (p < end && *p == '.') {
     out->fraction = ++p;
-    while (p < end && lc_is_digit(*p)) p++;
+    while (p < end && lc_is_digit(*p))
+      p++;
     out->fraction_end = p;
   }
   if (out->whole == out->whole_end && out->fraction == out->fraction_end) return false;
@@ -140,7 +141,8 @@ int lc_decimal_from_text(const uint8_t *p, const uint8_t *end, const lc_decimal_
 static int numeric_write(const parts *number, lc_buffer *out) {
   int64_t whole = number->whole_end - number->whole, count = whole + (number->fraction_end - number->fraction);
   int64_t first = 0;
-  while (first < count && digit_at(number, first) == '0') first++;
+  while (first < count && digit_at(number, first) == '0')
+    first++;
   bool zero = first == count;
   int64_t point = whole + number->exponent; /* digits before the point; may lie outside 0..count */
   int64_t fraction = point < count ? count - point : 0;
@@ -151,10 +153,12 @@ static int numeric_write(const parts *number, lc_buffer *out) {
   uint8_t *p = out->data + out->size;
   if (number->negative && !zero) *p++ = '-';
   if (lead <= 0) *p++ = '0';
-  for (int64_t i = point - (lead > 0 ? lead : 0); i < point; i++) *p++ = i < count ? digit_at(number, i) : '0';
+  for (int64_t i = point - (lead > 0 ? lead : 0); i < point; i++)
+    *p++ = i < count ? digit_at(number, i) : '0';
   if (fraction > 0) {
     *p++ = '.';
-    for (int64_t i = point; i < count; i++) *p++ = i < 0 ? '0' : digit_at(number, i);
+    for (int64_t i = point; i < count; i++)
+      *p++ = i < 0 ? '0' : digit_at(number, i);
   }
   out->size = (size_t)(p - out->data);
   return 0;
@@ -173,7 +177,8 @@ int lc_numeric_from_text(const uint8_t *p, const uint8_t *end, lc_buffer *out) {
 
 enum { BYTES_MAX = 8320 }; /* more bytes than any number of 20,000 digits has */
 
-/* Big-endian two's complement to sign and magnitude in place of `limbs` (32 bits, least significant first); their count. */
+/* Big-endian two's complement to sign and magnitude in place of `limbs` (32 bits, least significant first); their
+ * count. */
 static int magnitude_limbs(const uint8_t *bytes, size_t size, bool negative, uint32_t *limbs) {
   int count = (int)((size + 3) / 4);
   memset(limbs, 0, (size_t)count * 4);
@@ -182,8 +187,10 @@ static int magnitude_limbs(const uint8_t *bytes, size_t size, bool negative, uin
     limbs[i / 4] |= byte << (8 * (i % 4));
   }
   for (int i = 0; negative && i < count; i++)
-    if (++limbs[i] != 0) break; /* cannot leave the top: the sign byte was stripped to one, whose inverse is below 0xFF */
-  while (count > 0 && limbs[count - 1] == 0) count--;
+    if (++limbs[i] != 0)
+      break; /* cannot leave the top: the sign byte was stripped to one, whose inverse is below 0xFF */
+  while (count > 0 && limbs[count - 1] == 0)
+    count--;
   return count;
 }
 
@@ -197,8 +204,10 @@ static uint8_t *limbs_digits(uint32_t *limbs, int count, uint8_t *end) {
       limbs[i] = (uint32_t)(rest / 1000000000u);
       rest %= 1000000000u;
     }
-    while (count > 0 && limbs[count - 1] == 0) count--;
-    for (int d = 0; d < 9 && (count > 0 || rest > 0); d++, rest /= 10) *--end = (uint8_t)('0' + rest % 10);
+    while (count > 0 && limbs[count - 1] == 0)
+      count--;
+    for (int d = 0; d < 9 && (count > 0 || rest > 0); d++, rest /= 10)
+      *--end = (uint8_t)('0' + rest % 10);
   }
   return end;
 }
@@ -221,7 +230,8 @@ static int bytes_digits(const uint8_t *bytes, size_t size, lc_buffer *memory, pa
   size_t room = size * 5 / 2 + 16; /* 2.41 digits a byte */
   if (!lc_buffer_reserve(memory, room)) return -1;
   uint8_t *end = memory->data + room, *start = limbs_digits(limbs, count, end);
-  *number = (parts){.negative = negative, .kind = FINITE, .whole = start, .whole_end = end, .fraction = end, .fraction_end = end};
+  *number = (parts){
+      .negative = negative, .kind = FINITE, .whole = start, .whole_end = end, .fraction = end, .fraction_end = end};
   return 0;
 }
 
@@ -237,7 +247,8 @@ int lc_numeric_from_bytes(const uint8_t *bytes, size_t size, int32_t scale, lc_b
   return code;
 }
 
-int lc_decimal_from_bytes(const uint8_t *bytes, size_t size, int32_t wire_scale, const lc_decimal_target *target, uint8_t *out) {
+int lc_decimal_from_bytes(const uint8_t *bytes, size_t size, int32_t wire_scale, const lc_decimal_target *target,
+                          uint8_t *out) {
   strip_sign(&bytes, &size);
   if (size > BYTES_MAX) return LC_ROW_RANGE;
   int64_t shift = (int64_t)target->scale - wire_scale;
@@ -274,7 +285,8 @@ size_t lc_decimal_text(const uint8_t *value, int32_t width, int32_t scale, uint8
   uint64_t carry = negative;
   for (int i = 0; i < width / 8; i++) {
     uint64_t word = 0;
-    for (int b = 7; b >= 0; b--) word = word << 8 | value[i * 8 + b];
+    for (int b = 7; b >= 0; b--)
+      word = word << 8 | value[i * 8 + b];
     magnitude.words[i] = negative ? ~word + carry : word;
     carry = carry && magnitude.words[i] == 0;
   }

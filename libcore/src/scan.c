@@ -11,7 +11,8 @@ static const uint8_t *fail(lc_json_fault *fault, const uint8_t *at) {
 static inline bool is_hex(uint8_t c) { return lc_is_digit(c) || (uint8_t)((c | 0x20) - 'a') < 6; }
 
 /* p stands behind the opening quote; returns the byte behind the closing one. */
-static const uint8_t *skip_string(const uint8_t *p, const uint8_t *end, const lc_kernels *kernels, lc_json_fault *fault) {
+static const uint8_t *skip_string(const uint8_t *p, const uint8_t *end, const lc_kernels *kernels,
+                                  lc_json_fault *fault) {
   for (;;) {
     p = kernels->string_end(p, end);
     if (p >= end) return fail(fault, end);
@@ -30,7 +31,8 @@ static const uint8_t *skip_string(const uint8_t *p, const uint8_t *end, const lc
 
 static const uint8_t *skip_digits(const uint8_t *p, const uint8_t *end, lc_json_fault *fault) {
   if (p >= end || !lc_is_digit(*p)) return fail(fault, p);
-  while (p < end && lc_is_digit(*p)) p++;
+  while (p < end && lc_is_digit(*p))
+    p++;
   return p;
 }
 
@@ -55,7 +57,8 @@ static const uint8_t *skip_word(const uint8_t *p, const uint8_t *end, const char
   return p;
 }
 
-static const uint8_t *skip_scalar(const uint8_t *p, const uint8_t *end, const lc_kernels *kernels, lc_json_fault *fault) {
+static const uint8_t *skip_scalar(const uint8_t *p, const uint8_t *end, const lc_kernels *kernels,
+                                  lc_json_fault *fault) {
   switch (*p) {
     case '"': return skip_string(p + 1, end, kernels, fault);
     case 't': return skip_word(p, end, "true", fault);
@@ -75,7 +78,8 @@ static const uint8_t *skip_name(const uint8_t *p, const uint8_t *end, const lc_k
   return lc_skip_space(p + 1, end);
 }
 
-const uint8_t *lc_json_skip(const uint8_t *p, const uint8_t *end, int depth, const lc_kernels *kernels, lc_json_fault *fault) {
+const uint8_t *lc_json_skip(const uint8_t *p, const uint8_t *end, int depth, const lc_kernels *kernels,
+                            lc_json_fault *fault) {
   uint64_t objects = 0; /* bit k: the k-th bracket opened here is an object's; depth <= 64 keeps it in one word */
   int open = 0;
   for (;;) {
@@ -127,7 +131,8 @@ bool lc_json_check(const uint8_t *p, const uint8_t *end, const lc_kernels *kerne
 
 static uint32_t hex4(const uint8_t *p) {
   uint32_t value = 0;
-  for (int i = 0; i < 4; i++) value = value << 4 | (uint32_t)(lc_is_digit(p[i]) ? p[i] - '0' : (p[i] | 0x20) - 'a' + 10);
+  for (int i = 0; i < 4; i++)
+    value = value << 4 | (uint32_t)(lc_is_digit(p[i]) ? p[i] - '0' : (p[i] | 0x20) - 'a' + 10);
   return value;
 }
 

@@ -50,14 +50,16 @@ static inline bool lc_is_space(uint8_t c) { return c == ' ' || c == '\n' || c ==
 static inline bool lc_is_digit(uint8_t c) { return (uint8_t)(c - '0') < 10; }
 
 static inline const uint8_t *lc_skip_space(const uint8_t *p, const uint8_t *end) {
-  while (p < end && lc_is_space(*p)) p++;
+  while (p < end && lc_is_space(*p))
+    p++;
   return p;
 }
 
 #define LC_ONES 0x0101010101010101ull
 #define LC_HIGHS 0x8080808080808080ull
 
-/* Bit 7 of each byte that is '"', '\\' or below 0x20; exact up to the first such byte (a borrow may mark later ones). */
+/* Bit 7 of each byte that is '"', '\\' or below 0x20; exact up to the first such byte (a borrow may mark later ones).
+ */
 static inline uint64_t lc_string_marks(uint64_t word) {
   uint64_t quote = word ^ (LC_ONES * '"'), slash = word ^ (LC_ONES * '\\');
   return (((quote - LC_ONES) & ~quote) | ((slash - LC_ONES) & ~slash) | ((word - LC_ONES * 0x20) & ~word)) & LC_HIGHS;
@@ -98,14 +100,31 @@ static inline uint32_t lc_digits_value(uint64_t word, unsigned count) {
   word = (word ^ (LC_ONES * '0')) << (64 - 8 * count); /* the missing leading digits become zeros */
   word = (word * 10) + (word >> 8);
   return (uint32_t)((((word & 0x000000FF000000FFull) * 0x000F424000000064ull) +
-                     (((word >> 16) & 0x000000FF000000FFull) * 0x0000271000000001ull)) >> 32);
+                     (((word >> 16) & 0x000000FF000000FFull) * 0x0000271000000001ull)) >>
+                    32);
 }
 
 static inline uint64_t lc_pow10(unsigned exponent) { /* exponent 0..19 */
-  static const uint64_t powers[20] = {1ull, 10ull, 100ull, 1000ull, 10000ull, 100000ull, 1000000ull, 10000000ull,
-    100000000ull, 1000000000ull, 10000000000ull, 100000000000ull, 1000000000000ull, 10000000000000ull,
-    100000000000000ull, 1000000000000000ull, 10000000000000000ull, 100000000000000000ull, 1000000000000000000ull,
-    10000000000000000000ull};
+  static const uint64_t powers[20] = {1ull,
+                                      10ull,
+                                      100ull,
+                                      1000ull,
+                                      10000ull,
+                                      100000ull,
+                                      1000000ull,
+                                      10000000ull,
+                                      100000000ull,
+                                      1000000000ull,
+                                      10000000000ull,
+                                      100000000000ull,
+                                      1000000000000ull,
+                                      10000000000000ull,
+                                      100000000000000ull,
+                                      1000000000000000ull,
+                                      10000000000000000ull,
+                                      100000000000000000ull,
+                                      1000000000000000000ull,
+                                      10000000000000000000ull};
   return powers[exponent];
 }
 
@@ -134,7 +153,8 @@ static inline const uint8_t *lc_digits(const uint8_t *p, uint64_t *value, unsign
 #else
   uint64_t total = 0;
   unsigned all = 0;
-  for (; all < 24 && lc_is_digit(*p); all++) total = total * 10 + (uint64_t)(*p++ - '0');
+  for (; all < 24 && lc_is_digit(*p); all++)
+    total = total * 10 + (uint64_t)(*p++ - '0');
 #endif
   *value = total;
   *count = all;
@@ -149,7 +169,8 @@ typedef struct lc_json_fault {
 } lc_json_fault;
 
 /* The end of the JSON value that starts at p, or NULL with *fault set.  `depth` brackets are already open. */
-const uint8_t *lc_json_skip(const uint8_t *p, const uint8_t *end, int depth, const lc_kernels *kernels, lc_json_fault *fault);
+const uint8_t *lc_json_skip(const uint8_t *p, const uint8_t *end, int depth, const lc_kernels *kernels,
+                            lc_json_fault *fault);
 
 /* A whole document: one value with whitespace around it.  true: valid. */
 bool lc_json_check(const uint8_t *p, const uint8_t *end, const lc_kernels *kernels, lc_json_fault *fault);

@@ -56,9 +56,11 @@ static int read_date(const uint8_t **p, const uint8_t *end, int64_t *days) {
   if (*p < end && (**p == '-' || **p == '+')) ++*p;
   int64_t year = 0;
   int digits = 0, month, day;
-  for (; *p < end && lc_is_digit(**p) && digits <= 6; digits++) year = year * 10 + *(*p)++ - '0';
+  for (; *p < end && lc_is_digit(**p) && digits <= 6; digits++)
+    year = year * 10 + *(*p)++ - '0';
   if (digits < 4 || digits > 6) return LC_ROW_TYPE;
-  if (!sign(p, end, '-') || !two_digits(p, end, &month) || !sign(p, end, '-') || !two_digits(p, end, &day)) return LC_ROW_TYPE;
+  if (!sign(p, end, '-') || !two_digits(p, end, &month) || !sign(p, end, '-') || !two_digits(p, end, &day))
+    return LC_ROW_TYPE;
   if (negative) year = -year;
   static const int8_t lengths[12] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
   bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
@@ -85,7 +87,8 @@ static int read_time(const uint8_t **p, const uint8_t *end, int32_t digits, bool
         lost = lost || **p != '0';
     }
     if (*p == first) return LC_ROW_TYPE;
-    for (; count < digits; count++) fraction *= 10;
+    for (; count < digits; count++)
+      fraction *= 10;
   }
   bool midnight = hour == 24 && minute == 0 && second == 0 && fraction == 0 && !lost;
   if ((hour > 23 && !(may_be_24 && midnight)) || minute > 59 || second > 59) return LC_ROW_RANGE;
@@ -150,8 +153,10 @@ int lc_iso_read(int32_t encoding, int32_t digits, const uint8_t *p, const uint8_
 
 static size_t write_date(int64_t days, char *out) {
   int64_t shifted = days + 719468, era = (shifted >= 0 ? shifted : shifted - 146096) / 146097;
-  int64_t of_era = shifted - era * 146097, year_of_era = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
-  int64_t of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100), shifted_month = (5 * of_year + 2) / 153;
+  int64_t of_era = shifted - era * 146097,
+          year_of_era = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+  int64_t of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100),
+          shifted_month = (5 * of_year + 2) / 153;
   int month = (int)(shifted_month < 10 ? shifted_month + 3 : shifted_month - 9);
   long long year = (long long)(year_of_era + era * 400 + (month <= 2));
   int day = (int)(of_year - (153 * shifted_month + 2) / 5 + 1);
@@ -160,7 +165,8 @@ static size_t write_date(int64_t days, char *out) {
 
 static size_t write_time(int64_t value, int32_t digits, char *out) {
   int64_t unit = (int64_t)lc_pow10((unsigned)digits), seconds = value / unit, fraction = value % unit;
-  size_t size = (size_t)snprintf(out, 20, "%02d:%02d:%02d", (int)(seconds / 3600), (int)(seconds / 60 % 60), (int)(seconds % 60));
+  size_t size =
+      (size_t)snprintf(out, 20, "%02d:%02d:%02d", (int)(seconds / 3600), (int)(seconds / 60 % 60), (int)(seconds % 60));
   if (fraction != 0) size += (size_t)snprintf(out + size, 16, ".%0*lld", (int)digits, (long long)fraction);
   return size;
 }

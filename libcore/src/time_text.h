@@ -1,5 +1,5 @@
-/* Dates and times: integers of the wire to a column's unit, ISO text to integers and back.  Proleptic Gregorian, no leap
- * seconds, no time zones but a written offset. */
+/* Dates and times: integers of the wire to a column's unit, ISO text to integers and back.  Proleptic Gregorian, no
+ * leap seconds, no time zones but a written offset. */
 #ifndef LIBCORE_TIME_TEXT_H
 #define LIBCORE_TIME_TEXT_H
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench import generate, latency, rig, soak, truth
+from bench import crash, generate, latency, rig, soak, truth
 from flows.spec import load
 
 
@@ -94,3 +94,32 @@ def test_the_target_is_compared_as_postgresql_prints_it(tmp_path: Path, postgres
         one = "(SELECT min(line_no) FROM items)"
         connection.execute(f"UPDATE items SET unit_price = unit_price + 0.0001 WHERE line_no = {one}")
         assert truth.check(connection, "items", tmp_path, "items").missing == 1
+
+
+def test_a_killing_run_is_equal_only_if_both_tables_are() -> None:
+    """One different row in either table, or a table that was not compared, makes the run unequal, and is shown."""
+    same, other = truth.Comparison(10, 10, 0, 0), truth.Comparison(10, 11, 0, 1)
+    outcome = crash.Outcome(3, [1, 2], hits=["worker at 1.00 s"], compared={"items": same, "ledger": same})
+    assert outcome.equal
+    assert str(outcome) == "run 3: 1 -> 2 processes, worker at 1.00 s: equal"
+    outcome.compared["ledger"] = other
+    assert not outcome.equal
+    assert "ledger: 10 rows expected, 11 found, 0 missing, 1 extra" in str(outcome)
+    assert not crash.Outcome(4, [1], compared={"items": same}).equal
+
+
+def test_the_spool_is_watched(tmp_path: Path) -> None:
+    """The probe sees the greatest sum of a spool's files, also after they are gone."""
+    probe = soak.SpoolProbe(tmp_path)
+    probe.start()
+    part = tmp_path / "part-0"
+    part.mkdir()
+    (part / "1").write_bytes(bytes(70_000))
+    (part / "2").write_bytes(bytes(30_000))
+    deadline = time.monotonic() + 10
+    while probe.bytes_max < 100_000 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    (part / "1").unlink()
+    probe.ended.set()
+    probe.join()
+    assert probe.bytes_max == 100_000

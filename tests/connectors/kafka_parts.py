@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow as pa
 from connectors.base.items import Item, Tick, Truncate
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.source import KafkaPartition, KafkaSource
+from connectors.kafka.topics import produce
 from libcore.change import ChangeBatch, Op, arrow_schema
 from libcore.position import make
 from libcore.schema import Column, Table, parse_type
@@ -23,7 +24,7 @@ WAIT_S = 30.0
 
 
 class TextDecoder:
-    """Each message is a row (its offset, its value); the value `truncate` empties the table. State: rows so far."""
+    """Each message is a row (its offset, its value); the value `truncate` empties the table. State: messages so far."""
 
     def __init__(self, topic: str, partition: int, state: object | None = None) -> None:
         self.topic, self.partition = topic, partition
@@ -33,6 +34,7 @@ class TextDecoder:
         """See connectors.base.source.Decoder."""
         values = messages.column("value").to_pylist()
         if values[0] == b"truncate":
+            self.state += 1
             return [Truncate("texts", f"{self.topic}:{self.partition}:{messages.column('offset')[0].as_py()}")], 1
         count = values.index(b"truncate") if b"truncate" in values else len(values)
         rows = messages.slice(0, count)
@@ -51,6 +53,11 @@ class TextDecoder:
 def source(servers: str, topics: list[str], *, until_end: bool = False, **settings: Any) -> KafkaSource:
     """A source of texts."""
     return KafkaSource(KafkaConfig(servers=servers, **settings), topics, TextDecoder, until_end)
+
+
+def write(servers: str, topic: str, values: Sequence[str], number: int = 0) -> None:
+    """Produce texts into one partition."""
+    produce(servers, topic, [(b"k", value.encode(), number) for value in values])
 
 
 @contextlib.contextmanager

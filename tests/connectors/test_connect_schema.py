@@ -1,4 +1,4 @@
-"""Schema parts and declarations to typed columns: every logical type of Debezium and Connect, and what fits into what."""
+"""Schema parts and declarations to typed columns: every logical type of Debezium and Connect, and what fits where."""
 
 from __future__ import annotations
 

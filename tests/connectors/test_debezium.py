@@ -33,6 +33,8 @@ PARTS = sorted(recordings("sp"))
 TABLE_PARTS = [part for part in PARTS if ".public." in part[0]]
 ID_TEXT = tuple(declared_column(name, text) for name, text in (("id", "int64"), ("v", "string")))
 
+TEXT_FIELDS = [field("id", "int64", optional=False), field("v", "string")]
+
 
 def comparable(items: list[Item]) -> list[str]:
     """Rows and dead letters in order, without what a batch border may change: empty unset bits, a letter's moment."""
@@ -154,6 +156,12 @@ def test_a_key_comes_from_the_file_or_the_messages() -> None:
     assert drain(DebeziumDecoder("t", 0, TopicBinding("t", ID_TEXT)), raw([(None, message)]))[0].table.key == ()
     named = TopicBinding("t", ID_TEXT, key=("v",))
     assert drain(DebeziumDecoder("t", 0, named), raw([({"id": 1}, message)]))[0].table.key == ("v",)
+    two = [
+        ({"id": 1, "v": "a"}, message),
+        ({"v": "a", "id": 1}, wrapped(schema_part(TEXT_FIELDS), {"id": 1, "v": "a"})),
+    ]
+    items = drain(DebeziumDecoder("t", 0, TopicBinding("t", ID_TEXT, on_new_column="add")), raw(two))
+    assert {item.table.key for item in items if isinstance(item, ChangeBatch)} == {("id", "v")}
     with pytest.raises(ConfigurationError, match="expected message keys that are JSON objects"):
         DebeziumDecoder("t", 0, TopicBinding("t", ID_TEXT)).decode(raw([("7", message)]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import threading
 from collections import Counter
@@ -88,7 +89,7 @@ def test_the_table_equals_the_last_state(
     emptied(postgres, "wide")
     first = part.progress().seq + 1
     cuts = sorted({0, len(changes), *(border for border in borders if border < len(changes))})
-    for seq, (start, end) in enumerate(zip(cuts, cuts[1:], strict=False), first):
+    for seq, (start, end) in enumerate(itertools.pairwise(cuts), first):
         part.apply(seq, segment_of(compacted(batch(WIDE, changes[start:end], start + 1))))
     with psycopg.connect(postgres) as connection:
         found = connection.execute("SELECT a, b, x, y, z::text FROM wide").fetchall()
@@ -106,7 +107,7 @@ def test_the_table_equals_the_last_state(
 def test_a_table_without_a_key_keeps_exact_counts(
     postgres: str, part: PostgresPart, changes: list[Any], border: int
 ) -> None:
-    """Equal rows are counted: each insert adds one, each delete removes one, NULL and types without equality included."""
+    """Each insert adds a copy, each delete removes one; NULL and types without equality are counted too."""
     emptied(postgres, "keyless")
     first = part.progress().seq + 1
     counts: Counter[Any] = Counter()
@@ -123,11 +124,12 @@ def test_a_table_without_a_key_keeps_exact_counts(
 
 
 def test_a_segment_by_example(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of two tables go in with the progress, an unset column keeps its value, an extra column of the target too."""
+    """Rows of two tables go in with the progress; an unset column and an extra one of the target keep their value."""
     items = table("erp.items", ("id",), id="int64", name="string", price="decimal(10,2)")
     with psycopg.connect(postgres) as connection:
         connection.execute(
-            "CREATE SCHEMA erp; CREATE TABLE erp.items (id int8 PRIMARY KEY, name text, price numeric(12,4), extra text DEFAULT 'x')"
+            "CREATE SCHEMA erp; CREATE TABLE erp.items "
+            "(id int8 PRIMARY KEY, name text, price numeric(12,4), extra text DEFAULT 'x')"
         )
     part = target(config(postgres, tmp_path, monkeypatch), items, WIDE).open(0)
     assert part.progress() == Progress(0, "store-1")

@@ -195,7 +195,7 @@ def test_a_filled_table_needs_a_mode(postgres: str, settings: PostgresConfig) ->
 def test_two_flows_cannot_write_one_table(postgres: str, settings: PostgresConfig) -> None:
     """A table that another flow has is refused, with the statement that releases it."""
     target(settings, table("t"))
-    with pytest.raises(ConfigurationError, match=f"it belongs to flow {FLOW}; two flows .* DELETE FROM"):
+    with pytest.raises(ConfigurationError, match=rf"it belongs to flow {FLOW}; two flows .* DELETE FROM"):
         target(settings, table("t"), flow="other")
     with pytest.raises(ConfigurationError, match="expected one source table, found a and b"):
         PostgresTarget(settings, FLOW, "s", 1, {"a": TargetTable("t"), "b": TargetTable("public.t")})
@@ -244,7 +244,7 @@ def test_a_target_that_is_gone_stops_the_flow(postgres: str, settings: PostgresC
     part = target(settings, table("t")).open(0)
     part.apply(1, segment_of(batch(table("t"), [{"id": 1}])))
     run(postgres, "DROP TABLE t")
-    with pytest.raises(FatalError, match="its target public.t is gone"):
+    with pytest.raises(FatalError, match=r"its target public\.t is gone"):
         part.apply(2, segment_of(batch(table("t"), [{"id": 2}])))
     part.close()
 

@@ -161,7 +161,7 @@ def test_a_change_of_a_waiting_key_decides(postgres: str, tmp_path: Path, monkey
 def test_children_and_parents_go_in_whatever_their_order(
     postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows of tables with a foreign key go in parents first and out children first; a parent one segment late is waited for."""
+    """With a foreign key rows go in parents first and out children first; a parent one segment late is waited for."""
     parent, child = table("parent", id="int64"), table("child", id="int64", parent_id="int64")
     run(postgres, "CREATE TABLE parent (id int8 PRIMARY KEY)")
     run(postgres, "CREATE TABLE child (id int8 PRIMARY KEY, parent_id int8 REFERENCES parent)")
@@ -192,7 +192,7 @@ def test_a_deferred_constraint_singles_out_its_row(
 
 
 def test_too_many_letters_stop_the_flow(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bound on refused rows: above it the segment stays out as a whole, and the message names the setting and a row."""
+    """Above the bound the segment stays out as a whole, and the message names the setting and a row."""
     run(postgres, MAKE)
     part = target(config(postgres, tmp_path, monkeypatch, dead_letters_max=3), CHECKED).open(0)
     with pytest.raises(

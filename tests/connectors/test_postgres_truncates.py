@@ -10,10 +10,12 @@ import pytest
 from connectors.base.target import WaitForParts
 from connectors.postgres.apply import PostgresPart
 from libcore.errors import FatalError
+from libcore.schema import Table
 from tests.connectors.changes import batch, config, segment_of, table, target
 
 ITEMS, OTHERS = table("items"), table("others")
 MARK = [("items", "topic:0:7")]
+BOTH = [(ITEMS, OTHERS), (OTHERS, ITEMS)]  # part 0 empties one of them, part 1 the other
 
 
 def ids(dsn: str, name: str = "items") -> list[int]:
@@ -28,24 +30,26 @@ def parts(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tup
     return made.open(0), made.open(1)
 
 
+@pytest.mark.parametrize(("emptied", "free"), BOTH)
 def test_the_table_is_emptied_between_all_earlier_and_all_later_rows(
-    postgres: str, parts: tuple[PostgresPart, PostgresPart]
+    postgres: str, parts: tuple[PostgresPart, PostgresPart], emptied: Table, free: Table
 ) -> None:
-    """One part is ahead: its later rows of that table wait until the other has reached the truncate; other tables do not."""
+    """Later rows of that table wait until every part has reached the truncate; other tables do not wait."""
     ahead, behind = parts
-    ahead.apply(1, segment_of(batch(ITEMS, [{"id": 1}]), truncates=MARK))
-    ahead.apply(2, segment_of(batch(OTHERS, [{"id": 5}])))
-    later = segment_of(batch(ITEMS, [{"id": 3}]))
+    mark = [(emptied.name, "topic:0:7")]
+    ahead.apply(1, segment_of(batch(emptied, [{"id": 1}]), truncates=mark))
+    ahead.apply(2, segment_of(batch(free, [{"id": 5}])))
+    later = segment_of(batch(emptied, [{"id": 3}]))
     with pytest.raises(WaitForParts):
         ahead.apply(3, later)
-    assert not ahead.settle() and ids(postgres) == [1]
-    behind.apply(1, segment_of(batch(ITEMS, [{"id": 2}])))
-    behind.apply(2, segment_of(truncates=MARK))
-    while not (behind.settle() and ahead.settle()):
-        assert ids(postgres) in ([1, 2], [])
+    assert not ahead.settle() and ids(postgres, emptied.name) == [1]
+    behind.apply(1, segment_of(batch(emptied, [{"id": 2}])))
+    behind.apply(2, segment_of(truncates=mark))
+    while not all([part.settle() for part in parts]):
+        assert ids(postgres, emptied.name) in ([1, 2], [])
     ahead.apply(3, later)
-    behind.apply(3, segment_of(batch(ITEMS, [{"id": 4}])))
-    assert ids(postgres) == [3, 4] and ids(postgres, "others") == [5]
+    behind.apply(3, segment_of(batch(emptied, [{"id": 4}])))
+    assert ids(postgres, emptied.name) == [3, 4] and ids(postgres, free.name) == [5]
     for part in parts:
         part.close()
 

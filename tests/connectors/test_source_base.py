@@ -155,12 +155,14 @@ def test_a_secret_in_the_wrong_place_is_not_repeated() -> None:
         secrets.resolve("hunter2")
     assert "hunter2" not in str(caught.value)
     with pytest.raises(ConfigurationError) as caught:
-        KafkaConfig.read({"servers": "hunter2", "nothing": 1}, "orders.toml [source.kafka]")
+        KafkaConfig.read(
+            {"servers": "h:1", "queued_bytes_max": "hunter2", "nothing": "hunter2"}, "orders.toml [source.kafka]"
+        )
     assert "hunter2" not in str(caught.value) and "known fields are servers" in str(caught.value)
 
 
 def test_security_settings_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A printed configuration shows no property; the client gets the secret; a missing one is named with its property."""
+    """A printed configuration shows no property; the client gets the secret; a missing one is named."""
     monkeypatch.setenv("HEADRACE_TEST_SECRET", "s3cret")
     given_properties: dict[str, Any] = {"sasl.username": "me", "sasl.password": "env:HEADRACE_TEST_SECRET"}
     config = KafkaConfig(servers="h:1", properties=given_properties)
@@ -169,7 +171,7 @@ def test_security_settings_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = KafkaConfig(servers="h:1", properties={"sasl.password": "env:HEADRACE_NOT_THERE"})
     with pytest.raises(ConfigurationError, match=r"property sasl.password: env:HEADRACE_NOT_THERE"):
         missing.client_properties(1)
-    with pytest.raises(ConfigurationError, match="property enable.auto.commit is set by the recovery store"):
+    with pytest.raises(ConfigurationError, match=r"property enable.auto.commit is set by the recovery store"):
         KafkaConfig.read({"servers": "h:1", "properties": {"enable.auto.commit": True}}, "source")
 
 

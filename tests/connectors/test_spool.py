@@ -76,7 +76,7 @@ def test_a_missing_file_refuses_the_start(tmp_path: Path) -> None:
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(1, 800), min_size=1, max_size=12))
 def test_bytes_stay_under_the_bound(tmp_path_factory: pytest.TempPathFactory, counts: list[int]) -> None:
-    """Whatever is written, the files never outgrow the bound: a segment that has no room is an error and leaves none."""
+    """Whatever is written, the files never outgrow the bound: a segment without room is an error and leaves none."""
     folder = tmp_path_factory.mktemp("spool")
     spool = spool_at(folder, bytes_max=200_000)
     for seq, count in enumerate(counts, 1):

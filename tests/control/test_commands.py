@@ -74,6 +74,6 @@ def test_run_status_verify(broker: str, topic: Callable[[int], str], postgres: s
 def test_what_is_missing_outside_of_the_file(broker: str, postgres: str, tmp_path: Path) -> None:
     """A topic that does not exist ends check and run with 78, and both name it."""
     file = _file(tmp_path, broker, "no-such-topic")
-    for arguments in (["check", file, "--connect"], ["run", file, "--until-end"]):
+    for arguments in (("check", file, "--connect"), ("run", file, "--until-end")):
         found = _headrace(postgres, *arguments)
         assert found.returncode == 78 and "no-such-topic" in found.stderr

@@ -1,9 +1,9 @@
-"""The recorded Debezium streams of tests/golden/debezium: into a broker, as a pipeline file, and the SQL's own truth."""
+"""The recorded Debezium streams of tests/golden/debezium: into a broker, as a pipeline file, and the SQL's truth."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,31 +24,44 @@ NOW_COLUMNS = [
 ]
 
 ALLTYPES = {
-    "id": "int64", "i": "int32", "s": "int16", "n": "decimal(18,4)", "nn": "numeric", "n0": "decimal(20,0)", "m": "decimal(20,2)",
-    "r": "float32", "d8": "float64", "d": "date", "ts": "timestamp", "ts3": {"type": "timestamp", "unit": "ms"},
-    "ts0": {"type": "timestamp", "unit": "ms"}, "tz": "timestamptz", "t": "time", "t3": {"type": "time", "unit": "ms"},
-    "ttz": "timetz", "iv": "interval", "u": "uuid", "j": "json", "jj": "json", "x": "string", "tx": "string", "vc": "string",
-    "ch": "string", "ba": "bytes", "b": "bool", "ai": "array(int32)", "at": "array(string)", "an": "array(decimal(10,2))",
-    "ats": "array(timestamptz)", "e": "string", "ip": "string", "cd": "string", "mc": "string", "rng": "string", "tsr": "string",
-    "bits": {"type": "bits", "length": 5}, "vb": {"type": "bits", "length": 8}, "hs": "string", "pt": "json", "oidc": "int64",
-    "big": "string", "big2": "bytes", "em": "string", "ema": "array(string)", "h": "json", "lt": "string", "ct": "string",
-    "dom": "int32",
+    "id": "int64", "i": "int32", "s": "int16", "n": "decimal(18,4)", "nn": "numeric", "n0": "decimal(20,0)",
+    "m": "decimal(20,2)", "r": "float32", "d8": "float64", "d": "date", "ts": "timestamp",
+    "ts3": {"type": "timestamp", "unit": "ms"}, "ts0": {"type": "timestamp", "unit": "ms"}, "tz": "timestamptz",
+    "t": "time", "t3": {"type": "time", "unit": "ms"}, "ttz": "timetz", "iv": "interval", "u": "uuid", "j": "json",
+    "jj": "json", "x": "string", "tx": "string", "vc": "string", "ch": "string", "ba": "bytes", "b": "bool",
+    "ai": "array(int32)", "at": "array(string)", "an": "array(decimal(10,2))", "ats": "array(timestamptz)",
+    "e": "string", "ip": "string", "cd": "string", "mc": "string", "rng": "string", "tsr": "string",
+    "bits": {"type": "bits", "length": 5}, "vb": {"type": "bits", "length": 8}, "hs": "string", "pt": "json",
+    "oidc": "int64", "big": "string", "big2": "bytes", "em": "string", "ema": "array(string)", "h": "json",
+    "lt": "string", "ct": "string", "dom": "int32",
+}  # fmt: skip
+CUSTOMERS = {
+    "id": "int64", "name": "string", "country": "string", "credit_limit": "decimal(18,2)", "updated_at": "timestamp",
+    "vip": "bool",
+}  # fmt: skip
+ORDERS = {
+    "id": "int64", "customer_id": "int64", "status": "string", "currency": "string", "ordered_at": "timestamp",
+    "due_on": "date",
+}  # fmt: skip
+ITEMS = {
+    "order_id": "int64", "line_no": "int64", "sku": "string", "quantity": "int32", "unit_price": "decimal(18,4)",
+    "discount": "decimal(5,2)", "note": "string", "created_at": "timestamp",
+}  # fmt: skip
+FULL_IDENT = {
+    "id": "int64", "k": "string", "big": "string", "v": "decimal(18,4)", "j": "json", "ts": "timestamptz",
 }  # fmt: skip
 DECLARED: dict[str, tuple[list[str], dict[str, Any]]] = {
-    "customers": (["id"], {"id": "int64", "name": "string", "country": "string", "credit_limit": "decimal(18,2)", "updated_at": "timestamp", "vip": "bool"}),
-    "orders": (["id"], {"id": "int64", "customer_id": "int64", "status": "string", "currency": "string", "ordered_at": "timestamp", "due_on": "date"}),
-    "items": (
-        ["order_id", "line_no"],
-        {"order_id": "int64", "line_no": "int64", "sku": "string", "quantity": "int32", "unit_price": "decimal(18,4)", "discount": "decimal(5,2)", "note": "string", "created_at": "timestamp"},
-    ),
+    "customers": (["id"], CUSTOMERS),
+    "orders": (["id"], ORDERS),
+    "items": (["order_id", "line_no"], ITEMS),
     "alltypes": (["id"], ALLTYPES),
-    "full_ident": (["id"], {"id": "int64", "k": "string", "big": "string", "v": "decimal(18,4)", "j": "json", "ts": "timestamptz"}),
+    "full_ident": (["id"], FULL_IDENT),
     "nokey": ([], {"a": "int32", "b": "string"}),
     "Odd_Name-_": (["Key Col"], {"Key Col": "int32", "wert ß": "string", "select": "string"}),
     "truncme": (["id"], {"id": "int32", "v": "string"}),
     "heartbeat_t": (["id"], {"id": "int32", "ts": "timestamptz"}),
     "dbz_signal": (["id"], {"id": "string", "type": "string", "data": "string"}),
-}  # fmt: skip
+}
 # A text column that shall be what it is at the source: json keeps duplicate keys, character(5) its length.
 TARGET_TYPES = {"jj": "json", "ch": "character(5)"}
 
@@ -65,23 +78,28 @@ def payload(text: str | None) -> dict[str, Any] | None:
     return value["payload"] if isinstance(value, dict) and "payload" in value else value
 
 
-def fill(servers: str, stream: str) -> None:
+def fill(servers: str, stream: str, *, prefix: str = "", leave_out: Collection[str] = ()) -> None:
     """Load the stream into topics of the recorded names, partitions, keys, values and order.
 
     `truncme` gets one partition, in the source's order: a truncate is refused elsewhere, since its order is unknown.
+
+    Args:
+        servers: the broker. stream: "ns" or "sp".
+        prefix: topic prefix in place of the stream's own.
+        leave_out: tables that are not loaded.
     """
-    found = messages(stream)
+    found = [message for message in messages(stream) if message["topic"].rpartition(".")[2] not in leave_out]
     for message in found:
         if message["topic"].endswith(".truncme"):
-            message["partition"] = 0
-    ordered = sorted(
-        found, key=lambda m: (m["topic"], m["partition"], _lsn(m) if m["topic"].endswith(".truncme") else 0)
-    )
+            message["partition"], message["order"] = 0, _lsn(message)
+        if prefix:
+            message["topic"] = message["topic"].replace(f"{stream}.", f"{prefix}.", 1)
+    found.sort(key=lambda message: message.get("order", 0))
     create_topics(
         servers, {m["topic"]: max(o["partition"] for o in found if o["topic"] == m["topic"]) + 1 for m in found}
     )
     producer = Producer(servers)
-    for message in ordered:
+    for message in found:
         key, value = message["key"], message["value"]
         raw = (None if not key else key.encode(), None if value is None else value.encode(), message["partition"])
         producer.write(message["topic"], [raw])
@@ -120,7 +138,7 @@ def make_truth(connection: psycopg.Connection[Any], stream: str) -> None:
     for table, key, column in NOW_COLUMNS:
         for row in last_rows(stream, table).values():
             moment = row[column]
-            if moment is None or isinstance(moment, int) and moment > 4 * 10**18:
+            if moment is None or (isinstance(moment, int) and moment > 4 * 10**18):  # NULL, infinity
                 continue
             value = (
                 f"timestamp '1970-01-01' + {moment} * interval '1 microsecond'"

@@ -1,4 +1,4 @@
-"""The main path on real parts: recorded Debezium streams through a broker and the flow into PostgreSQL, value by value."""
+"""The main path on real parts: recorded Debezium streams through broker and flow into PostgreSQL, value by value."""
 
 from __future__ import annotations
 
@@ -68,21 +68,21 @@ def differences(connection: psycopg.Connection[Any], table: str) -> set[tuple[st
     one_sided = f't."{key[0]}" IS NULL OR p."{key[0]}" IS NULL'
     for (text,) in connection.execute(f"SELECT {key_text} FROM {joined} WHERE {one_sided}"):
         found.add((table, text, "*"))
-    columns = connection.execute(
-        "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
-        "WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped",
-        (f'public."{table}"',),
-    ).fetchall()
-    assert {name for name, _ in columns} == {
-        name for (name,) in connection.execute(
-            "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped", (truth,)
-        )
-    }  # fmt: skip
+    columns = _columns(connection, f'public."{table}"')
+    assert {name for name, _ in columns} == {name for name, _ in _columns(connection, truth)}
     for name, kind in columns:
         expected, actual = FORMS.get((table, name), (f't."{name}"::{kind}', f'p."{name}"'))
         unequal = f"SELECT {key_text} FROM {joined} WHERE NOT ({one_sided}) AND {expected} IS DISTINCT FROM {actual}"
         found |= {(table, text, name) for (text,) in connection.execute(unequal)}
     return found
+
+
+def _columns(connection: psycopg.Connection[Any], table: str) -> list[tuple[str, str]]:
+    return connection.execute(
+        "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
+        "WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped",
+        (table,),
+    ).fetchall()
 
 
 def compare(dsn: str, stream: str, passing: frozenset[tuple[str, str]] = frozenset()) -> None:

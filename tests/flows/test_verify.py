@@ -158,7 +158,8 @@ def test_a_value_that_was_never_sent_is_not_compared(config: PostgresConfig, pos
     """An unset column is unknown: the target's value stands; the other columns are compared."""
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(
-            "CREATE TABLE items (id bigint, price numeric, note text); INSERT INTO items VALUES (1, 5, 'old'), (2, 5, 'old')"
+            "CREATE TABLE items (id bigint, price numeric, note text); "
+            "INSERT INTO items VALUES (1, 5, 'old'), (2, 5, 'old')"
         )
     batch = record(ITEMS, [{"id": 1, "price": 5, "note": None}, {"id": 2, "price": 6, "note": None}])
     bitmap = pa.array([b"\x04", b"\x04"], pa.binary(unset_bytes(ITEMS)))
@@ -173,7 +174,8 @@ def test_a_row_that_stands_twice_is_extra(config: PostgresConfig, postgres: str)
     """An adopted table without a unique key may hold a key twice; each further copy is extra."""
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(
-            "CREATE TABLE items (id bigint, price numeric, note text); INSERT INTO items VALUES (1, 5, 'a'), (1, 5, 'a')"
+            "CREATE TABLE items (id bigint, price numeric, note text); "
+            "INSERT INTO items VALUES (1, 5, 'a'), (1, 5, 'a')"
         )
     with Comparison(config, TargetTable("items"), ITEMS) as comparison:
         comparison.expect(record(ITEMS, [{"id": 1, "price": 5, "note": "a"}]))
@@ -183,7 +185,7 @@ def test_a_row_that_stands_twice_is_extra(config: PostgresConfig, postgres: str)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 4), st.integers(0, 9), st.booleans()), max_size=30))
 def test_a_fold_on_disk_is_the_last_state(tmp_path: Path, changes: list[tuple[bool, int, int, bool]]) -> None:
-    """Folded by key, over a column that is added in mid-stream, the rows are the last ones; unsent columns keep theirs."""
+    """Folded by key, over a column added in mid-stream, the rows are the last ones; an unsent one keeps its value."""
     old = Table("t", (Column("id", parse_type("int64")), Column("a", parse_type("int32"))), ("id",))
     new = Table("t", (*old.columns, Column("b", parse_type("int32"))), ("id",))
     spill, state = Spill(tmp_path), {}

@@ -21,6 +21,17 @@ PAGES = [code.ROOT / "README.md", *code.files(".md", under="docs")]
 MARKED = [page for page in PAGES if BLOCK.search(page.read_text("utf-8"))]
 
 
+def typed(program: str) -> set[str]:
+    """The first words after a program's name in the pages' code, inline or in blocks, never in plain text."""
+    found: set[str] = set()
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        pieces = re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S) + re.findall(r"`([^`\n]+)`", text)
+        for piece in pieces:
+            found |= set(re.findall(rf"^{program} ([a-z-]+)", piece, re.M))
+    return found
+
+
 def run_page(page: Path, directory: Path) -> list[str]:
     """Write the page's files, run its commands in order; the commands run. Fails the test at the first that fails."""
     programs = directory / "bin"
@@ -78,9 +89,7 @@ def test_links_lead_somewhere() -> None:
 def test_make_targets_named_exist() -> None:
     """Each `make x` in a page is a target that `make help` lists."""
     listed = set(re.findall(r"^([a-z]+):.*## ", (code.ROOT / "Makefile").read_text("utf-8"), re.M))
-    named = {
-        target for page in PAGES for target in re.findall(r"(?:^|`)make ([a-z]+)\b", page.read_text("utf-8"), re.M)
-    }
+    named = typed("make")
     assert {"demo", "test", "bench"} <= named
     assert named <= listed
 
@@ -90,9 +99,7 @@ def test_commands_named_exist() -> None:
     from control.cli.main import app
 
     known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
-    named = {
-        command for page in PAGES for command in re.findall(r"(?:^|`)headrace ([a-z-]+)", page.read_text("utf-8"), re.M)
-    }
+    named = typed("headrace")
     assert {"run", "verify"} <= named
     assert named <= known
 

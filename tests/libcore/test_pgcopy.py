@@ -180,15 +180,16 @@ def test_postgresql_reads_ops_positions_and_many_columns(connection: Any) -> Non
 def test_neighbours_of_bad_rows_arrive(connection: Any) -> None:
     """Rows that PostgreSQL could not take are named with column, expected and found; the rest goes in."""
     types = [parse_type(text) for text in ("string", "uuid", "numeric", "timestamp_ns", "timestamp", "date", "time")]
-    good = [b"a", b"0e37df36-f698-11e6-8dd4-cb9ced3df976", b"1.50", 1000, 0, 0, 0]
-    bad = [b"a\0b", b"no uuid", b"1,5", 1001, -210866803200000001, -2451545 + 10956, 86400000001]
-    rows = [good, *([*good[:i], value, *good[i + 1 :]] for i, value in enumerate(bad)), good]
+    good: list[Any] = [b"a", b"0e37df36-f698-11e6-8dd4-cb9ced3df976", b"1.50", 1000, 0, 0, 0]
+    bad: list[tuple[int, Any]] = [(0, b"a\0b"), (1, b"no uuid"), (2, b"1,5"), (3, 1001), (4, -210866803200000001)]
+    bad += [(5, -2451545 + 10956), (5, 2145031949 + 10957), (6, 86400000001), (6, -1), (1, b"{" + good[1])]
+    rows = [good, *([*good[:i], value, *good[i + 1 :]] for i, value in bad), good]
     record = pa.RecordBatch.from_arrays(
         [build(column_type.arrow, [row[i] for row in rows]) for i, column_type in enumerate(types)],
         names=[str(column_type) for column_type in types],
     )
     encoded = pgcopy.encode(record, types)
-    assert [(error.row, error.column) for error in encoded.errors] == [(i + 1, i) for i in range(7)]
+    assert [(error.row, error.column) for error in encoded.errors] == [(row + 1, i) for row, (i, _) in enumerate(bad)]
     assert encoded.errors[0].text == "column 'string': expected text without 0 bytes, found one at character 1"
     assert encoded.errors[2].text == "column 'numeric': expected [-]digits[.digits], NaN or [-]Infinity, found '1,5'"
     assert encoded.errors[3].text == "column 'timestamp_ns': expected whole microseconds, found timestamp[ns] 1001"

@@ -1,4 +1,4 @@
-"""Columns of every encoding and JSON texts of their values, made from a random.Random: good ones, edges, and odd ones."""
+"""Columns of every encoding and JSON texts of their values, made from a random.Random: good, on the edge, or odd."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ _NAMES = ["id", "line_no", "v", "größe", 'a"b', "back\\slash", "", "before", "
 
 _NUMBERS = (
     "NaN", "NAN", "nan", "Infinity", "-Infinity", "+Infinity", "POSITIVE_INFINITY", "NEGATIVE_INFINITY", "-0", "-0.00",
-    "0e5", "0e-5", "1e-20001", "1e19999", "1e20000", "1e99999999999999999999", "0e99999999999999999999", "0e-20000", "5.",
-    ".5", ".", "", "-", "+1", "--1", "1e", "1e+", " 1", "1 ", "0x1", "00012.50", "9" * 38, "9" * 39, "9" * 76, "9" * 77,
+    "0e5", "0e-5", "1e-20001", "1e19999", "1e20000", "1e99999999999999999999", "0e99999999999999999999", "0e-20000",
+    "5.", ".5", ".", "", "-", "+1", "--1", "1e", "1e+", " 1", "1 ", "0x1", "00012.50", "9" * 38, "9" * 39, "9" * 76,
+    "9" * 77,
     "0." + "0" * 37 + "1", "1" + "0" * 37, "1" + "0" * 38, "12345678901234567890.123456789", "1.5e1", "150e-2", "1E+3",
 )  # fmt: skip
 _FLOATS = (
@@ -67,8 +68,8 @@ _INTEGERS = (
     "86400000000001", "-1", "1.0", "1e3", "100000000000000000000000000000000", "18446744073709551616",
 )  # fmt: skip
 _ELEMENTS = (
-    '"[I@1a2b"', '"[Ljava.lang.String;@1a2b"', '"[[J@0"', '"[I@"', '"[L;@1"', '"[I@xyz"', "[1]", '"q\\"\\\\"', '"\\ud800"',
-    "{}", "null",
+    '"[I@1a2b"', '"[Ljava.lang.String;@1a2b"', '"[[J@0"', '"[I@"', '"[L;@1"', '"[I@xyz"', "[1]", '"q\\"\\\\"',
+    '"\\ud800"', "{}", "null",
 )  # fmt: skip
 _ODD = (
     "null", "true", "false", "0", "-0", "1", "-1", "1.5", "1e2", '""', '"1"', '"x"', "{}", "[]", "[1]", '"\\ud800"',
@@ -244,10 +245,16 @@ def edge_text(r: Random, wire: WireColumn) -> bytes:
             return r.choice(_INTEGERS).encode()
 
 
-def placeholder_text(r: Random, placeholder: str) -> bytes:
-    """How a value that the source did not send is written in columns of several kinds."""
+def placeholder_text(r: Random, wire: WireColumn, placeholder: str) -> bytes:
+    """How a value that the source did not send is written, mostly in the way of that column."""
     listed = b"[" + b",".join(b"%d" % byte for byte in placeholder.encode()) + b"]"
     plain, object_text = quoted(placeholder), json.dumps({placeholder: placeholder}, separators=(",", ":"))
+    if wire.encoding in (Encoding.STRING, Encoding.RAW_JSON, Encoding.DECIMAL_TEXT, Encoding.NUMERIC_TEXT):
+        return r.choice((plain, plain, quoted(placeholder, 2), quoted(object_text)))
+    if wire.encoding in (Encoding.BASE64, Encoding.BITS):
+        return quoted(_base64(placeholder.encode()))
+    if wire.encoding != Encoding.ARRAY and r.random() < 0.8:
+        return good_text(r, wire)
     return r.choice((
         plain, plain, quoted(placeholder, 2), quoted(_base64(placeholder.encode())), object_text.encode(),
         quoted(object_text), b"[" + plain + b"]", listed, b"[ " + plain + b"]", b"[" + plain + b"," + plain + b"]",
@@ -257,10 +264,10 @@ def placeholder_text(r: Random, placeholder: str) -> bytes:
 def column_text(r: Random, wire: WireColumn, placeholder: str, key: bool = False) -> bytes:
     """A JSON text for the column: mostly good; at times null, an edge, a placeholder, or of another kind."""
     chance = r.random() * (5 if key else 1)
-    if chance < 0.02:
+    if chance < 0.01:
         return r.choice(_ODD).encode()
-    if chance < 0.05:
-        return placeholder_text(r, placeholder)
-    if chance < 0.10:
+    if chance < 0.09:
+        return placeholder_text(r, wire, placeholder)
+    if chance < 0.12:
         return edge_text(r, wire)
-    return b"null" if chance < 0.2 else good_text(r, wire)
+    return b"null" if chance < 0.22 else good_text(r, wire)

@@ -24,7 +24,8 @@ lc_code lc_decimal_read_bytes(const struct ArrowArray *values, int32_t wire_scal
                               struct ArrowArray *out, int32_t *codes, lc_error *error);
 
 /* Decimals of one layout to text with exactly `scale` fraction digits ("-1.50"): out has one UTF8 child. */
-lc_code lc_decimal_write_text(const struct ArrowArray *values, const lc_column *layout, struct ArrowArray *out, lc_error *error);
+lc_code lc_decimal_write_text(const struct ArrowArray *values, const lc_column *layout, struct ArrowArray *out,
+                              lc_error *error);
 /* end cdef */
 
 #endif

@@ -2,7 +2,8 @@
  *
  * The meaning of every field is in docs/reference of libcore.decode (decode_envelopes); this header says the layouts.
  * One pass over each message: member names are predicted from the message before, values go straight into columns; a
- * message that surprises (escaped names, moved keys, any fault) is read again by a slower path that finds the exact fault.
+ * message that surprises (escaped names, moved keys, any fault) is read again by a slower path that finds the exact
+ * fault.
  */
 #ifndef LIBCORE_ENVELOPE_H
 #define LIBCORE_ENVELOPE_H
@@ -13,47 +14,52 @@
 /* cdef */
 /* How a value is written on the wire -> the lc_types it may fill. */
 typedef enum lc_encoding {
-  LC_ENCODING_INT = 1,             /* INT16, INT32, INT64 */
-  LC_ENCODING_BOOL = 2,            /* BOOL */
-  LC_ENCODING_FLOAT = 3,           /* FLOAT32, FLOAT64 */
-  LC_ENCODING_STRING = 4,          /* UTF8 */
-  LC_ENCODING_BASE64 = 5,          /* BINARY */
-  LC_ENCODING_DECIMAL_TEXT = 6,    /* DECIMAL128, DECIMAL256 */
-  LC_ENCODING_DECIMAL_BASE64 = 7,  /* DECIMAL128, DECIMAL256 */
-  LC_ENCODING_NUMERIC_TEXT = 8,    /* UTF8 */
-  LC_ENCODING_NUMERIC_STRUCT = 9,  /* UTF8 */
-  LC_ENCODING_DATE_DAYS = 10,      /* DATE32 */
-  LC_ENCODING_TIME_MS = 11,        /* TIME64 */
-  LC_ENCODING_TIME_US = 12,        /* TIME64 */
-  LC_ENCODING_TIME_NS = 13,        /* TIME64 */
-  LC_ENCODING_TIMESTAMP_MS = 14,   /* TIMESTAMP */
-  LC_ENCODING_TIMESTAMP_US = 15,   /* TIMESTAMP */
-  LC_ENCODING_TIMESTAMP_NS = 16,   /* TIMESTAMP */
+  LC_ENCODING_INT = 1,              /* INT16, INT32, INT64 */
+  LC_ENCODING_BOOL = 2,             /* BOOL */
+  LC_ENCODING_FLOAT = 3,            /* FLOAT32, FLOAT64 */
+  LC_ENCODING_STRING = 4,           /* UTF8 */
+  LC_ENCODING_BASE64 = 5,           /* BINARY */
+  LC_ENCODING_DECIMAL_TEXT = 6,     /* DECIMAL128, DECIMAL256 */
+  LC_ENCODING_DECIMAL_BASE64 = 7,   /* DECIMAL128, DECIMAL256 */
+  LC_ENCODING_NUMERIC_TEXT = 8,     /* UTF8 */
+  LC_ENCODING_NUMERIC_STRUCT = 9,   /* UTF8 */
+  LC_ENCODING_DATE_DAYS = 10,       /* DATE32 */
+  LC_ENCODING_TIME_MS = 11,         /* TIME64 */
+  LC_ENCODING_TIME_US = 12,         /* TIME64 */
+  LC_ENCODING_TIME_NS = 13,         /* TIME64 */
+  LC_ENCODING_TIMESTAMP_MS = 14,    /* TIMESTAMP */
+  LC_ENCODING_TIMESTAMP_US = 15,    /* TIMESTAMP */
+  LC_ENCODING_TIMESTAMP_NS = 16,    /* TIMESTAMP */
   LC_ENCODING_ZONED_TIMESTAMP = 17, /* TIMESTAMP */
-  LC_ENCODING_ISO_DATE = 18,       /* DATE32 */
-  LC_ENCODING_ISO_TIME = 19,       /* TIME64 */
-  LC_ENCODING_ISO_TIMESTAMP = 20,  /* TIMESTAMP */
-  LC_ENCODING_BITS = 21,           /* UTF8 */
-  LC_ENCODING_RAW_JSON = 22,       /* UTF8 */
-  LC_ENCODING_ARRAY = 23,          /* UTF8 */
-  LC_ENCODING_DECIMAL_STRUCT = 24  /* DECIMAL128, DECIMAL256 */
+  LC_ENCODING_ISO_DATE = 18,        /* DATE32 */
+  LC_ENCODING_ISO_TIME = 19,        /* TIME64 */
+  LC_ENCODING_ISO_TIMESTAMP = 20,   /* TIMESTAMP */
+  LC_ENCODING_BITS = 21,            /* UTF8 */
+  LC_ENCODING_RAW_JSON = 22,        /* UTF8 */
+  LC_ENCODING_ARRAY = 23,           /* UTF8 */
+  LC_ENCODING_DECIMAL_STRUCT = 24   /* DECIMAL128, DECIMAL256 */
 } lc_encoding;
 
 /* One column and its encoding; as an array's element only the fields from `encoding` on count. */
 typedef struct lc_wire_column {
-  const char *name;  /* UTF-8 as it is, not escaped, not NUL-terminated */
-  int32_t name_size; /* bytes */
-  int32_t is_key;    /* 1 for a key column */
-  int32_t encoding;  /* lc_encoding */
-  int32_t type;      /* lc_type */
-  int32_t precision; /* decimals */
-  int32_t scale;     /* decimals: digits after the point; TIME64 and TIMESTAMP: 6 or 9, the unit's digits */
-  int32_t wire_scale;                /* DECIMAL_BASE64: scale of the integer on the wire */
-  int32_t bit_length;                /* BITS: bits of the text */
+  const char *name;   /* UTF-8 as it is, not escaped, not NUL-terminated */
+  int32_t name_size;  /* bytes */
+  int32_t is_key;     /* 1 for a key column */
+  int32_t encoding;   /* lc_encoding */
+  int32_t type;       /* lc_type */
+  int32_t precision;  /* decimals */
+  int32_t scale;      /* decimals: digits after the point; TIME64 and TIMESTAMP: 6 or 9, the unit's digits */
+  int32_t wire_scale; /* DECIMAL_BASE64: scale of the integer on the wire */
+  int32_t bit_length; /* BITS: bits of the text */
   const struct lc_wire_column *item; /* ARRAY: the element, else NULL */
 } lc_wire_column;
 
-typedef enum lc_position_kind { LC_POSITION_NONE = 0, LC_POSITION_POSTGRESQL = 1, LC_POSITION_ORACLE = 2, LC_POSITION_SQLSERVER = 3 } lc_position_kind;
+typedef enum lc_position_kind {
+  LC_POSITION_NONE = 0,
+  LC_POSITION_POSTGRESQL = 1,
+  LC_POSITION_ORACLE = 2,
+  LC_POSITION_SQLSERVER = 3
+} lc_position_kind;
 
 /* What is fixed for a topic.  Owned by the caller, read during a call only. */
 typedef struct lc_envelope_plan {
@@ -83,7 +89,11 @@ typedef struct lc_row_error {
 } lc_row_error;
 
 typedef enum lc_event_kind {
-  LC_EVENT_HEARTBEAT = 1, LC_EVENT_TRANSACTION = 2, LC_EVENT_MESSAGE = 3, LC_EVENT_TOMBSTONE = 4, LC_EVENT_REDELIVERED = 5
+  LC_EVENT_HEARTBEAT = 1,
+  LC_EVENT_TRANSACTION = 2,
+  LC_EVENT_MESSAGE = 3,
+  LC_EVENT_TOMBSTONE = 4,
+  LC_EVENT_REDELIVERED = 5
 } lc_event_kind;
 
 typedef struct lc_row_event {
@@ -95,12 +105,13 @@ typedef enum lc_stop { LC_STOP_NONE = 0, LC_STOP_SCHEMA = 1, LC_STOP_TRUNCATE = 
 
 /* What a call made.  Released by lc_decoded_free, once; batch may be moved out (then batch.release is NULL). */
 typedef struct lc_decoded {
-  struct ArrowArray batch; /* the columns, __op INT8, __position FIXED 32, __source_ts TIMESTAMP, and __unset FIXED where has_unset */
+  struct ArrowArray
+      batch; /* the columns, __op INT8, __position FIXED 32, __source_ts TIMESTAMP, and __unset FIXED where has_unset */
   int32_t has_unset;
-  int32_t stop;      /* lc_stop: what message `consumed` raised */
-  int64_t consumed;  /* messages done, counted from the input's first */
+  int32_t stop;     /* lc_stop: what message `consumed` raised */
+  int64_t consumed; /* messages done, counted from the input's first */
   int64_t row_count;
-  int32_t *rows;     /* message of each row */
+  int32_t *rows; /* message of each row */
   int64_t error_count;
   lc_row_error *errors; /* in the order of messages, one each at most */
   int64_t event_count;

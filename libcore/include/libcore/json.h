@@ -32,11 +32,13 @@ typedef enum lc_row_code {
  *   level      0 the fastest this machine has, 1 scalar, 2 SSE4.2, 3 AVX2 (tests force one; LC_INVALID where absent)
  *   codes      out, one a row: 0 valid, else SYNTAX, UTF8 or DEPTH
  *   positions  out, one a row: 0-based byte of the fault, -1 for a valid value.  SYNTAX: the first byte that cannot go
- *              on, the length where the text is cut short; UTF8: the first byte of the malformed sequence; DEPTH: the bracket
+ *              on, the length where the text is cut short; UTF8: the first byte of the malformed sequence; DEPTH: the
+ * bracket
  *
  * Allocates nothing.  Returns LC_OK or LC_INVALID.
  */
-lc_code lc_json_validate(const struct ArrowArray *values, int32_t level, int32_t *codes, int64_t *positions, lc_error *error);
+lc_code lc_json_validate(const struct ArrowArray *values, int32_t level, int32_t *codes, int64_t *positions,
+                         lc_error *error);
 /* end cdef */
 
 #endif

@@ -70,6 +70,7 @@ def from_python(scratch: Path, arguments: list[str]) -> None:
         "ASAN_OPTIONS": _OPTIONS["ASAN_OPTIONS"].replace("detect_leaks=1", "detect_leaks=0"),
         # libstdc++ too: without it the sanitizer cannot follow the C++ exceptions of pyarrow.
         "LD_PRELOAD": f"{_library('libasan.so')} {_library('libstdc++.so')}",
+        "ARROW_DEFAULT_MEMORY_POOL": "system",  # so that pyarrow's buffers are watched as well
         "HEADRACE_CORE": "c",
     }
     subprocess.run(

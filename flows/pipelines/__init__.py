@@ -1,0 +1,1 @@
+"""Small worked pipelines, each run by a test."""
