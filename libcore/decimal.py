@@ -61,7 +61,9 @@ def to_text(values: pa.Array) -> pa.StringArray:
     return arrow_c.imported(out, pa.schema([pa.field("value", pa.utf8())])).column(0)
 
 
-def _read(values: pa.BinaryArray, precision: int, scale: int, call: Any) -> tuple[pa.Array, list[tuple[int, ErrorCode]]]:
+def _read(
+    values: pa.BinaryArray, precision: int, scale: int, call: Any
+) -> tuple[pa.Array, list[tuple[int, ErrorCode]]]:
     ffi = arrow_c.ffi
     data_type = pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(precision, scale)
     record = pa.RecordBatch.from_arrays([values], names=["value"])

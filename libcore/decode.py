@@ -1,6 +1,6 @@
 """Debezium JSON messages to the rows of a change batch: one call a batch, the work in C.
 
-What each encoding accepts, the precedence of errors and the rules of positions stand in docs/reference/decode.md.
+What each encoding accepts, the precedence of errors and the rules of positions stand in include/libcore/envelope.h.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ from libcore.decode_types import (
     RowError,
     WireColumn,
 )
+from libcore.errors import ConfigurationError
 from libcore.schema import ColumnType
 
 __all__ = [
-    "Decoded",
     "DecodeState",
+    "Decoded",
     "Encoding",
     "EnvelopePlan",
     "ErrorCode",
     "RowError",
     "WireColumn",
+    "check_plan",
     "decode_envelopes",
     "describe",
 ]
@@ -38,6 +40,7 @@ __all__ = [
 _POSITIONS = {"none": 0, "postgresql": 1, "oracle": 2, "sqlserver": 3}
 _STOPS = (None, "schema", "truncate", "unknown")
 _EVENTS = ("", "heartbeat", "transaction", "message", "tombstone", "redelivered")
+_FRESH = DecodeState()
 _NANOSECONDS = ("time_ns", "timestamp_ns")
 
 _REASONS = {
@@ -59,11 +62,25 @@ _REASONS = {
 
 def describe(code: ErrorCode, position: int, value: bytes, column: WireColumn | None) -> str:
     """One sentence for a person: where, what was expected, the bytes found."""
-    where = "" if column is None else f"column {column.column.name} ({column.column.type} from {column.encoding.name}): "
+    where = ""
+    if column is not None:
+        where = f"column {column.column.name} ({column.column.type} from {column.encoding.name}): "
     if code in (ErrorCode.KEY, ErrorCode.OP, ErrorCode.BEFORE):
         return f"{where}{_REASONS[code]}"
     found = value[position : position + 40].decode("utf-8", "backslashreplace")
     return f"{where}{_REASONS[code]}; found {found!r} at byte {position} of {len(value)}"
+
+
+def check_plan(plan: EnvelopePlan) -> None:
+    """Raise ConfigurationError unless the plan's columns are the table's, one for one, arrays (and they alone) have
+    an element's encoding, and the kind of position is known."""
+    name = plan.table.name
+    if tuple(wire.column for wire in plan.columns) != plan.table.columns:
+        raise ConfigurationError(f"table {name}: the plan's columns are not those of the table, in their order")
+    if lacking := [wire.column.name for wire in plan.columns if (wire.encoding == Encoding.ARRAY) != bool(wire.item)]:
+        raise ConfigurationError(f"table {name}: column {lacking[0]}: ARRAY, and it alone, has an element's encoding")
+    if plan.position not in _POSITIONS:
+        raise ConfigurationError(f"table {name}: position {plan.position!r}: expected one of {', '.join(_POSITIONS)}")
 
 
 class _Compiled:
@@ -72,13 +89,10 @@ class _Compiled:
     def __init__(self, plan: EnvelopePlan) -> None:
         ffi = arrow_c.ffi
         self._kept: list[Any] = []
-        names = [wire.column for wire in plan.columns]
-        if tuple(names) != plan.table.columns:
-            raise ValueError(f"table {plan.table.name}: the plan's columns are not those of the table, in their order")
-        keys = {plan.table.columns[index].name for index in plan.table.key_indexes} if plan.table.key else set()
+        check_plan(plan)
         columns = ffi.new("lc_wire_column[]", max(1, len(plan.columns)))
         for target, wire in zip(columns, plan.columns, strict=False):
-            self._fill(target, wire, wire.column.name in keys)
+            self._fill(target, wire, wire.column.name in plan.table.key)
         self.plan = ffi.new("lc_envelope_plan *")
         self.plan.columns, self.plan.column_count = columns, len(plan.columns)
         self.plan.position, self.plan.generation = _POSITIONS[plan.position], plan.generation
@@ -126,7 +140,7 @@ def _compile(plan: EnvelopePlan) -> _Compiled:
 
 
 def decode_envelopes(
-    plan: EnvelopePlan, messages: pa.RecordBatch, start: int = 0, state: DecodeState = DecodeState(), *, level: int = 0
+    plan: EnvelopePlan, messages: pa.RecordBatch, start: int = 0, state: DecodeState = _FRESH, *, level: int = 0
 ) -> Decoded:
     """Decode messages[start:] of one topic partition into rows; stop before a message that raises a stop.
 
@@ -143,6 +157,7 @@ def decode_envelopes(
     if IMPLEMENTATION != "c":
         from libcore.reference import decode as reference
 
+        check_plan(plan)
         return reference.decode_envelopes(plan, messages, start, state)
     ffi, lib = arrow_c.ffi, arrow_c.lib
     compiled = _compile(plan)

@@ -12,7 +12,7 @@ from libcore.schema import Column, Table
 
 
 class Encoding(enum.IntEnum):
-    """How a column's value is written in JSON; which Arrow types each one fills stands in include/libcore/envelope.h."""
+    """How a column's value is written in JSON; what each accepts and fills stands in include/libcore/envelope.h."""
 
     INT = 1
     BOOL = 2

@@ -13,9 +13,9 @@ def validate(values: pa.BinaryArray, *, level: int = 0) -> list[tuple[int, int]]
     Args:
         values: binary; a NULL is valid.
         level: for tests: 0 the fastest code this machine runs, 1 scalar, 2 SSE4.2, 3 AVX2.
-    Returns: (0, -1) for a valid value, else (code, position): an ErrorCode (SYNTAX, UTF8 or DEPTH) and the 0-based byte.
-        UTF8 comes first over the whole value; SYNTAX is at the first byte that cannot go on, which is the length where the
-        text is cut short; DEPTH is at the 65th open bracket.
+    Returns: (0, -1) for a valid value, else (code, position): an ErrorCode (SYNTAX, UTF8 or DEPTH) and a 0-based
+        byte. UTF8 comes first over the whole value; SYNTAX is at the first byte that cannot go on, which is the length
+        where the text is cut short; DEPTH is at the 65th open bracket.
     """
     if IMPLEMENTATION != "c":
         from libcore.reference import json as reference

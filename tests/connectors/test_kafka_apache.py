@@ -18,7 +18,7 @@ from tests.connectors.kafka_parts import epochs, partition, source, texts, until
 
 # Tansu neither deletes records nor refuses an offset, so these claims need the original; conftest.py leaves the module
 # out where there is no Java.
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

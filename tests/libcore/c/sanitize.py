@@ -73,12 +73,9 @@ def from_python(scratch: Path, arguments: list[str]) -> None:
         "ARROW_DEFAULT_MEMORY_POOL": "system",  # so that pyarrow's buffers are watched as well
         "HEADRACE_CORE": "c",
     }
-    subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
-        cwd=scratch,
-        env=environment,
-        check=True,
-    )
+    # --capture=sys: pytest would swallow a sanitizer's report together with the file descriptor it goes to.
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--capture=sys", *arguments]
+    subprocess.run(command, cwd=scratch, env=environment, check=True)
 
 
 def main() -> int:
