@@ -29,12 +29,14 @@ from flows import process, spec, topics
 from flows.operators.shape import Shaper, TableShape
 from flows.replicate import replicate
 from flows.state.store import Store, open_store
+from libcore import memory
 from libcore.errors import ConfigurationError, TransientError
 from libcore.schema import Column, Table, parse_type
 
 STATE_ENVIRONMENT = "HEADRACE_STATE_DIR"
 NO_RECOVERY_ENVIRONMENT = "HEADRACE_ALLOW_NO_RECOVERY"
 
+_KEPT_BYTES = 64 << 20  # freed memory of the C library that a worker keeps for its next batches
 _LOG = structlog.get_logger()
 
 
@@ -93,6 +95,7 @@ def prepare(
     require_recovery(sys.argv[1:], os.environ, allow_no_recovery)
     store = open_state(pipeline, path, state_dir)
     stop.install()
+    memory.keep_freed(_KEPT_BYTES)
     worker = process.worker_index(sys.argv[1:])
     process.serve_metrics(worker)
     bindings = bind(pipeline, path)

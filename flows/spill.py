@@ -69,7 +69,7 @@ class Spill:
             assert table is not None
             records = [widened(self._read(start, length), shape, table) for start, length, shape in pieces]
             rows = compact(pa.Table.from_batches(records).combine_chunks().to_batches()[0], table)
-            alive = rows.filter(pc.equal(rows.column(OP), int(Op.UPSERT)))
+            alive = rows.filter(pc.not_equal(rows.column(OP), int(Op.DELETE)))
             if alive.num_rows:
                 yield ChangeBatch(table, alive)
 
@@ -120,6 +120,6 @@ def _bitmap(record: pa.RecordBatch, shape: Table, table: Table, missing: list[in
         if (bits, op) not in made:
             old = int.from_bytes(bits, "little")
             moved = sum(1 << place for index, place in enumerate(places) if old >> index & 1)
-            made[bits, op] = (moved | (new_bits if op == Op.UPSERT else 0)).to_bytes(unset_bytes(table), "little")
+            made[bits, op] = (moved | (0 if op == Op.DELETE else new_bits)).to_bytes(unset_bytes(table), "little")
         out.append(made[bits, op])
     return pa.array(out, pa.binary(unset_bytes(table)))

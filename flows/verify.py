@@ -147,7 +147,9 @@ def _compare(config: PostgresConfig, target: TargetTable, shaper: Shaper, spill:
         for batch in spill.folded():
             shaped, letters = shaper.shaped(batch)
             refused += 0 if letters is None else letters.row_count
-            inside = shaped.record.filter(pc.equal(shaped.record.column(OP), int(Op.UPSERT)))  # `where` made deletes
+            inside = shaped.record.filter(
+                pc.not_equal(shaped.record.column(OP), int(Op.DELETE))
+            )  # `where` made deletes
             refused += len(comparison.expect(inside))
         return comparison.result(), refused
 

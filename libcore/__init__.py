@@ -22,7 +22,9 @@ def _choose() -> str:
         import libcore._c  # noqa: F401
     except ImportError as error:
         if wanted == "c":
-            raise ImportError(f"HEADRACE_CORE=c, but the C library does not load ({error}); `make build` compiles it") from error
+            raise ImportError(
+                f"HEADRACE_CORE=c, but the C library does not load ({error}); `make build` compiles it"
+            ) from error
         warnings.warn(
             "libcore runs on its Python reference: the C library is not built (`make build` needs a C compiler). "
             "Answers are the same; decoding is 20 to 100 times slower.",

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent
 FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
@@ -32,7 +33,7 @@ def declarations() -> str:
     return "\n".join(section for header in headers() for section in _SECTION.findall(header.read_text()))
 
 
-def builder():  # type: ignore[no-untyped-def]
+def builder() -> Any:
     """The configured cffi.FFI. HEADRACE_CFLAGS adds flags (sanitizers); it is read at build time only."""
     import cffi
 

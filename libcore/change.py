@@ -2,7 +2,7 @@
 
 Columns: the table's own, exactly typed, in the table's order; then
 
-    __op          int8, not null     UPSERT DELETE TRUNCATE WATERMARK TRANSACTION_END
+    __op          int8, not null     UPSERT DELETE TRUNCATE WATERMARK TRANSACTION_END INSERT
     __position    fixed_size_binary(32), not null; order within one source (libcore/position.py)
     __source_ts   timestamp[us, UTC]; commit time at the source, NULL where it has none
     __unset       fixed_size_binary(ceil(columns/8)); bit i (lowest bit first) = the row lacks a value for column i,
@@ -24,13 +24,18 @@ from libcore.schema import Table
 
 
 class Op(enum.IntEnum):
-    """What a row does."""
+    """What a row does.
+
+    INSERT means what UPSERT means; it adds a hint that the source calls the row new, so that a target may try a plain
+    insert first (docs/decisions/0006). Whoever asks "does this row stay?" compares with DELETE.
+    """
 
     UPSERT = 1
     DELETE = 2
     TRUNCATE = 3
     WATERMARK = 4
     TRANSACTION_END = 5
+    INSERT = 6
 
 
 OP, POSITION, SOURCE_TS, UNSET = "__op", "__position", "__source_ts", "__unset"
@@ -46,7 +51,11 @@ def unset_bytes(table: Table) -> int:
 def arrow_schema(table: Table, with_unset: bool = False) -> pa.Schema:
     """The Arrow schema of a ChangeBatch of that table."""
     fields = [pa.field(column.name, column.type.arrow) for column in table.columns]
-    fields += [pa.field(OP, pa.int8(), nullable=False), pa.field(POSITION, POSITION_TYPE, nullable=False), pa.field(SOURCE_TS, SOURCE_TS_TYPE)]
+    fields += [
+        pa.field(OP, pa.int8(), nullable=False),
+        pa.field(POSITION, POSITION_TYPE, nullable=False),
+        pa.field(SOURCE_TS, SOURCE_TS_TYPE),
+    ]
     if with_unset:
         fields.append(pa.field(UNSET, pa.binary(unset_bytes(table)), nullable=False))
     return pa.schema(fields)

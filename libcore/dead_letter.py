@@ -24,7 +24,9 @@ DEAD_LETTERS = Table(
         Column("error", _TEXT),
         Column("byte_position", _INT),  # 0-based byte in raw_value, -1 where unknown
         Column("raw_key", parse_type("bytes")),
-        Column("raw_value", parse_type("bytes")),  # the message as it came, or the row as an Arrow IPC stream (step apply)
+        Column(
+            "raw_value", parse_type("bytes")
+        ),  # the message as it came, or the row as an Arrow IPC stream (step apply)
         Column("failed_at", parse_type("timestamptz")),
     ),
 )

@@ -97,6 +97,7 @@ class _Compiled:
         self.plan.columns, self.plan.column_count = columns, len(plan.columns)
         self.plan.position, self.plan.generation = _POSITIONS[plan.position], plan.generation
         self.plan.stop_on_unknown = plan.stop_on_unknown
+        self.plan.creates = plan.creates
         if plan.schema_bytes is not None:
             self.plan.schema, self.plan.schema_size = self._bytes(plan.schema_bytes), len(plan.schema_bytes)
         placeholder = plan.placeholder.encode()

@@ -89,6 +89,7 @@ class EnvelopePlan:
         schema_bytes: the schema part's bytes that wrapped messages must carry; None: messages are not wrapped.
         placeholder: the text that stands for a value the source did not send.
         stop_on_unknown: stop before a message whose row has a field that the table lacks.
+        creates: rows of op c and r of a table with a key are Op.INSERT instead of Op.UPSERT.
     """
 
     table: Table
@@ -98,6 +99,7 @@ class EnvelopePlan:
     schema_bytes: bytes | None = None
     placeholder: str = "__debezium_unavailable_value"
     stop_on_unknown: bool = False
+    creates: bool = False
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,11 @@ class ColumnType:
     def arrow(self) -> pa.DataType:
         """The Arrow type that carries it."""
         if self.name == "decimal":
-            return pa.decimal128(self.precision, self.scale) if self.precision <= 38 else pa.decimal256(self.precision, self.scale)
+            return (
+                pa.decimal128(self.precision, self.scale)
+                if self.precision <= 38
+                else pa.decimal256(self.precision, self.scale)
+            )
         return pa.utf8() if self.name == "array" else _PLAIN[self.name]
 
     def __str__(self) -> str:

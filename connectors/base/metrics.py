@@ -9,14 +9,19 @@ BATCHES = Counter("headrace_batches", "Batches read from the source", ["table"])
 DECODE_ERRORS = Counter("headrace_decode_errors", "Messages that could not be decoded", ["table"])
 REDELIVERED = Counter("headrace_redelivered", "Rows of keyless tables dropped as redelivered", ["table"])
 LAG_OFFSETS = Gauge("headrace_source_lag_offsets", "Messages behind the end of the partition", ["topic", "partition"])
-LAG_MS = Gauge("headrace_source_lag_ms", "Age of the newest change read, in ms, 0 when the end is reached", ["topic", "partition"])
+LAG_MS = Gauge(
+    "headrace_source_lag_ms", "Age of the newest change read, in ms, 0 when the end is reached", ["topic", "partition"]
+)
 EPOCHS = Counter("headrace_epochs", "Epochs closed by a source partition of this worker")
 EPOCH_AT = Gauge("headrace_epoch_timestamp_seconds", "Unix time of the newest epoch closed by this worker")
 SPOOL_BYTES = Gauge("headrace_spool_bytes", "Bytes of segments on disk", ["part"])
 SPOOL_WAIT = Counter("headrace_spool_wait_seconds", "Seconds that the flow waited for room in the spool", ["part"])
 SPOOL_WAITING = Gauge("headrace_spool_waiting", "1 while the flow waits for room in the spool", ["part"])
 APPLY_SECONDS = Histogram(
-    "headrace_apply_seconds", "Seconds of one target transaction", ["part"], buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+    "headrace_apply_seconds",
+    "Seconds of one target transaction",
+    ["part"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 ROWS_APPLIED = Counter("headrace_rows_applied", "Rows written to the target", ["part"])
 SEGMENTS_APPLIED = Counter("headrace_segments_applied", "Segments written to the target", ["part"])

@@ -216,6 +216,6 @@ class SpooledSink(FixedPartitionedSink[Item, tuple[Any, ...]]):
 
 
 def _compact(table: Table, record: pa.RecordBatch) -> pa.RecordBatch:
-    if not table.key and pc.all(pc.equal(record.column(OP), int(Op.UPSERT))).as_py():
+    if not table.key and not pc.any(pc.equal(record.column(OP), int(Op.DELETE))).as_py():
         return record  # only additions: nothing cancels, and equal rows must all stay
     return compact(record, table)

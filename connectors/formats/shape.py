@@ -48,6 +48,7 @@ class Shape:
             schema_bytes=schema_bytes,
             placeholder=binding.placeholder,
             # Under a schema part the new field was seen there; ignored ones must not stop every message.
+            creates=True,
             stop_on_unknown=bare and binding.new_column != "ignore",
         )
 

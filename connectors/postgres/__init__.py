@@ -1,0 +1,1 @@
+"""PostgreSQL as a target: one fenced transaction a segment."""

@@ -22,6 +22,7 @@ from connectors.postgres.careful import Careful
 from connectors.postgres.config import PostgresConfig, TargetTable
 from connectors.postgres.ddl import PROGRESS, TABLES, ensure
 from connectors.postgres.dead_letters import Ledger, Letters, write_parquet
+from connectors.postgres.direct import Direct
 from connectors.postgres.plan import Plan, encode, prepare, put
 from connectors.postgres.session import Connection, Refused, classify, connect, database_errors, literal, quote
 from connectors.postgres.truncates import Truncates
@@ -29,6 +30,7 @@ from connectors.postgres.work import Step, Unfit, order
 from libcore.change import UNSET
 from libcore.dead_letter import DEAD_LETTERS
 from libcore.errors import ConfigurationError, FatalError
+from libcore.pgcopy_types import Encoded
 from libcore.schema import Table
 from libcore.segment import Segment
 
@@ -58,6 +60,7 @@ class PostgresPart:
         self._key = (binding.flow, part, binding.store_id)
         self._connection: Connection | None = None
         self._plans: dict[tuple[str, bool], Plan] = {}
+        self._directs: dict[int, Direct] = {}  # by identity of the plan
         self._ledger = Ledger(binding.config.metadata_schema, binding.flow, part, binding.config.dead_letters_max)
         self._truncates = Truncates(
             binding.config.metadata_schema, binding.flow, binding.store_id, part, binding.parts, binding.targets
@@ -91,7 +94,7 @@ class PostgresPart:
                 return self._apply(connection, seq, segment)
             except psycopg.ProgrammingError:
                 # Somebody changed the target under our statements: look at it again, once.
-                self._plans = {}
+                self._plans, self._directs = {}, {}
                 return self._apply(connection, seq, segment)
 
     def settle(self) -> bool:
@@ -118,7 +121,7 @@ class PostgresPart:
     def close(self) -> None:
         """End the session."""
         connection, self._connection = self._connection, None
-        self._plans = {}
+        self._plans, self._directs = {}, {}
         if connection is not None:
             connection.close()
 
@@ -152,14 +155,21 @@ class PostgresPart:
         return self._careful(connection, seq, segment, steps, unfit, letters)
 
     def _fast(self, connection: Connection, seq: int, segment: Segment, steps: Sequence[Step]) -> Applied:
-        encoded = [encode(step.plan, step.record) for step in steps]
-        if fault := next((fault for batch in encoded for fault in batch.errors), None):
-            raise Refused(fault.text, "")
+        splits = [self._direct(step.plan).split(step.record) for step in steps]
+        encoded = [
+            _encode(step.plan, step.record if split is None else split.others)
+            for step, split in zip(steps, splits, strict=True)
+        ]
         with connection.transaction():
             if not self._fence(connection, seq, _rows(steps)):
                 return Applied(0, repeated=True)
             used: set[str] = set()
-            for step, batch in zip(steps, encoded, strict=True):
+            for step, split, batch in zip(steps, splits, encoded, strict=True):
+                if split is not None:
+                    if not self._direct(step.plan).copy(connection, split):
+                        batch = _encode(step.plan, step.record)
+                    elif split.others.num_rows == 0:
+                        continue
                 put(
                     connection, step.plan, batch, step.plan.statements_for(step.record), again=step.plan.staging in used
                 )
@@ -250,6 +260,9 @@ class PostgresPart:
                 unfit.append(Unfit(table, record, str(error)))
         return order(steps), unfit, letters
 
+    def _direct(self, plan: Plan) -> Direct:
+        return self._directs.setdefault(id(plan), Direct(plan))
+
     def _plan(self, connection: Connection, table: Table, with_unset: bool) -> Plan:
         key = (table.fingerprint, with_unset)
         if key not in self._plans:
@@ -269,6 +282,14 @@ class PostgresPart:
             prepare(connection, plan)
             self._plans[key] = plan
         return self._plans[key]
+
+
+def _encode(plan: Plan, record: pa.RecordBatch) -> Encoded:
+    """COPY bytes of the rows. Raises Refused for the first row that has none."""
+    encoded = encode(plan, record)
+    if encoded.errors:
+        raise Refused(encoded.errors[0].text, "")
+    return encoded
 
 
 def _rows(steps: Sequence[Step]) -> int:

@@ -60,7 +60,7 @@ class Careful:
             self._put_all(step, self._conflict(step.plan))
         self._again(held)
         for step in self._conflicts_of_this_segment():
-            self._put_all(step, lambda row, error, step=step: self._letter(step.plan, row, "conflict", error))  # type: ignore[misc]
+            self._put_all(step, self._final(step.plan, "conflict"))
 
     def _again(self, held: Sequence[Step]) -> None:
         """Rows in conflict since the former segment, with what this one brought for their keys: now or never."""
@@ -73,7 +73,7 @@ class Careful:
             by_table.setdefault(step.plan.table.name, []).append(step)
         joined = [merged for group in by_table.values() for merged in self._merged(group)]
         for step in order(joined):
-            self._put_all(step, lambda row, error, step=step: self._letter(step.plan, row, "data", error))  # type: ignore[misc]
+            self._put_all(step, self._final(step.plan, "data"))
 
     def _merged(self, group: Sequence[Step]) -> list[Step]:
         """One step with the last change per key; as they are where the table changed its shape in between."""
@@ -119,6 +119,10 @@ class Careful:
                 self._letter(plan, row, "data", error)
 
         return refuse
+
+    def _final(self, plan: Plan, reason: str) -> _Refuse:
+        """Refusals of the last try."""
+        return lambda row, error: self._letter(plan, row, reason, error)
 
     def _letter(self, plan: Plan, row: pa.RecordBatch, reason: str, error: DataError) -> None:
         self._letters.add(plan.table, row, reason, str(error))

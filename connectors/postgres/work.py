@@ -50,8 +50,8 @@ def order(steps: Sequence[Step]) -> list[Step]:
     runs = _shape_runs(tied)
     done: list[Step] = []
     for run in runs:
-        deletes = [Step(step.plan, part) for step in run if (part := _only(step.record, Op.DELETE)).num_rows]
-        upserts = [Step(step.plan, part) for step in run if (part := _only(step.record, Op.UPSERT)).num_rows]
+        deletes = [Step(step.plan, part) for step in run if (part := deletes_of(step.record)).num_rows]
+        upserts = [Step(step.plan, part) for step in run if (part := upserts_of(step.record)).num_rows]
         done += sorted(deletes, key=depth, reverse=True) + sorted(upserts, key=depth)
     return free + done
 
@@ -66,5 +66,11 @@ def _shape_runs(steps: Sequence[Step]) -> list[list[Step]]:
     return runs
 
 
-def _only(record: pa.RecordBatch, op: Op) -> pa.RecordBatch:
-    return record.filter(pc.equal(record.column(OP), int(op)))
+def deletes_of(record: pa.RecordBatch) -> pa.RecordBatch:
+    """Its DELETE rows."""
+    return record.filter(pc.equal(record.column(OP), int(Op.DELETE)))
+
+
+def upserts_of(record: pa.RecordBatch) -> pa.RecordBatch:
+    """Its rows that stay: UPSERT and INSERT."""
+    return record.filter(pc.not_equal(record.column(OP), int(Op.DELETE)))

@@ -183,7 +183,7 @@ class Shaper:
         inside = predicate.mask(batch.record)
         if not batch.table.key:
             return ChangeBatch(batch.table, batch.record.filter(inside)), letters
-        leaves = pc.and_(pc.equal(batch.record.column(OP), int(Op.UPSERT)), pc.invert(inside))
+        leaves = pc.and_(pc.not_equal(batch.record.column(OP), int(Op.DELETE)), pc.invert(inside))
         return (_deleted(batch, leaves) if pc.any(leaves).as_py() else batch), letters
 
 
@@ -196,7 +196,7 @@ def _undecided(batch: ChangeBatch, predicate: Predicate) -> list[int]:
     lacks = pa.array([False] * batch.row_count)
     for name in predicate.columns:
         lacks = pc.or_(lacks, unset_bits.bits(bitmap, names.index(name)))
-    lacks = pc.and_(lacks, pc.equal(batch.record.column(OP), int(Op.UPSERT)))
+    lacks = pc.and_(lacks, pc.not_equal(batch.record.column(OP), int(Op.DELETE)))
     return [row.as_py() for row in pc.indices_nonzero(lacks)]
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from libcore.decode_types import Encoding, ErrorCode, WireColumn
+from libcore.errors import ConfigurationError
 from libcore.reference import clock, decimal
 from libcore.reference.decimal import NotExact
 from libcore.reference.json import Fault, Node, text
@@ -39,14 +40,19 @@ class CellReader:
     Args:
         wire: the column and its encoding.
         placeholder: the text that stands for a value the source did not send.
+    Raises: ConfigurationError where the encoding does not fill the column's type.
     """
 
     def __init__(self, wire: WireColumn, placeholder: bytes) -> None:
         self._wire, self._placeholder = wire, placeholder
         self._type = wire.column.type.arrow
+        method, fills = _READERS[wire.encoding]
+        if not fills(self._type) or (wire.encoding == Encoding.ARRAY) != (wire.item is not None):
+            name, encoding = wire.column.name, Encoding(wire.encoding).name
+            raise ConfigurationError(f"column {name}: encoding {encoding} does not fill {wire.column.type}")
         self._digits = 9 if getattr(self._type, "unit", "us") == "ns" else 6
         self._item = None if wire.item is None else CellReader(wire.item, b"")
-        self._read: Callable[[bytes, Node], Cell] = getattr(self, "_" + _METHODS[wire.encoding])
+        self._read: Callable[[bytes, Node], Cell] = getattr(self, "_" + method)
 
     def read(self, data: bytes, node: Node) -> Cell:
         """The value at `node` of the document `data`. Raises Fault at its first byte, or SURROGATE inside it."""
@@ -225,13 +231,38 @@ def _strict_base64(value: bytes) -> bytes:
     return data
 
 
-_METHODS = {
-    Encoding.INT: "int", Encoding.BOOL: "bool", Encoding.FLOAT: "float", Encoding.STRING: "string",
-    Encoding.BASE64: "base64", Encoding.DECIMAL_TEXT: "decimal_text", Encoding.DECIMAL_BASE64: "decimal_base64",
-    Encoding.NUMERIC_TEXT: "numeric_text", Encoding.NUMERIC_STRUCT: "numeric_struct", Encoding.DATE_DAYS: "days",
-    Encoding.TIME_MS: "clock", Encoding.TIME_US: "clock", Encoding.TIME_NS: "clock",
-    Encoding.TIMESTAMP_MS: "clock", Encoding.TIMESTAMP_US: "clock", Encoding.TIMESTAMP_NS: "clock",
-    Encoding.ZONED_TIMESTAMP: "iso", Encoding.ISO_DATE: "iso", Encoding.ISO_TIME: "iso", Encoding.ISO_TIMESTAMP: "iso",
-    Encoding.BITS: "bits", Encoding.RAW_JSON: "raw_json", Encoding.ARRAY: "array",
-    Encoding.DECIMAL_STRUCT: "decimal_struct",
-}  # fmt: skip
+def _is_int(data_type: pa.DataType) -> bool:
+    return data_type in _INT_BITS
+
+
+def _is_float(data_type: pa.DataType) -> bool:
+    return data_type in (pa.float32(), pa.float64())
+
+
+# The method that reads an encoding, and the Arrow types that it fills.
+_READERS: dict[Encoding, tuple[str, Callable[[pa.DataType], bool]]] = {
+    Encoding.INT: ("int", _is_int),
+    Encoding.BOOL: ("bool", pa.types.is_boolean),
+    Encoding.FLOAT: ("float", _is_float),
+    Encoding.STRING: ("string", pa.types.is_string),
+    Encoding.BASE64: ("base64", pa.types.is_binary),
+    Encoding.DECIMAL_TEXT: ("decimal_text", pa.types.is_decimal),
+    Encoding.DECIMAL_BASE64: ("decimal_base64", pa.types.is_decimal),
+    Encoding.NUMERIC_TEXT: ("numeric_text", pa.types.is_string),
+    Encoding.NUMERIC_STRUCT: ("numeric_struct", pa.types.is_string),
+    Encoding.DATE_DAYS: ("days", pa.types.is_date32),
+    Encoding.TIME_MS: ("clock", pa.types.is_time64),
+    Encoding.TIME_US: ("clock", pa.types.is_time64),
+    Encoding.TIME_NS: ("clock", pa.types.is_time64),
+    Encoding.TIMESTAMP_MS: ("clock", pa.types.is_timestamp),
+    Encoding.TIMESTAMP_US: ("clock", pa.types.is_timestamp),
+    Encoding.TIMESTAMP_NS: ("clock", pa.types.is_timestamp),
+    Encoding.ZONED_TIMESTAMP: ("iso", pa.types.is_timestamp),
+    Encoding.ISO_DATE: ("iso", pa.types.is_date32),
+    Encoding.ISO_TIME: ("iso", pa.types.is_time64),
+    Encoding.ISO_TIMESTAMP: ("iso", pa.types.is_timestamp),
+    Encoding.BITS: ("bits", pa.types.is_string),
+    Encoding.RAW_JSON: ("raw_json", pa.types.is_string),
+    Encoding.ARRAY: ("array", pa.types.is_string),
+    Encoding.DECIMAL_STRUCT: ("decimal_struct", pa.types.is_decimal),
+}

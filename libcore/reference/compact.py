@@ -16,8 +16,8 @@ def compact(record: pa.RecordBatch, table: Table) -> pa.RecordBatch:
     """See libcore.compact.compact."""
     ops = record.column(OP).to_pylist()
     for row, op in enumerate(ops):
-        if op not in (Op.UPSERT, Op.DELETE):
-            raise DataError(f"expected an upsert (1) or a delete (2), found op {op}", row=row)
+        if op not in (Op.UPSERT, Op.DELETE) and (op != Op.INSERT or not table.key):
+            raise DataError(f"expected an upsert (1), delete (2) or insert (6), found op {op}", row=row)
     if not table.key:
         return _net(record, table, ops)
     return _last(record, table, ops)
@@ -48,7 +48,7 @@ def _net(record: pa.RecordBatch, table: Table, ops: list[int]) -> pa.RecordBatch
         record = record.drop_columns([UNSET])
     chosen: dict[int, int] = {}
     for rows in _groups(record, table.key_indexes).values():
-        chosen[rows[-1]] = sum(1 if ops[row] == Op.UPSERT else -1 for row in rows)
+        chosen[rows[-1]] = sum(-1 if ops[row] == Op.DELETE else 1 for row in rows)
     rows = [row for row in sorted(chosen) for _ in range(abs(chosen[row]))]
     net = record.take(pa.array(rows, pa.int32()))
     signs = pa.array([Op.UPSERT if chosen[row] > 0 else Op.DELETE for row in rows], pa.int8())
@@ -72,14 +72,23 @@ def _last(record: pa.RecordBatch, table: Table, ops: list[int]) -> pa.RecordBatc
     # Where each table column of each winner takes its value: a row, None for NULL.
     sources: list[list[int | None]] = [list(chosen) for _ in table.columns]
     for place, winner in enumerate(chosen):
-        if ops[winner] == Op.UPSERT:
+        if ops[winner] != Op.DELETE:
             _fold(winners[winner], ops, unset, winner, place, sources)
     columns = [
         record.column(index).take(pa.array(sources[index] if index < len(sources) else chosen, pa.int32()))
         for index in range(record.num_columns)
     ]
+    place_of_op = record.schema.get_field_index(OP)
+    columns[place_of_op] = pa.array([_settled([*winners[winner], winner], ops) for winner in chosen], pa.int8())
     result = pa.RecordBatch.from_arrays(columns, schema=record.schema)
     return _with_unset(result, [unset[winner] for winner in chosen])
+
+
+def _settled(rows: list[int], ops: list[int]) -> int:
+    """The operation of a key's rows as one: still an insert where the first of them is."""
+    if len(rows) == 1 or ops[rows[-1]] == Op.DELETE:
+        return ops[rows[-1]]
+    return Op.INSERT if ops[rows[0]] == Op.INSERT else Op.UPSERT
 
 
 def _fold(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from libcore.decode_types import ErrorCode
+from libcore.errors import HeadraceError
 from libcore.reference.values import plain
 
 NUMERIC_DIGITS_MAX = 20_000
@@ -152,6 +153,8 @@ def decimal_array(unscaled: list[int | None], data_type: pa.DataType) -> pa.Arra
 def _read(
     values: pa.Array, precision: int, scale: int, convert: Callable[[bytes], int]
 ) -> tuple[pa.Array, list[tuple[int, ErrorCode]]]:
+    if not (1 <= precision <= 76 and 0 <= scale <= precision):
+        raise HeadraceError(f"decimal({precision},{scale}): expected 1 <= precision <= 76 and 0 <= scale <= precision")
     data_type = pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(precision, scale)
     unscaled: list[int | None] = []
     errors = []

@@ -189,7 +189,7 @@ class _MessageReader:
         full = {column.name: after.get(column.name, UNSET) for column in self._plan.table.columns}
         if before is not None and self._has_key(before) and self._moved(before, after):
             return [(Op.DELETE, before), (Op.UPSERT, full)]
-        return [(Op.UPSERT, full)]
+        return [(Op.INSERT if self._plan.creates and op != "u" else Op.UPSERT, full)]
 
     def _moved(self, before: Row, after: Row) -> bool:
         return any(_bits(before[name]) != _bits(after[name]) for name in self._key)

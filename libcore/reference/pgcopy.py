@@ -64,7 +64,8 @@ def _stamp_us(stamp_us: int) -> bytes:
 
 def numeric(unscaled: int, scale: int) -> bytes:
     """numeric_recv's form of unscaled / 10**scale, without the length word."""
-    rest, groups = abs(unscaled) * 10 ** (-scale % 4), []
+    rest = abs(unscaled) * 10 ** (-scale % 4)
+    groups: list[int] = []
     weight = -((scale + 3) // 4) - 1
     while rest:
         rest, group = divmod(rest, 10000)

@@ -14,6 +14,7 @@ typedef struct job {
   lc_groups groups;
   int32_t *chosen;   /* the rows that stay, in order */
   int64_t count;     /* of chosen */
+  bool any_insert;
   int32_t **sources; /* at a table column: where each chosen row takes its value, -1 NULL; NULL: from itself */
 } job;
 
@@ -27,11 +28,12 @@ static bool row_has_unset(const job *j, const uint8_t *bits) {
   return rest != 0 && (bits[j->table_columns / 8] & ((1 << rest) - 1)) != 0;
 }
 
-static lc_code check_rows(const job *j, bool keyless, bool *any_unset, lc_error *error) {
+static lc_code check_rows(job *j, bool keyless, bool *any_unset, lc_error *error) {
   for (int64_t row = 0; row < j->rows; row++) {
     uint8_t op = j->op.values[row];
-    if (op != LC_OP_UPSERT && op != LC_OP_DELETE)
-      return lc_fail(error, LC_DATA, row, -1, "expected an upsert (1) or a delete (2), found op %d", (int8_t)op);
+    if (op != LC_OP_UPSERT && op != LC_OP_DELETE && (op != LC_OP_INSERT || keyless))
+      return lc_fail(error, LC_DATA, row, -1, "expected an upsert (1), delete (2) or insert (6), found op %d", (int8_t)op);
+    j->any_insert |= op == LC_OP_INSERT;
   }
   *any_unset = false;
   if (j->unset.values == NULL) return LC_OK;
@@ -102,7 +104,7 @@ static bool fold_column(job *j, int64_t place, int64_t column, int32_t delete_ro
   int32_t best = -1;
   int32_t winner = j->chosen[place];
   for (int32_t row = j->groups.tail[j->groups.group[winner]]; row >= 0; row = j->groups.next[row]) {
-    if (row == winner || j->op.values[row] != LC_OP_UPSERT || lc_bit_get(unset_bits(j, row), column)) continue;
+    if (row == winner || j->op.values[row] == LC_OP_DELETE || lc_bit_get(unset_bits(j, row), column)) continue;
     if (best < 0 || before(j, best, row)) best = row;
   }
   if (best >= 0 && (delete_row < 0 || before(j, delete_row, best))) return source_of(j, column, place, best);
@@ -114,7 +116,7 @@ static bool fold(job *j) {
   if (j->sources == NULL) return false;
   for (int64_t place = 0; place < j->count; place++) {
     int32_t winner = j->chosen[place], tail = j->groups.tail[j->groups.group[winner]];
-    if (j->groups.next[tail] < 0 || j->op.values[winner] != LC_OP_UPSERT || !row_has_unset(j, unset_bits(j, winner)))
+    if (j->groups.next[tail] < 0 || j->op.values[winner] == LC_OP_DELETE || !row_has_unset(j, unset_bits(j, winner)))
       continue;
     int32_t delete_row = -1;
     for (int32_t row = tail; row >= 0; row = j->groups.next[row])
@@ -135,6 +137,17 @@ static void settle_unset(const job *j, struct ArrowArray *out, lc_compact_result
   }
 }
 
+/* A key whose first change is an insert is still new after all of them; one that was there before is not. */
+static void settle_inserts(const job *j, uint8_t *op) {
+  for (int64_t place = 0; place < j->count; place++) {
+    int32_t tail = j->groups.tail[j->groups.group[j->chosen[place]]], first = tail;
+    if (op[place] == LC_OP_DELETE || j->groups.next[tail] < 0) continue;
+    for (int32_t row = tail; row >= 0; row = j->groups.next[row])
+      if (before(j, row, first)) first = row;
+    op[place] = j->op.values[first] == LC_OP_INSERT ? LC_OP_INSERT : LC_OP_UPSERT;
+  }
+}
+
 static lc_code gather_all(const job *j, bool keyless, struct ArrowArray *out, lc_compact_result *result,
                           lc_error *error) {
   lc_code code = lc_batch_new(out, j->columns, j->column_count, j->count, error);
@@ -148,8 +161,9 @@ static lc_code gather_all(const job *j, bool keyless, struct ArrowArray *out, lc
     out->release(out);
     return code;
   }
+  uint8_t *op = lc_child_values(out, j->table_columns);
+  if (j->any_insert) settle_inserts(j, op);
   if (keyless) {
-    uint8_t *op = lc_child_values(out, j->table_columns);
     for (int64_t place = 0; place < j->count; place++)
       op[place] = j->groups.net[j->groups.group[j->chosen[place]]] > 0 ? LC_OP_UPSERT : LC_OP_DELETE;
   }
@@ -161,7 +175,7 @@ static lc_code gather_all(const job *j, bool keyless, struct ArrowArray *out, lc
 static lc_code run(job *j, const int32_t *key, int64_t key_count, bool keyless, bool any_unset, struct ArrowArray *out,
                    lc_compact_result *result, lc_error *error) {
   lc_code code = lc_groups_make(&j->groups, j->batch, j->columns, j->column_count, key, key_count, &j->op, &j->position,
-                                any_unset, error);
+                                any_unset || j->any_insert, error);
   if (code != LC_OK) return code;
   if (j->groups.count == j->rows) { /* no two rows meet, so each stays as it is */
     *result = (lc_compact_result){.unchanged = 1, .any_unset = any_unset};

@@ -106,7 +106,7 @@ static bool order_init(lc_order *order, const char *const *fields, int32_t count
   if (!lc_names_init(&order->names, count)) return false;
   for (int32_t f = 0; fields != NULL && f < count; f++)
     lc_names_set(&order->names, f, fields[f], strlen(fields[f]));
-  order->members = lc_calloc((size_t)capacity, sizeof *order->members);
+  order->members = lc_calloc((size_t)capacity + 1, sizeof *order->members); /* the last one stays empty */
   order->capacity = capacity;
   return order->members != NULL;
 }

@@ -97,7 +97,7 @@ static bool delete_by_key(lc_decoder *d, const uint8_t *key, size_t size) {
 
 /* Find the envelope's members; DUPLICATE where one stands twice. */
 static void envelope_index(lc_decoder *d, envelope *e, const uint8_t *p) {
-  lc_cursor cursor = {.order = &d->top};
+  lc_cursor cursor = lc_cursor_start(&d->top);
   for (const uint8_t *name = first_name(d, p); name != NULL;) {
     const uint8_t *at = lc_member_enter_slow(d, &cursor, name);
     if (at == NULL) return; /* no memory */
@@ -183,7 +183,8 @@ static rows keyless_rows(lc_decoder *d, const envelope *e, int depth) {
 static void rows_commit(lc_decoder *d, const rows *r, int depth) {
   uint8_t position[32];
   bool real = lc_source_position(d, position), delete = d->op == 'd' || r->count == 2;
-  bool kept = lc_row_commit(d, d->rows, delete ? LC_OP_DELETE : LC_OP_UPSERT, real, position);
+  uint8_t op = delete ? LC_OP_DELETE : d->key_count > 0 ? lc_op_of_upsert(d) : LC_OP_UPSERT;
+  bool kept = lc_row_commit(d, d->rows, op, real, position);
   if (!kept) lc_message_event(d, LC_EVENT_REDELIVERED);
   if (!kept) lc_rows_undo(d, d->rows, 2);
   if (r->count < 2) return;

@@ -73,11 +73,11 @@ static const uint8_t *field_fast(lc_decoder *d, envelope *e, int32_t field, cons
 
 /* Read the envelope object at p by prediction: the byte behind it, or NULL where the careful way must look. */
 static const uint8_t *envelope_fast(lc_decoder *d, envelope *e, const uint8_t *p, int depth) {
-  lc_cursor cursor = {.order = &d->top};
+  lc_cursor cursor = lc_cursor_start(&d->top);
   if (p >= d->end || *p != '{') return NULL;
   p++;
   for (int next = 1; next == 1;) {
-    p = lc_member_enter(d, &cursor, p);
+    p = lc_member_enter(d, &cursor, lc_members_pass(d, &cursor, p));
     if (LC_UNLIKELY(p == NULL)) return NULL;
     if (cursor.field < 0) {
       p = lc_member_skip(d, &cursor, p, depth);
@@ -147,7 +147,7 @@ bool lc_message_fast(lc_decoder *d, const uint8_t *p, int depth) {
     good = keyless_fast(d, &e, real, position);
   } else if (good && upsert) {
     good = e.after && (d->op != 'u' || !e.before || (e.before_keys == d->key_count && same_key_bytes(d)));
-    if (good) lc_row_commit(d, d->rows, LC_OP_UPSERT, real, position);
+    if (good) lc_row_commit(d, d->rows, lc_op_of_upsert(d), real, position);
   } else if (good) {
     good = d->op == 'd' && !e.after && e.before_keys == d->key_count && delete_fast(d);
     if (good) lc_row_commit(d, d->rows, LC_OP_DELETE, real, position);

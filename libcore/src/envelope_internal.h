@@ -30,17 +30,17 @@ enum { LC_MEMBER_BYTES = 64 };
 
 /* A member as the message before had it at this place: the bytes `"name":`, and for a skipped one the value's too. */
 typedef struct lc_member {
-  uint8_t raw[LC_MEMBER_BYTES + 8]; /* readable in words of 8 */
-  uint16_t name_size;               /* bytes of `"name":` */
-  uint16_t whole_size;              /* with the value; 0 where it is not kept */
-  int32_t field;                    /* -1 for an unknown one */
+  uint8_t raw[LC_MEMBER_BYTES + 16]; /* readable in blocks of 16 */
+  uint16_t name_size;                /* bytes of `"name":` */
+  uint16_t whole_size;               /* with the value and the comma behind it; 0 where they are not kept */
+  int32_t field;                     /* -1 for an unknown one */
 } lc_member;
 
 /* The members of one kind of object in the order last seen. */
 typedef struct lc_order {
   lc_names names;
-  lc_member *members;
-  int32_t count, capacity;
+  lc_member *members; /* up to one of name_size 0 */
+  int32_t capacity;
 } lc_order;
 
 typedef struct lc_decode_column {
@@ -129,43 +129,60 @@ static inline const uint8_t *lc_decoder_fails(lc_decoder *d, lc_code code) {
 
 /* ---- members ---- */
 
-static inline bool lc_same_start(const uint8_t *p, const uint8_t *raw,
-                                 unsigned size) { /* size >= 1; reads words of 8 */
-  for (; size > 8; size -= 8, p += 8, raw += 8)
-    if (lc_load64(p) != lc_load64(raw)) return false;
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-  return (lc_load64(p) ^ lc_load64(raw)) << (64 - 8 * size) == 0;
+/* Whether p starts with the `size` (1..LC_MEMBER_BYTES) bytes of raw; reads in blocks of 16. */
+static inline bool lc_same_start(const uint8_t *p, const uint8_t *raw, unsigned size) {
+#ifdef LC_SSE2
+  for (;; size -= 16, p += 16, raw += 16) {
+    __m128i a = _mm_loadu_si128((const __m128i *)(const void *)p),
+            b = _mm_loadu_si128((const __m128i *)(const void *)raw);
+    unsigned differ = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(a, b)) ^ 0xffffu;
+    if (LC_LIKELY(size <= 16)) return differ << (32 - size) == 0; /* the bytes behind `size` are shifted out */
+    if (differ != 0) return false;
+  }
 #else
-  return (lc_load64(p) ^ lc_load64(raw)) >> (64 - 8 * size) == 0;
+  return memcmp(p, raw, size) == 0;
 #endif
 }
 
 /* A cursor over an object's members. */
 typedef struct lc_cursor {
   lc_order *order;
-  int32_t next;        /* place of the member to come */
+  lc_member *next;     /* the member to come, as last time had it */
   int32_t field;       /* of the member entered; -1 unknown */
   lc_member *member;   /* its memory, or NULL */
   const uint8_t *name; /* its quote */
 } lc_cursor;
 
+static inline lc_cursor lc_cursor_start(lc_order *order) { return (lc_cursor){.order = order, .next = order->members}; }
+
 const uint8_t *lc_member_enter_slow(lc_decoder *d, lc_cursor *cursor, const uint8_t *p);
+
+/* Pass by members that nobody asks for and that are byte for byte those of last time, with the comma behind each. */
+static inline const uint8_t *lc_members_pass(const lc_decoder *d, lc_cursor *cursor, const uint8_t *p) {
+  /* whole_size of the member behind the last one is 0 */
+  while (cursor->next->whole_size != 0 && p < d->end && lc_same_start(p, cursor->next->raw, cursor->next->whole_size)) {
+    p += cursor->next->whole_size;
+    cursor->next++;
+  }
+  return p;
+}
 
 /* Enter the member at p (behind `{` or `,`): the value's first byte, or NULL where this is no member. */
 static inline const uint8_t *lc_member_enter(lc_decoder *d, lc_cursor *cursor, const uint8_t *p) {
-  if (LC_LIKELY(cursor->next < cursor->order->count)) {
-    lc_member *member = &cursor->order->members[cursor->next];
-    if (LC_LIKELY(lc_same_start(p, member->raw, member->name_size))) {
-      cursor->next++;
-      cursor->member = member;
-      cursor->field = member->field;
-      cursor->name = p;
-      p += member->name_size;
-      if (LC_UNLIKELY(*p <= ' ')) p = lc_skip_space(p, d->end);
-      return LC_LIKELY(p < d->end) ? p : NULL;
-    }
+  lc_member *member = cursor->next;
+  if (LC_LIKELY(member->name_size != 0 && lc_same_start(p, member->raw, member->name_size))) {
+    cursor->next++;
+    cursor->member = member;
+    cursor->field = member->field;
+    cursor->name = p;
+    p += member->name_size;
+    if (LC_UNLIKELY(*p <= ' ')) p = lc_skip_space(p, d->end);
+    return LC_LIKELY(p < d->end) ? p : NULL;
   }
-  return lc_member_enter_slow(d, cursor, p);
+  lc_cursor copy = *cursor; /* so that the cursor itself can live in registers */
+  p = lc_member_enter_slow(d, &copy, p);
+  *cursor = copy;
+  return p;
 }
 
 /* Behind a value: 1 another member follows (*p behind the comma), 0 the object ends (*p behind the bracket), -1
@@ -220,22 +237,17 @@ static inline const uint8_t *lc_value_skip(lc_decoder *d, const uint8_t *p, int 
   return lc_value_skip_slow(d, p, depth);
 }
 
-/* As lc_value_skip, for the member just entered: a value with the bytes of last time needs no look. */
+/* As lc_value_skip, for the unknown member just entered: its bytes are kept for the next message, unless it is a
+ * number. */
 static inline const uint8_t *lc_member_skip(lc_decoder *d, lc_cursor *cursor, const uint8_t *p, int depth) {
-  lc_member *member = cursor->member;
-  if (member != NULL && member->whole_size != 0) {
-    unsigned size = (unsigned)(member->whole_size - member->name_size);
-    if (LC_LIKELY(lc_same_start(p, member->raw + member->name_size, size)) && (p[size] == ',' || p[size] == '}'))
-      return p + size;
-  }
   const uint8_t *after = lc_value_skip(d, p, depth);
-  if (member != NULL && after != NULL && after <= d->end && (*p == '"' || *p == 'n' || *p == 't' || *p == 'f')) {
-    size_t size = (size_t)(after - p);
-    member->whole_size = 0;
-    if (member->name_size + size <= LC_MEMBER_BYTES) {
-      memcpy(member->raw + member->name_size, p, size);
-      member->whole_size = (uint16_t)(member->name_size + size);
-    }
+  lc_member *member = cursor->member;
+  if (LC_LIKELY(lc_is_digit(*p) || member == NULL || after == NULL || after >= d->end)) return after;
+  size_t size = (size_t)(after - p) + 1;
+  member->whole_size = 0;
+  if (*after == ',' && *p != '-' && member->name_size + size <= LC_MEMBER_BYTES) {
+    memcpy(member->raw + member->name_size, p, size);
+    member->whole_size = (uint16_t)(member->name_size + size);
   }
   return after;
 }

@@ -63,13 +63,11 @@ static int32_t find(lc_decoder *d, const lc_names *names, const uint8_t *p, cons
   return text.surrogate != NULL ? -1 : lc_names_find(names, d->text.data, text.size);
 }
 
-static lc_member *learn(lc_order *order, int32_t place, const uint8_t *name, size_t size, int32_t field) {
-  if (place >= order->capacity || size > LC_MEMBER_BYTES) return NULL;
-  lc_member *member = &order->members[place];
-  *member = (lc_member){.name_size = (uint16_t)size, .field = field};
-  memcpy(member->raw, name, size);
-  if (place == order->count) order->count++;
-  return member;
+static lc_member *learn(lc_order *order, lc_member *place, const uint8_t *name, size_t size, int32_t field) {
+  if (place - order->members >= order->capacity || size > LC_MEMBER_BYTES) return NULL;
+  *place = (lc_member){.name_size = (uint16_t)size, .field = field};
+  memcpy(place->raw, name, size);
+  return place;
 }
 
 const uint8_t *lc_member_enter_slow(lc_decoder *d, lc_cursor *cursor, const uint8_t *p) {
@@ -77,14 +75,13 @@ const uint8_t *lc_member_enter_slow(lc_decoder *d, lc_cursor *cursor, const uint
   if (p >= d->end || *p != '"') return NULL;
   lc_order *order = cursor->order;
   cursor->name = p;
-  int32_t ahead = cursor->next + 1, last = ahead + 8 < order->count ? ahead + 8 : order->count;
-  for (; ahead < last; ahead++) { /* some members of last time may be left out in this message */
-    lc_member *member = &order->members[ahead];
-    if (!lc_same_start(p, member->raw, member->name_size)) continue;
+  lc_member *ahead = cursor->next; /* some members of last time may be left out in this message */
+  for (int tries = 0; tries < 8 && ahead->name_size != 0; tries++, ahead++) {
+    if (!lc_same_start(p, ahead->raw, ahead->name_size)) continue;
     cursor->next = ahead + 1;
-    cursor->member = member;
-    cursor->field = member->field;
-    p = lc_skip_space(p + member->name_size, d->end);
+    cursor->member = ahead;
+    cursor->field = ahead->field;
+    p = lc_skip_space(p + ahead->name_size, d->end);
     return p < d->end ? p : NULL;
   }
   lc_json_fault fault;

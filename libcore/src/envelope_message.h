@@ -6,7 +6,12 @@
 
 enum { BEFORE, AFTER, SOURCE, OP, TS_MS, STATUS, ID, TRANSACTION, FIELD_COUNT }; /* members of an envelope */
 
-enum { LC_OP_UPSERT = 1, LC_OP_DELETE = 2 }; /* libcore.change.Op */
+enum { LC_OP_UPSERT = 1, LC_OP_DELETE = 2, LC_OP_INSERT = 6 }; /* libcore.change.Op */
+
+/* The operation of a row that stays, of a table with a key. */
+static inline uint8_t lc_op_of_upsert(const lc_decoder *d) {
+  return d->plan->creates && d->op != 'u' ? LC_OP_INSERT : LC_OP_UPSERT;
+}
 
 typedef struct lc_message {
   const uint8_t *key; /* NULL: the message has none */

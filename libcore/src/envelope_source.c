@@ -193,12 +193,12 @@ static const uint8_t *field_decode(lc_decoder *d, int32_t field, const uint8_t *
 }
 
 const uint8_t *lc_source_walk(lc_decoder *d, const uint8_t *p, int depth) {
-  lc_cursor cursor = {.order = &d->source};
+  lc_cursor cursor = lc_cursor_start(&d->source);
   uint32_t seen = 0;
   p = lc_skip_space(p, d->end);
   if (*p == '}') return p + 1;
   for (int next = 1; next == 1;) {
-    const uint8_t *at = lc_member_enter(d, &cursor, p);
+    const uint8_t *at = lc_member_enter(d, &cursor, lc_members_pass(d, &cursor, p));
     if (at == NULL) return NULL;
     if (cursor.field < 0) {
       p = lc_member_skip(d, &cursor, at, depth);
@@ -222,12 +222,14 @@ const uint8_t *lc_source_walk(lc_decoder *d, const uint8_t *p, int depth) {
   return p;
 }
 
+/* The lower 8 bytes of a big-endian number at out, the `width` - 8 higher ones before them. */
 static void put_big_endian(uint8_t *out, int width, uint64_t low, uint64_t high) {
-  for (int i = width - 1; i >= 0; i--) {
-    out[i] = (uint8_t)low;
-    low = low >> 8 | high << 56;
-    high >>= 8;
-  }
+  for (int i = width - 9; i >= 0; i--, high >>= 8)
+    out[i] = (uint8_t)high;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+  low = __builtin_bswap64(low);
+#endif
+  memcpy(out + width - 8, &low, 8);
 }
 
 bool lc_source_position(const lc_decoder *d, uint8_t position[32]) {
@@ -239,7 +241,9 @@ bool lc_source_position(const lc_decoder *d, uint8_t position[32]) {
     high = high << 32 | low >> 32;
     low = low << 32 | from->serial;
   }
-  put_big_endian(position, 4, d->plan->generation, 0);
+  uint32_t generation = d->plan->generation;
+  for (int i = 3; i >= 0; i--, generation >>= 8)
+    position[i] = (uint8_t)generation;
   put_big_endian(position + 4, 10, from->commit[0], from->commit[1]);
   put_big_endian(position + 14, 15, low, high);
   memset(position + 29, 0, 3);

@@ -69,7 +69,7 @@ static void fill(lc_groups *groups, entry *table, uint64_t mask, const uint64_t 
     if (row + AHEAD < rows) __builtin_prefetch(&table[hashes[row + AHEAD] & mask], 1);
     uint64_t place = hashes[row] & mask;
     uint32_t tag = (uint32_t)(hashes[row] >> 32);
-    int32_t sign = op->values[row] == LC_OP_UPSERT ? 1 : -1;
+    int32_t sign = op->values[row] == LC_OP_DELETE ? -1 : 1;
     while (table[place].group != 0 &&
            !(table[place].tag == tag && key_equal(keys, key_count, table[place].group - 1, row)))
       place = (place + 1) & mask;

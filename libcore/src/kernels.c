@@ -149,6 +149,13 @@ AVX static int64_t utf8_fault_avx2(const uint8_t *data, size_t size) {
   __m256i before = _mm256_setzero_si256(), errors = _mm256_setzero_si256();
   bool open = false;
   size_t i = 0;
+  for (; size - i >= 128; i += 128) { /* messages are ASCII for the most part */
+    const __m256i *block = (const __m256i *)(const void *)(data + i);
+    __m256i last = _mm256_loadu_si256(block + 3);
+    __m256i all = _mm256_or_si256(_mm256_or_si256(_mm256_loadu_si256(block), _mm256_loadu_si256(block + 1)),
+                                  _mm256_or_si256(_mm256_loadu_si256(block + 2), last));
+    if (_mm256_movemask_epi8(all) != 0) break;
+  }
   for (; size - i >= 32; i += 32) {
     __m256i bytes = _mm256_loadu_si256((const __m256i *)(const void *)(data + i));
     bool ascii = _mm256_movemask_epi8(bytes) == 0;

@@ -18,6 +18,7 @@ from libcore.position import make
 from libcore.schema import Column, Table, parse_type
 
 FLOW, STORE = "flow", "store-1"
+_OPS = {"u": Op.UPSERT, "d": Op.DELETE, "c": Op.INSERT}
 
 
 def table(name_: str = "public.items", key: Sequence[str] = ("id",), /, **types: str) -> Table:
@@ -27,7 +28,7 @@ def table(name_: str = "public.items", key: Sequence[str] = ("id",), /, **types:
 
 
 def batch(of: Table, rows: Iterable[Mapping[str, Any]], first_order: int = 1) -> ChangeBatch:
-    """Changes from dicts; "op" is "u" (default) or "d", "unset" a set of columns without a value."""
+    """Changes from dicts; "op" is "u" (default), "d" or "c" (an insert), "unset" a set of columns without a value."""
     rows = list(rows)
     with_unset = any(row.get("unset") for row in rows)
     schema = arrow_schema(of, with_unset)
@@ -38,7 +39,7 @@ def batch(of: Table, rows: Iterable[Mapping[str, Any]], first_order: int = 1) ->
         data.append(
             {
                 **{column.name: row.get(column.name) for column in of.columns},
-                "__op": int(Op.DELETE if row.get("op") == "d" else Op.UPSERT),
+                "__op": int(_OPS[row.get("op", "u")]),
                 "__position": make(0, 1, first_order + number),
                 "__unset": bits.to_bytes(width, "little"),
             }

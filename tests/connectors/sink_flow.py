@@ -1,7 +1,7 @@
 """A flow for the killing tests: numbers from three partitions in random batches into a PostgreSQL table without a key.
 
-With DIE_AT=n the process kills itself with -9 in its n-th snapshot that wrote a segment, a moment after it: the epoch is
-not durable, and an applier that does not wait for that has had the time to show it.
+With DIE_AT=n the process kills itself with -9 in its n-th snapshot that wrote a segment, a moment after it: the epoch
+is not durable, and an applier that does not wait for that has had the time to show it.
 
 Run by `python -m bytewax.run tests.connectors.sink_flow:flow`; rows per partition, state directory and
 parts come from ROWS, STATE and PARTS in the environment, the dsn from HEADRACE_TEST_DSN.

@@ -38,6 +38,15 @@ def types_of(dsn: str, name: str) -> dict[str, str]:
     return dict(rows)
 
 
+def xml_type(dsn: str) -> str:
+    """A server built without libxml takes no value of type xml; there the column is made as text."""
+    try:
+        run(dsn, "SELECT '<a/>'::text::xml")
+    except psycopg.errors.FeatureNotSupported:
+        return "text"
+    return "xml"
+
+
 ALL_TYPES = {
     "int16": "smallint",
     "int32": "integer",
@@ -74,7 +83,8 @@ def test_a_missing_table_is_made_with_exact_types(postgres: str, settings: Postg
     columns = [Column("id", parse_type("int64"), nullable=False)]
     columns += [Column(f"c{number}", parse_type(text)) for number, text in enumerate(ALL_TYPES)]
     target(settings, Table("new.every", tuple(columns), ("id",)))
-    assert list(types_of(postgres, "new.every").values()) == ["bigint NOT NULL", *ALL_TYPES.values()]
+    made = {**ALL_TYPES, "xml": xml_type(postgres)}
+    assert list(types_of(postgres, "new.every").values()) == ["bigint NOT NULL", *made.values()]
     assert run(postgres, "SELECT source_table, made, single_part FROM headrace_tables") == [("new.every", True, False)]
 
 

@@ -116,7 +116,8 @@ def changes(draw: st.DrawFn, table: Table, rows_max: int = 10) -> pa.RecordBatch
     rows = draw(st.integers(0, rows_max))
     unset = draw(st.booleans()) if table.key else False
     arrays = [draw(_few(column.type.arrow, rows, nullable=column.name not in table.key)) for column in table.columns]
-    arrays.append(draw(_listed(pa.int8(), st.sampled_from([Op.UPSERT, Op.UPSERT, Op.DELETE]), rows)))
+    ops = [Op.UPSERT, Op.INSERT, Op.DELETE] if table.key else [Op.UPSERT, Op.UPSERT, Op.DELETE]
+    arrays.append(draw(_listed(pa.int8(), st.sampled_from(ops), rows)))
     arrays.append(draw(_listed(POSITION_TYPE, st.integers(0, 5).map(lambda n: n.to_bytes(32, "big")), rows)))
     stamps = st.none() | st.integers(0, 2**50)
     arrays.append(build(SOURCE_TS_TYPE, draw(st.lists(stamps, min_size=rows, max_size=rows))))

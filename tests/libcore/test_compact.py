@@ -118,7 +118,7 @@ def test_net_rows_count_the_same(record: pa.RecordBatch) -> None:
         counts: Counter[str] = Counter()
         for op, values, _ in _rows(batch, KEYLESS):
             # -0.0 and 0.0 are one value here as they are in SQL.
-            counts[repr(["0.0" if value == "-0.0" else value for value in values])] += 1 if op == Op.UPSERT else -1
+            counts[repr(["0.0" if value == "-0.0" else value for value in values])] += -1 if op == Op.DELETE else 1
         return Counter({row: count for row, count in counts.items() if count})
 
     kept = face.compact(record, KEYLESS)

@@ -279,6 +279,21 @@ def test_unsent_values_are_unset(decode: Decode, type_text: str, encoding: Encod
 
 
 @FACES
+def test_creates_are_told_apart_on_request(decode: Decode) -> None:
+    """A plan that asks gets INSERT for op c and r of a table with a key; u, moved keys and keyless rows do not."""
+    moved = create('{"id":3}').replace(b'"before":null', b'"before":{"id":2}').replace(b'"op":"c"', b'"op":"u"')
+    updated = create('{"id":1}').replace(b'"op":"c"', b'"op":"u"')
+    spaced = create('{"id":1}').replace(b'"op":', b'"op" : ')  # the careful way answers the same
+    values = [create('{"id":1}'), create('{"id":2}').replace(b'"op":"c"', b'"op":"r"'), updated, moved, spaced]
+    told = decode(plan_of(ID, V, creates=True), batch(values)).record.column(OP).to_pylist()
+    assert told == [Op.INSERT, Op.INSERT, Op.UPSERT, Op.DELETE, Op.UPSERT, Op.INSERT]
+    plain_ops = decode(plan_of(ID, V), batch(values)).record.column(OP).to_pylist()
+    assert plain_ops == [Op.UPSERT, Op.UPSERT, Op.UPSERT, Op.DELETE, Op.UPSERT, Op.UPSERT]
+    keyless = decode(plan_of(ID, V, key=(), creates=True), batch(values[:2])).record.column(OP).to_pylist()
+    assert keyless == [Op.UPSERT, Op.UPSERT]
+
+
+@FACES
 def test_truncated_at_every_byte(decode: Decode) -> None:
     """A message cut anywhere is a syntax error at its length, and the messages around it are read."""
     whole = create('{"id":1,"v":"a\\u00e9\\"ä"}')

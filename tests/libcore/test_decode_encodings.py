@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from libcore import decode as face
 from libcore.change import UNSET
 from libcore.decode_types import Encoding, EnvelopePlan, ErrorCode, WireColumn
+from libcore.errors import HeadraceError
 from libcore.reference import clock
 from libcore.reference import decode as reference
 from libcore.reference.values import plain
@@ -231,6 +232,14 @@ def test_null_is_null_everywhere(decode: Any, encoding: Encoding) -> None:
     )
     wire = wire_column("v", types.get(encoding, "string"), encoding, bit_length=3)
     assert decoded_value(decode, wire, "null") is None
+
+
+@FACES
+@pytest.mark.parametrize(("type_text", "encoding"), [("string", E.INT), ("int64", E.STRING), ("date", E.ISO_TIMESTAMP)])
+def test_an_encoding_that_cannot_fill_its_type_is_refused(decode: Any, type_text: str, encoding: Encoding) -> None:
+    """A plan that makes no sense never reaches the data."""
+    with pytest.raises(HeadraceError, match="does not fill"):
+        decoded_value(decode, wire_column("v", type_text, encoding), "1")
 
 
 @settings(max_examples=EXAMPLES)

@@ -1,9 +1,40 @@
 /* Debezium JSON messages to the columns of a change batch; a bad message becomes an error entry, its neighbours go on.
  *
- * The meaning of every field is in docs/reference of libcore.decode (decode_envelopes); this header says the layouts.
  * One pass over each message: member names are predicted from the message before, values go straight into columns; a
- * message that surprises (escaped names, moved keys, any fault) is read again by a slower path that finds the exact
+ * message that surprises (escaped names, changed keys, any fault) is read again by a slower path that finds the exact
  * fault.
+ *
+ * ENVELOPE.  Members in any order, unknown ones skipped but checked.  A document whose first member is `schema` is
+ * wrapped, {"schema":S,"payload":P}: S must have the plan's bytes, else the call stops; without a schema in the plan
+ * messages must not be wrapped.  A NULL value or a null payload is a tombstone.  The message's key may be wrapped or
+ * not, whatever the value is, and is read only when it is needed.
+ *   - op c, r, u: UPSERT of `after`; its key columns must be there and not NULL, else KEY; a missing field is unset.
+ *     Where the plan says `creates`, op c and r give INSERT, which is an upsert that the source calls new.
+ *   - op u whose `before` holds all key columns, one with another value: DELETE of the old key, then the UPSERT.
+ *   - op d: DELETE by the key columns of `before` where they are all there and not NULL, else by the message's key,
+ *     else KEY; the other columns are NULL.
+ *   - op t: the call stops before it.  op m: event MESSAGE.  Any other op: OP.
+ *   - no op: with `status` and `id` event TRANSACTION, with `ts_ms` event HEARTBEAT, else OP.
+ *   - tombstone: DELETE by the message's key; without a key in the table or in the message event TOMBSTONE.
+ *   - a table without key columns: u is DELETE of `before` and UPSERT of `after`, d is DELETE of `before`, all columns;
+ *     without `before`, or with a placeholder in either: BEFORE; a missing column is NULL.
+ *
+ * POSITION.  postgresql: commit = first element of `source.sequence` (null: 0), order = `lsn`; oracle: `commit_scn`,
+ * `scn`; sqlserver: `commit_lsn`, `change_lsn` << 32 | `event_serial_no`.  Rows whose `source.snapshot` is there and
+ * neither null nor false, and rows that lack one of these, have none.  A row without a position, or with one not above
+ * the last row's, gets the last one raised by one.  A table without key columns drops redelivered rows (event
+ * REDELIVERED): a smaller first 29 bytes than the last; after such a one also equal ones, as many as the last record's
+ * counter says are there.  __source_ts: `source.ts_us`, else `ts_ms` * 1000, else NULL.
+ *
+ * FAULTS.  One a message, the first in this order: UTF8; SYNTAX and DEPTH (json.h); of the value faults the one with
+ * the smallest byte position: DUPLICATE at the second name's quote (envelope members, used `source` fields, table
+ * columns), TYPE, RANGE, SCALE, BASE64, ARRAY at the value's first byte, SURROGATE at the backslash of a lone
+ * surrogate; then OP, KEY, BEFORE at byte 0.  Looked into are `source`, `after` for c r u, `before` for u d (with key
+ * columns: those alone).
+ *
+ * UNSET.  Not sent is not NULL: a missing field, or the placeholder: as the string of STRING, RAW_JSON, DECIMAL_TEXT
+ * and NUMERIC_TEXT (of the first two also as {"ph":"ph"}), as base64 of BASE64 and BITS, as ["ph"] or the list of its
+ * byte values of ARRAY.
  */
 #ifndef LIBCORE_ENVELOPE_H
 #define LIBCORE_ENVELOPE_H
@@ -12,32 +43,44 @@
 #include "libcore/types.h"
 
 /* cdef */
-/* How a value is written on the wire -> the lc_types it may fill. */
+/* How a value is written on the wire, and the lc_types it may fill.  null is NULL in each; another kind is TYPE. */
 typedef enum lc_encoding {
-  LC_ENCODING_INT = 1,              /* INT16, INT32, INT64 */
-  LC_ENCODING_BOOL = 2,             /* BOOL */
-  LC_ENCODING_FLOAT = 3,            /* FLOAT32, FLOAT64 */
-  LC_ENCODING_STRING = 4,           /* UTF8 */
-  LC_ENCODING_BASE64 = 5,           /* BINARY */
-  LC_ENCODING_DECIMAL_TEXT = 6,     /* DECIMAL128, DECIMAL256 */
-  LC_ENCODING_DECIMAL_BASE64 = 7,   /* DECIMAL128, DECIMAL256 */
-  LC_ENCODING_NUMERIC_TEXT = 8,     /* UTF8 */
-  LC_ENCODING_NUMERIC_STRUCT = 9,   /* UTF8 */
-  LC_ENCODING_DATE_DAYS = 10,       /* DATE32 */
-  LC_ENCODING_TIME_MS = 11,         /* TIME64 */
-  LC_ENCODING_TIME_US = 12,         /* TIME64 */
-  LC_ENCODING_TIME_NS = 13,         /* TIME64 */
-  LC_ENCODING_TIMESTAMP_MS = 14,    /* TIMESTAMP */
-  LC_ENCODING_TIMESTAMP_US = 15,    /* TIMESTAMP */
-  LC_ENCODING_TIMESTAMP_NS = 16,    /* TIMESTAMP */
-  LC_ENCODING_ZONED_TIMESTAMP = 17, /* TIMESTAMP */
-  LC_ENCODING_ISO_DATE = 18,        /* DATE32 */
-  LC_ENCODING_ISO_TIME = 19,        /* TIME64 */
-  LC_ENCODING_ISO_TIMESTAMP = 20,   /* TIMESTAMP */
-  LC_ENCODING_BITS = 21,            /* UTF8 */
-  LC_ENCODING_RAW_JSON = 22,        /* UTF8 */
-  LC_ENCODING_ARRAY = 23,           /* UTF8 */
-  LC_ENCODING_DECIMAL_STRUCT = 24   /* DECIMAL128, DECIMAL256 */
+  /* an integer literal without fraction or exponent -> INT16, INT32, INT64 */
+  LC_ENCODING_INT = 1,
+  LC_ENCODING_BOOL = 2,
+  /* a number, or "NaN", "Infinity", "-Infinity" -> FLOAT64, or FLOAT32 by (float)double; too large: RANGE */
+  LC_ENCODING_FLOAT = 3,
+  LC_ENCODING_STRING = 4, /* -> UTF8; \u0000 is accepted */
+  LC_ENCODING_BASE64 = 5, /* standard alphabet, padded -> BINARY */
+  /* a string or a number, sign, digits, point, exponent -> a decimal; digits beyond its scale must be 0, else SCALE */
+  LC_ENCODING_DECIMAL_TEXT = 6,
+  LC_ENCODING_DECIMAL_BASE64 = 7, /* big-endian two's complement at wire_scale -> a decimal, rescaled exactly */
+  /* as DECIMAL_TEXT -> UTF8: optional '-', one leading zero at most, no exponent, fraction digits as given, no -0; NaN,
+   * Infinity and -Infinity stay; above 20,000 digits RANGE */
+  LC_ENCODING_NUMERIC_TEXT = 8,
+  LC_ENCODING_NUMERIC_STRUCT = 9, /* {"scale":int,"value":base64} -> the same text */
+  LC_ENCODING_DATE_DAYS = 10,     /* -> DATE32 */
+  LC_ENCODING_TIME_MS = 11,       /* 0..24:00 inclusive -> TIME64 */
+  LC_ENCODING_TIME_US = 12,
+  LC_ENCODING_TIME_NS = 13,
+  /* -> TIMESTAMP.  pgjdbc's infinities 9223372036825200000 and -9223372036832400000 (MS and US), and the words
+   * "infinity" and "-infinity" of the text forms below, become INT64_MAX and INT64_MIN in microsecond columns */
+  LC_ENCODING_TIMESTAMP_MS = 14,
+  LC_ENCODING_TIMESTAMP_US = 15,
+  LC_ENCODING_TIMESTAMP_NS = 16, /* into microseconds only where divisible, else SCALE */
+  /* "YYYY-MM-DDTHH:MM:SS[.fraction](Z|+HH:MM)" -> TIMESTAMP; 4 to 6 year digits, optional sign; fraction digits beyond
+   * the unit must be 0, else SCALE */
+  LC_ENCODING_ZONED_TIMESTAMP = 17,
+  LC_ENCODING_ISO_DATE = 18, /* these three with an optional Z behind */
+  LC_ENCODING_ISO_TIME = 19,
+  LC_ENCODING_ISO_TIMESTAMP = 20,
+  LC_ENCODING_BITS = 21,     /* base64 of little-endian bytes -> UTF8: bit_length '0' and '1', most significant first */
+  LC_ENCODING_RAW_JSON = 22, /* -> UTF8: the value's JSON text as it stands; of a string the unescaped text */
+  /* -> UTF8: the array literal {1,NULL,"a"}.  Strings, ISO texts and bytes ("\\x00ff") quoted, decimals and numerics as
+   * canonical text, integers of dates and times as ISO text, t and f; an inner array, or a string like "[I@1b2c"
+   * (Java's print of one): ARRAY */
+  LC_ENCODING_ARRAY = 23,
+  LC_ENCODING_DECIMAL_STRUCT = 24 /* as NUMERIC_STRUCT -> a decimal */
 } lc_encoding;
 
 /* One column and its encoding; as an array's element only the fields from `encoding` on count. */
@@ -67,6 +110,7 @@ typedef struct lc_envelope_plan {
   int32_t column_count; /* 1..65,000 */
   int32_t position;     /* lc_position_kind */
   uint32_t generation;
+  int32_t creates; /* 1: rows of op c and r of a table with a key are op 6 (INSERT) instead of 1 (UPSERT) */
   int32_t stop_on_unknown;
   const uint8_t *schema; /* bytes of the schema part, or NULL: messages are not wrapped */
   int64_t schema_size;
