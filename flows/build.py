@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -68,6 +69,8 @@ def flow(path: str, **options: Any) -> Dataflow:
     prepared = prepare(path, **options)
     built = replicate(prepared.name, prepared.source, prepared.shaper, prepared.sink)
     check_durable(built)
+    # What is imported by now lives as long as the process: neither a collection nor the exit shall walk through it.
+    gc.freeze()
     return built
 
 

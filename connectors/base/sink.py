@@ -112,6 +112,7 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
     def close(self) -> None:
         """Wait for the applier; what was gathered or spooled in an epoch that is not durable stays unapplied."""
         self._applier.close()
+        self._spool.await_deletes()
 
     def _former_epoch_is_durable(self) -> None:
         if self._ready:

@@ -120,8 +120,8 @@ def test_files_go_when_no_durable_manifest_names_them(tmp_path: Path) -> None:
     part.snapshot()
     assert len(list(tmp_path.iterdir())) == 1
     part.write_batch(TICK)
+    part.close()  # waits for deletes under way, begins none
     assert list(tmp_path.iterdir()) == []
-    part.close()
 
 
 def test_changes_of_a_key_are_compacted(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -28,9 +29,29 @@ Decode = Any
 ID, V = wire_column("id", "int64", Encoding.INT), wire_column("v", "string", Encoding.STRING)
 
 
+_WRONG_BYTES = [bytes([byte]) for byte in b'"\\\\{}[],: \n\x000-.enux\xc3\x80\xff'] + [b""]
+
+
 def plan_of(*columns: WireColumn, key: tuple[str, ...] = ("id",), **options: Any) -> EnvelopePlan:
     """A plan of those columns."""
     return EnvelopePlan(Table("erp.t", tuple(wire.column for wire in columns), key), columns, **options)
+
+
+_FULL = (
+    b'{"before":{"id":1,"v":"a"},"after":{"id":1,"v":"b\\u00e4","n":"-1.50"},"source":{"version":"3.6","ts_us":1700000000000001,'
+    b'"snapshot":"false","sequence":"[\\"12\\",\\"13\\"]","lsn":13},"transaction":null,"op":"u","ts_ms":1}'
+)
+_N = wire_column("n", "decimal(9,2)", Encoding.DECIMAL_TEXT)
+FULL_MESSAGES = pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (plan_of(ID, V, _N, position="postgresql"), _FULL),
+        (plan_of(ID, V, _N, key=(), position="postgresql"), _FULL),
+        (plan_of(ID, V, _N, schema_bytes=b'{"t":[1]}'), b'{"schema":{"t":[1]},"payload":' + _FULL + b"}"),
+        (plan_of(ID, V, _N, position="postgresql"), _FULL.replace(b'"op":"u"', b'"op":"d"')),
+    ],
+    ids=["keyed", "keyless", "wrapped", "delete"],
+)
 
 
 def told(decoded: Decoded) -> tuple[Any, ...]:
@@ -79,6 +100,23 @@ def _in_pieces(plan: EnvelopePlan, messages: pa.RecordBatch, sizes: list[int]) -
         stops += [(at + decoded.consumed, decoded.stop)] if decoded.stop else []
         at, turn, state = at + decoded.consumed + bool(decoded.stop), turn + 1, decoded.state
     return rows, errors, events, stops, state
+
+
+@FULL_MESSAGES
+def test_one_wrong_byte_anywhere(plan: EnvelopePlan, message: bytes) -> None:
+    """A byte changed, lost or doubled at every place of a message, behind a good one like it: both still agree."""
+    r = Random(len(message))
+    pairs: list[tuple[bytes | None, bytes | None]] = []
+    for at in range(len(message)):
+        for wrong in (*r.sample(_WRONG_BYTES, 3), message[at : at + 1] * 2):
+            pairs += [(None, message), (None, message[:at] + wrong + message[at + 1 :])]
+        pairs.append((None, message[:at]))
+    while pairs:
+        messages = message_batch(pairs)
+        expected, found = reference.decode_envelopes(plan, messages), face.decode_envelopes(plan, messages)
+        assert told(found) == told(expected)
+        assert same(found.record, expected.record)
+        pairs = pairs[expected.consumed + 1 :]
 
 
 @settings(max_examples=EXAMPLES)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import decimal
+import math
+import struct
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -26,6 +30,7 @@ E, C = Encoding, ErrorCode
 ID = wire_column("id", "int64", E.INT)
 UNSENT = "unsent"
 PLUS, MINUS = 2**63 - 1, -(2**63)
+WIDE = decimal.Context(prec=2000)
 NAN, INFINITE = float("nan"), float("inf")
 PLACEHOLDER = "__debezium_unavailable_value"
 LISTED = "[" + ",".join(str(byte) for byte in PLACEHOLDER.encode()) + "]"
@@ -192,6 +197,7 @@ PLACED = [
     (array_of("string", E.STRING), '["[I@0"]', (C.ARRAY, 1)),
     (array_of("string", E.STRING), '["a","\\ud800"]', (C.SURROGATE, 6)),
     (wire_column("v", "string", E.STRING), '"ab\\udc00"', (C.SURROGATE, 3)),
+    (wire_column("v", "string", E.STRING), '"ab\\ud83d\\ue000"', (C.SURROGATE, 3)),
 ]
 
 
@@ -252,6 +258,20 @@ def test_floats_are_the_nearest(value: float | int, digits: int) -> None:
         nearest = float(text)
         expected = (C.RANGE, 0) if nearest in (INFINITE, -INFINITE) else nearest
         assert repr(decoded_value(face.decode_envelopes, wire, text)) == repr(expected)
+
+
+@settings(max_examples=EXAMPLES)
+@given(st.floats(min_value=0, max_value=1e308), st.sampled_from(["", "0" * 30 + "1", "0" * 800 + "1"]))
+@example(9007199254740992.0, "0" * 30 + "1")
+def test_floats_between_two_doubles(value: float, more: str) -> None:
+    """A text exactly half way goes to the even double, and to the upper one as soon as any digit stands behind it."""
+    upper = math.nextafter(value, math.inf)
+    half = WIDE.divide(WIDE.add(Decimal(value), Decimal(upper)), Decimal(2))
+    text = f"{half:f}"
+    text += more if "." in text or not more else "." + more
+    even = value if struct.pack(">d", value)[-1] % 2 == 0 else upper
+    assert float(text) == (upper if more else even)
+    assert decoded_value(face.decode_envelopes, wire_column("v", "float64", E.FLOAT), text) == float(text)
 
 
 @settings(max_examples=EXAMPLES)
