@@ -88,5 +88,5 @@ $(INSTALLED): requirements.lock pyproject.toml setup.py | $(PY)
 
 .venv/.built-python: $(INSTALLED)
 	@echo "make: no C compiler ($(CC)): libcore runs on its Python reference. The answers are the same;"
-	@echo "      decoding is 20 to 100 times slower."
+	@echo "      decoding is about 400 times slower."
 	@touch $@

@@ -27,7 +27,7 @@ def _choose() -> str:
             ) from error
         warnings.warn(
             "libcore runs on its Python reference: the C library is not built (`make build` needs a C compiler). "
-            "Answers are the same; decoding is 20 to 100 times slower.",
+            "Answers are the same; decoding is about 400 times slower.",
             RuntimeWarning,
             stacklevel=2,
         )

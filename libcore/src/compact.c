@@ -32,7 +32,8 @@ static lc_code check_rows(job *j, bool keyless, bool *any_unset, lc_error *error
   for (int64_t row = 0; row < j->rows; row++) {
     uint8_t op = j->op.values[row];
     if (op != LC_OP_UPSERT && op != LC_OP_DELETE && (op != LC_OP_INSERT || keyless))
-      return lc_fail(error, LC_DATA, row, -1, "expected an upsert (1), delete (2) or insert (6), found op %d", (int8_t)op);
+      return lc_fail(error, LC_DATA, row, -1, "expected an upsert (1), delete (2) or insert (6), found op %d",
+                     (int8_t)op);
     j->any_insert |= op == LC_OP_INSERT;
   }
   *any_unset = false;

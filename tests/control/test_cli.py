@@ -209,7 +209,8 @@ def test_version_names_the_parts() -> None:
 
 def test_progress_is_plain_lines_outside_of_a_terminal() -> None:
     """Without a terminal a run prints whole lines, the first one at once, and warnings as they come."""
-    console = Console(record=True, force_terminal=False, width=200, quiet=False, file=open(os.devnull, "w"))  # noqa: SIM115
+    nowhere = open(os.devnull, "w")  # noqa: SIM115
+    console = Console(record=True, force_terminal=False, width=200, quiet=False, file=nowhere)
     with Progress(console) as progress:
         progress.update(Totals(events=5, spool_bytes=2_000_000, backpressure=True), 61.0, 1)
         progress.update(Totals(events=9), 61.5, 1)

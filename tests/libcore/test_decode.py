@@ -38,7 +38,8 @@ def plan_of(*columns: WireColumn, key: tuple[str, ...] = ("id",), **options: Any
 
 
 _FULL = (
-    b'{"before":{"id":1,"v":"a"},"after":{"id":1,"v":"b\\u00e4","n":"-1.50"},"source":{"version":"3.6","ts_us":1700000000000001,'
+    b'{"before":{"id":1,"v":"a"},"after":{"id":1,"v":"b\\u00e4","n":"-1.50"},'
+    b'"source":{"version":"3.6","ts_us":1700000000000001,'
     b'"snapshot":"false","sequence":"[\\"12\\",\\"13\\"]","lsn":13},"transaction":null,"op":"u","ts_ms":1}'
 )
 _N = wire_column("n", "decimal(9,2)", Encoding.DECIMAL_TEXT)

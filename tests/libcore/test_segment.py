@@ -167,9 +167,12 @@ def test_merge_keeps_every_row_in_order() -> None:
         b'{"version":1,"metadata":{},"tables":[],"ranges":[{"table":0,"offset":8,"length":1,"rows":0}]}',
         b'{"version":1,"metadata":{},"tables":[{"name":"t","columns":[],"key":["x"]}],"ranges":[]}',
         b'{"version":1,"metadata":{},"tables":[{"name":"t","columns":[["a","int99",true]],"key":[]}],"ranges":[]}',
-        b'{"version":1,"metadata":{},"tables":[{"name":"t","columns":[],"key":[]}],"ranges":[{"table":0,"offset":-8,"length":16,"rows":0}]}',
-        b'{"version":1,"metadata":{},"tables":[{"name":"t","columns":[],"key":[]}],"ranges":[{"table":0,"offset":8,"length":999,"rows":0}]}',
-        b'{"version":1,"metadata":{},"tables":[{"name":"t","columns":[],"key":[]}],"ranges":[{"table":0,"offset":8,"length":64,"rows":0}]}',
+        b'{"version":1,"metadata":{},"tables":[{"name":"t","columns":[],"key":[]}],'
+        b'"ranges":[{"table":0,"offset":-8,"length":16,"rows":0}]}',
+        b'{"version":1,"metadata":{},"tables":[{"name":"t","columns":[],"key":[]}],'
+        b'"ranges":[{"table":0,"offset":8,"length":999,"rows":0}]}',
+        b'{"version":1,"metadata":{},"tables":[{"name":"t","columns":[],"key":[]}],'
+        b'"ranges":[{"table":0,"offset":8,"length":64,"rows":0}]}',
     ],
 )  # fmt: skip
 def test_a_wrong_footer_under_a_right_seal_is_corruption(footer: bytes) -> None:

@@ -7,8 +7,8 @@
  * Keyed: of the rows of one key the one with the greatest position stays, of equal positions the later row; the rows
  * that stay keep the batch's order.  Where the winner is an upsert with unset columns, each such column gets the value
  * of the latest earlier upsert that has it, as long as no delete lies between; behind a delete it becomes NULL and set;
- * with neither it stays unset.  A row that is alone, or a delete, is passed as it is.  Of several rows of a key the winner
- * is an insert where the first by position is one, else an upsert.
+ * with neither it stays unset.  A row that is alone, or a delete, is passed as it is.  Of several rows of a key the
+ * winner is an insert where the first by position is one, else an upsert.
  *
  * Keyless: rows equal in all table columns are counted, +1 an upsert, -1 a delete; a net count m gives |m| upserts or
  * deletes, all with values, position and time of the row with the greatest position (of equal ones the later), in the
