@@ -47,7 +47,7 @@ def missing() -> str:
 @lru_cache(maxsize=1)
 def _loaded() -> tuple[str, Any, Any]:
     try:
-        from connectors.kafka._reader import ffi, lib  # type: ignore[import-untyped]
+        from connectors.kafka._reader import ffi, lib
     except ImportError as error:
         return f"connectors.kafka._reader is not built ({error}); `make build` compiles it", None, None
     path = library_path()
