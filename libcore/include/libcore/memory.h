@@ -9,9 +9,9 @@
 #include "libcore/types.h"
 
 /* cdef */
-/* Let the process keep up to `bytes` of freed memory for the next batch.  A setting of the whole process, for the
- * program that owns it; a library call never makes it.  Returns 1, or 0 where the C library has no such setting (then
- * nothing changes). */
+/* Let the process keep up to `bytes` of freed memory for the next batch, in two arenas whatever the threads; so call it
+ * before threads allocate.  A setting of the whole process, for the program that owns it; a library call never makes
+ * it.  Returns 1, or 0 where the C library has no such setting (then nothing changes). */
 int32_t lc_keep_freed(int64_t bytes);
 /* end cdef */
 
