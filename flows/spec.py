@@ -11,8 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from connectors.base.secrets import SUPPORTED, is_reference
 from connectors.formats.declared import declared_column
 from connectors.kafka.config import KafkaConfig
 from flows.spec_errors import configuration_error, near
@@ -193,6 +203,14 @@ class PostgresSink(Section):
     )
     lock_timeout_s: float = Field(default=60.0, ge=0, description="a wait for a lock likewise; 0: never")
     dead_letters: DeadLetters = DeadLetters()
+
+    @field_validator("dsn")
+    @classmethod
+    def _is_reference(cls, dsn: str) -> str:
+        if not is_reference(dsn):
+            # the text itself stays out of the message: a password may stand in it
+            raise ValueError(f"expected a reference to a secret ({SUPPORTED}), found plain text")
+        return dsn
 
 
 class NullSink(Section):

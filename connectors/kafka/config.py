@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -17,6 +18,7 @@ Property = str | int | float | bool | Callable[..., Any]
 QUEUED_BYTES_MAX = 128 << 20
 BATCH_BYTES_MAX = 32 << 20
 
+_SECRET = re.compile(r"(password|secret|key\.pem)$")
 # What the source decides itself; a passed-through value would break resuming, bounds or the end of the data.
 _OWN = {
     "bootstrap.servers": "servers",
@@ -82,9 +84,14 @@ class KafkaConfig(Config):
     @field_validator("properties")
     @classmethod
     def _foreign(cls, properties: dict[str, Property]) -> dict[str, Property]:
-        for name in properties:
+        for name, value in properties.items():
             if name in _OWN:
                 raise ValueError(f"property {name} is set by {_OWN[name]}")
+            if _SECRET.search(name) and isinstance(value, str) and not secrets.is_reference(value):
+                # the text itself stays out of the message
+                raise ValueError(
+                    f"property {name}: expected a reference to a secret ({secrets.SUPPORTED}), found plain text"
+                )
         return properties
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,7 +89,7 @@ def pipelines(draw: st.DrawFn) -> dict[str, Any]:
     )
     sink = draw(
         st.fixed_dictionaries(
-            {"dsn": texts},
+            {"dsn": texts.map("env:{}".format)},
             optional={
                 "parts": st.integers(1, 4),
                 "spool_bytes": st.sampled_from(["512 MB", "2 GiB", 5_000_000]),
@@ -316,3 +317,24 @@ def test_pipelines_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         pipeline.slots = 1
     assert isinstance(pipeline, Pipeline)
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ('[sink.postgres]\ndsn = "postgresql://me:hunter2@host/db"', "sink.postgres.dsn"),
+        (
+            '[sink.postgres]\ndsn = "env:DSN"\n[source.kafka.properties]\n"sasl.password" = "hunter2"',
+            "property sasl.password",
+        ),
+    ],
+)
+def test_a_secret_as_plain_text_is_refused_and_not_shown(setting: str, line: str, tmp_path: Path) -> None:
+    """A password in the file itself is refused before anything starts, by a message that does not repeat it."""
+    file = tmp_path / "pipeline.toml"
+    head = 'name = "x"\n[source.kafka]\nservers = "h:1"\n[tables.t]\ntopic = "a.b.c"\n'
+    file.write_text(head + setting)
+    with pytest.raises(ConfigurationError) as refused:
+        load(str(file))
+    assert line in str(refused.value) and "found plain text" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
