@@ -12,7 +12,7 @@ def keep_freed(size_bytes: int) -> bool:
     million rows/s for a scatter of 100,000 rows a batch. 64 MB serve batches of that size.
 
     It also holds glibc to two arenas: with one a thread a worker's memory crept up for millions of events, until every
-    arena had met its worst batch (9 million events into a slow target: +4.1 % over the last two thirds, with two +1.0 %).
+    arena had met its worst batch (9 million events into a slow target: +4.1 % in the last two thirds, with two +1.0 %).
 
     Returns: whether the setting took; False for the reference, which allocates through pyarrow, and beside glibc.
     """
