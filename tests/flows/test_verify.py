@@ -331,7 +331,7 @@ def test_a_source_database_is_another_truth(
     source = postgres_server.create_database("verify_source")
     try:
         monkeypatch.setenv("SOURCE_DSN", source)
-        table = verify(str(pipeline)).tables[0].source
+        table = source_of(pipeline, "items")
         with psycopg.connect(source, autocommit=True) as connection:
             connection.execute(f'CREATE TABLE "{table}" (id int PRIMARY KEY, quantity smallint, note varchar(9))')
             connection.execute(
