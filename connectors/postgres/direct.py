@@ -68,8 +68,9 @@ class Direct:
         except psycopg.errors.UniqueViolation:
             self._left, self._pause = self._pause, min(self._pause * 2, _PAUSE_MAX)
             return False
-        except (psycopg.errors.DataError, psycopg.errors.IntegrityError, psycopg.errors.FeatureNotSupported):
-            self._left = _PAUSE_MAX  # a bad row, or a table that takes no COPY (row security): the usual way says which
+        except (psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError, psycopg.ProgrammingError):
+            # a bad row, a table that takes no COPY (row security, a view), a table changed under us: the usual way says
+            self._left = _PAUSE_MAX
             return False
         self._pause = 1
         return True

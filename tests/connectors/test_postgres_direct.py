@@ -114,3 +114,17 @@ def test_a_column_that_needs_a_cast_is_not_copied(
         (count,) = connection.execute("SELECT count(*) FROM direct_cast WHERE z->>'k' = '1'").fetchone() or (0,)
     assert count == 250
     part.close()
+
+
+def test_a_row_that_the_table_refuses_is_found_the_usual_way(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check constraint refuses one of 300 new rows: it becomes a dead letter, the others go in."""
+    made = target(config(postgres, tmp_path, monkeypatch), ITEMS)
+    with psycopg.connect(postgres) as connection:
+        connection.execute("ALTER TABLE direct_items ADD CHECK (x <> 77)")
+    part = made.open(0)
+    applied = part.apply(part.progress().seq + 1, segment(ITEMS, [row("c", a, a) for a in range(300)]))
+    assert (applied.rows, applied.dead_letters) == (299, 1)
+    assert found(postgres) == [(a, a) for a in range(300) if a != 77]
+    part.close()
