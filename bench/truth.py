@@ -113,18 +113,23 @@ def _fold(path: Path, table: str) -> pa.Table:
 
 def found(connection: Any, name: str, table: str) -> pa.Table:
     """The rows of a PostgreSQL table as text, through an open psycopg connection."""
-    import pyarrow.csv as csv
-
     names = list(COLUMNS[table])
     statement = f"COPY (SELECT {', '.join(names)} FROM {name}) TO STDOUT (FORMAT csv, NULL '\\N')"
     buffer = io.BytesIO()
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for block in copy:
             buffer.write(block)
-    if not buffer.tell():
+    return as_text(buffer.getvalue(), names)
+
+
+def as_text(data: bytes, names: list[str]) -> pa.Table:
+    """What `COPY ... (FORMAT csv, NULL '\\N')` gave, every value as text."""
+    import pyarrow.csv as csv
+
+    if not data:
         return pa.table({column: pa.array([], pa.string()) for column in names})
     return csv.read_csv(
-        pa.BufferReader(buffer.getvalue()),
+        pa.BufferReader(data),
         read_options=csv.ReadOptions(column_names=names),
         parse_options=csv.ParseOptions(newlines_in_values=True),
         convert_options=csv.ConvertOptions(

@@ -7,7 +7,6 @@ off), then a stream recorded from a real Debezium (schemas on). The servers are 
 from __future__ import annotations
 
 import importlib
-import io
 import json
 import logging
 import os
@@ -129,7 +128,7 @@ def _workload(stage: Stage, events: int, generate: Any, truth: Any) -> float | N
     lines = Table("table", "rows expected", "found", "missing", "extra", box=None)
     for table in topics:
         compared = truth.compare(
-            truth.final(directory, table), _found(stage.postgres, table, list(truth.COLUMNS[table]))
+            truth.final(directory, table), _found(stage.postgres, table, list(truth.COLUMNS[table]), truth)
         )
         equal = equal and compared.equal
         numbers = (compared.expected, compared.found, compared.missing, compared.extra)
@@ -148,27 +147,10 @@ def _workload_file(servers: str, topics: Mapping[str, str], truth: Any) -> str:
     return "\n".join([*lines, "[sink.postgres]", f'dsn = "env:{_DSN}"', ""])
 
 
-def _found(postgres: EmbeddedPostgres, table: str, columns: list[str]) -> Any:
+def _found(postgres: EmbeddedPostgres, table: str, columns: list[str], truth: Any) -> Any:
     """The target's rows as text, through psql, with no code of the product in between."""
-    import pyarrow as pa
-    import pyarrow.csv as csv
-
-    text = postgres.execute(
-        f"COPY (SELECT {', '.join(columns)} FROM {table}) TO STDOUT (FORMAT csv, NULL '\\N')", "warehouse"
-    )
-    if not text:
-        return pa.table({column: pa.array([], pa.string()) for column in columns})
-    return csv.read_csv(
-        io.BytesIO(text.encode()),
-        read_options=csv.ReadOptions(column_names=columns),
-        parse_options=csv.ParseOptions(newlines_in_values=True),
-        convert_options=csv.ConvertOptions(
-            column_types=dict.fromkeys(columns, pa.string()),
-            null_values=["\\N"],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-        ),
-    )
+    statement = f"COPY (SELECT {', '.join(columns)} FROM {table}) TO STDOUT (FORMAT csv, NULL '\\N')"
+    return truth.as_text(postgres.execute(statement, "warehouse").encode(), columns)
 
 
 def _recording(stage: Stage, recording: Any) -> bool:

@@ -79,7 +79,7 @@ class Manifest:
 
 
 class Spool:
-    """The files of one part. Used by the worker thread; `read` also by the applier's.
+    """The files of one part. Used by the worker thread, `read` also by the applier's; deletes have their own.
 
     Args:
         directory: shared by all processes of the flow; made where missing.

@@ -60,7 +60,7 @@ class PostgresPart:
         self._key = (binding.flow, part, binding.store_id)
         self._connection: Connection | None = None
         self._plans: dict[tuple[str, bool], Plan] = {}
-        self._directs: dict[int, Direct] = {}  # by identity of the plan
+        self._directs: dict[str, Direct] = {}  # by the plan's staging table, made with the plan
         self._ledger = Ledger(binding.config.metadata_schema, binding.flow, part, binding.config.dead_letters_max)
         self._truncates = Truncates(
             binding.config.metadata_schema, binding.flow, binding.store_id, part, binding.parts, binding.targets
@@ -155,7 +155,7 @@ class PostgresPart:
         return self._careful(connection, seq, segment, steps, unfit, letters)
 
     def _fast(self, connection: Connection, seq: int, segment: Segment, steps: Sequence[Step]) -> Applied:
-        splits = [self._direct(step.plan).split(step.record) for step in steps]
+        splits = [self._directs[step.plan.staging].split(step.record) for step in steps]
         encoded = [
             _encode(step.plan, step.record if split is None else split.others)
             for step, split in zip(steps, splits, strict=True)
@@ -166,7 +166,7 @@ class PostgresPart:
             used: set[str] = set()
             for step, split, batch in zip(steps, splits, encoded, strict=True):
                 if split is not None:
-                    if not self._direct(step.plan).copy(connection, split):
+                    if not self._directs[step.plan.staging].copy(connection, split):
                         batch = _encode(step.plan, step.record)
                     elif split.others.num_rows == 0:
                         continue
@@ -260,9 +260,6 @@ class PostgresPart:
                 unfit.append(Unfit(table, record, str(error)))
         return order(steps), unfit, letters
 
-    def _direct(self, plan: Plan) -> Direct:
-        return self._directs.setdefault(id(plan), Direct(plan))
-
     def _plan(self, connection: Connection, table: Table, with_unset: bool) -> Plan:
         key = (table.fingerprint, with_unset)
         if key not in self._plans:
@@ -280,7 +277,7 @@ class PostgresPart:
                 )
             plan = Plan(table, ensure(connection, table, target, made=row[0], create=False), with_unset, row[1])
             prepare(connection, plan)
-            self._plans[key] = plan
+            self._plans[key], self._directs[plan.staging] = plan, Direct(plan)
         return self._plans[key]
 
 
