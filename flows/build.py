@@ -8,11 +8,12 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,17 @@ from bytewax.outputs import DynamicSink
 from connectors import registry
 from connectors.base import metrics, stop
 from connectors.base.sink import SpooledSink
+from connectors.base.target import PREFLIGHT_S
 from connectors.formats.binding import TopicBinding
 from connectors.formats.declared import declared_column
 from connectors.postgres.config import PostgresConfig, TargetTable
 from flows import process, spec, topics
+from flows.enrich import Stateful, enrich
+from flows.operators.keyed import Context
 from flows.operators.shape import Shaper, TableShape
 from flows.replicate import replicate
 from flows.state.store import Store, open_store
+from flows.stateful import compile_steps
 from libcore import memory
 from libcore.errors import ConfigurationError, TransientError
 from libcore.schema import Column, Table, parse_type
@@ -38,6 +43,8 @@ STATE_ENVIRONMENT = "HEADRACE_STATE_DIR"
 NO_RECOVERY_ENVIRONMENT = "HEADRACE_ALLOW_NO_RECOVERY"
 
 _KEPT_BYTES = 64 << 20  # freed memory of the C library that a worker keeps for its next batches
+_KNOWN_WAIT_S = 3.0  # how long a table that the target once took waits for its answer
+_SILENT_S = 60.0  # how long a target that gave no answer is not asked about such tables
 _LOG = structlog.get_logger()
 
 
@@ -51,6 +58,9 @@ class Prepared:
     source: Any
     shaper: Shaper
     sink: SpooledSink
+    steps: tuple[Stateful, ...] = ()
+    context: Context = field(default_factory=Context)
+    router: Shaper | None = None
 
     @property
     def name(self) -> str:
@@ -67,11 +77,26 @@ def flow(path: str, **options: Any) -> Dataflow:
     Raises: ConfigurationError with what was expected and found; TransientError where broker or target do not answer.
     """
     prepared = prepare(path, **options)
-    built = replicate(prepared.name, prepared.source, prepared.shaper, prepared.sink)
+    built = draw(prepared)
     check_durable(built)
     # What is imported by now lives as long as the process: neither a collection nor the exit shall walk through it.
     gc.freeze()
     return built
+
+
+def draw(prepared: Prepared) -> Dataflow:
+    """The dataflow of prepared parts."""
+    if prepared.router is None:
+        return replicate(prepared.name, prepared.source, prepared.shaper, prepared.sink)
+    return enrich(
+        prepared.name,
+        prepared.source,
+        prepared.shaper.shaped_items,
+        prepared.steps,
+        prepared.context,
+        prepared.router,
+        prepared.sink,
+    )
 
 
 def prepare(
@@ -103,15 +128,68 @@ def prepare(
     process.serve_metrics(worker)
     bindings = bind(pipeline, path)
     process.start_status_writer(store.run, worker, _remember(store, [binding.topic for binding in bindings]))
-    target = make_target(pipeline, store, bindings)
-    spool_bytes = pipeline.sink.settings.spool_bytes
+    written = topics.written(pipeline, bindings)
+    target = make_target(pipeline, store, written)
+    single_part = asking(target, store)
+    shaper = make_shaper(pipeline, bindings, single_part)
+    steps, router = make_steps(pipeline, path, bindings, shaper, single_part)
     return Prepared(
         pipeline,
         store,
         tuple(bindings),
         make_source(pipeline, bindings, until_end=until_end, known_topics=store.topics()),
-        make_shaper(pipeline, bindings, asking(target, store)),
-        SpooledSink(pipeline.name, store.parts, store.spool, spool_bytes, store.store_id, target),
+        shaper,
+        SpooledSink(
+            pipeline.name, store.parts, store.spool, pipeline.sink.settings.spool_bytes, store.store_id, target
+        ),
+        steps,
+        make_context(pipeline, store, worker),
+        router,
+    )
+
+
+def make_steps(
+    pipeline: spec.Pipeline,
+    path: str,
+    bindings: Sequence[topics.Binding],
+    shaper: Shaper,
+    single_part: Callable[[Table], bool],
+) -> tuple[tuple[Stateful, ...], Shaper | None]:
+    """The file's steps, and what routes their results to the sink's parts; ((), None) where it has none."""
+    if not pipeline.step:
+        return (), None
+
+    def shaped(binding: topics.Binding) -> Table:
+        if (table := declared_table(binding)) is None:
+            raise ConfigurationError(
+                f"tables.{binding.setting}: expected `columns` and `key`, as a step reads this table, found none",
+                file=path,
+            )
+        return shaper.plan(table).target
+
+    steps, tables = compile_steps(pipeline, bindings, shaped, path)
+    alone = {binding.topic: binding.spec.single_part for binding in topics.written(pipeline, bindings)}
+    router = Shaper(
+        pipeline.name,
+        lambda name: TableShape(single_part=alone.get(name, False)),
+        pipeline.slots,
+        pipeline.sink.settings.parts,
+        single_part,
+    )
+    for node in pipeline.wiring.written:
+        if node in tables:
+            router.routed_alone(router.plan(tables[node]))
+    return steps, router
+
+
+def make_context(pipeline: spec.Pipeline, store: Store, worker: int) -> Context:
+    """What the stateful steps need to know of this process."""
+    if not pipeline.step:
+        return Context()
+    segments = pipeline.segments or str(store.directory / "segments")
+    workers = process.worker_count(sys.argv[1:])
+    return Context(
+        pipeline.slots, workers, worker, segments, pipeline.state_bytes, process.backup_interval_s(sys.argv[1:])
     )
 
 
@@ -206,9 +284,12 @@ def make_shaper(
         for binding in bindings
     }
     shaper = Shaper(pipeline.name, shapes.__getitem__, pipeline.slots, pipeline.sink.settings.parts, single_part)
+    straight = topics.written(pipeline, bindings)
     for binding in bindings:
         if (table := declared_table(binding)) is not None:
-            shaper.routed_alone(shaper.plan(table))
+            plan = shaper.plan(table)
+            if binding in straight:
+                shaper.routed_alone(plan)
     return shaper
 
 
@@ -246,16 +327,24 @@ def postgres_target(
 
 
 def asking(target: Any, store: Store) -> Callable[[Table], bool]:
-    """Asks the target to prepare a table, and whether one part writes it; while it is down a former answer serves."""
+    """Asks the target to prepare a table, and whether one part writes it; while it is down a former answer serves.
+
+    A table with a former answer waits for the target for a moment only, and those after it not at all: the source must
+    be drained into the spool, and the applier does what is left of the preparation when the target is back.
+    """
+    silent_since = [-math.inf]
 
     def ask(table: Table) -> bool:
         known = store.route(table.name)
+        if known is not None and time.monotonic() - silent_since[0] < _SILENT_S:
+            return known
         try:
-            target.preflight([table])
+            target.preflight([table], wait_s=PREFLIGHT_S if known is None else _KNOWN_WAIT_S)
         except TransientError as error:
             if known is None:
                 raise
             _LOG.warning("the target is down; its rows are spooled", table=table.name, error=str(error))
+            silent_since[0] = time.monotonic()
             return known
         answer = table.name in target.single_part_tables([table])
         store.remember_route(table.name, answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import json
 import os
@@ -40,6 +41,35 @@ def worker_index(arguments: Iterable[str] = (), environment: dict[str, str] | No
     pod = values.get("BYTEWAX_POD_NAME", "")
     ordinal = pod.rpartition("-")[2]
     return int(ordinal) if ordinal.isdigit() else 0
+
+
+def worker_count(arguments: Iterable[str] = (), environment: dict[str, str] | None = None) -> int:
+    """How many processes the flow runs in, from the arguments and environment that `python -m bytewax.run` knows.
+
+    Raises: ConfigurationError for more than one worker a process: threads would share what belongs to one of them.
+    """
+    values = os.environ if environment is None else environment
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-a", "--addresses", default=values.get("BYTEWAX_ADDRESSES"))
+    parser.add_argument("-w", "--workers-per-process", default=values.get("BYTEWAX_WORKERS_PER_PROCESS") or "1")
+    known, _ = parser.parse_known_args(list(arguments))
+    if known.workers_per_process != "1":
+        raise ConfigurationError(
+            f"-w: expected one worker a process, found {known.workers_per_process}: run more processes instead"
+        )
+    hosts = known.addresses
+    if not hosts and (file := values.get("BYTEWAX_HOSTFILE_PATH")):
+        hosts = ";".join(Path(file).read_text(encoding="utf-8").split())
+    return len([host for host in (hosts or "").split(";") if host.strip()]) or 1
+
+
+def backup_interval_s(arguments: Iterable[str] = (), environment: dict[str, str] | None = None) -> float:
+    """Seconds that older snapshots are kept for, from -b; freed state segments stay as long."""
+    values = os.environ if environment is None else environment
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-b", "--backup-interval", default=values.get("BYTEWAX_RECOVERY_BACKUP_INTERVAL") or "0")
+    known, _ = parser.parse_known_args(list(arguments))
+    return float(known.backup_interval)
 
 
 def serve_metrics(worker: int) -> int | None:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -25,7 +24,10 @@ from pydantic import (
 from connectors.base.secrets import SUPPORTED, is_reference
 from connectors.formats.declared import declared_column
 from connectors.kafka.config import KafkaConfig
+from flows.spec_base import Names, Section
 from flows.spec_errors import configuration_error, near
+from flows.spec_steps import Step
+from flows.spec_wiring import Wiring, wire
 from flows.toml_text import dumps as toml_dumps
 from flows.toml_text import error_line
 from libcore.errors import ConfigurationError
@@ -81,16 +83,9 @@ def _template(value: str) -> str:
     return value
 
 
-Names = tuple[str, ...]
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=SPOOL_BYTES_MIN)]
 TypeText = Annotated[str, AfterValidator(_column_type)]
 Template = Annotated[str, AfterValidator(_template)]
-
-
-class Section(BaseModel):
-    """A table of the file: no unknown settings, no silent conversions, never changed after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class ColumnSpec(Section):
@@ -139,6 +134,7 @@ class TableSpec(Section):
     placeholder: str = Field(
         default="__debezium_unavailable_value", description="stands for a value the source did not send"
     )
+    write: bool = Field(default=False, description="written to the target though a step reads it")
     single_part: bool = Field(
         default=False, description="all rows through one sink part, whatever the target's constraints"
     )
@@ -268,6 +264,15 @@ class Pipeline(Section):
     state_dir: str | None = Field(default=None, min_length=1, description="default: var/<name> beside the file")
     source: Source
     tables: Annotated[dict[str, TableSpec], BeforeValidator(_tables), Field(min_length=1)]
+    step: tuple[Step, ...] = Field(default=(), description="joins, windows, groups, computed columns, in order")
+    state_bytes: Bytes = Field(
+        default=2_000_000_000, description="memory of one step's state in one process at most; above it the flow stops"
+    )
+    segments: str | None = Field(
+        default=None,
+        min_length=1,
+        description="where steps keep state: a directory or s3://...; default: in state_dir",
+    )
     sink: Sink
 
     @model_validator(mode="after")
@@ -277,7 +282,15 @@ class Pipeline(Section):
         topics = [self.topic(name) for name in self.tables]
         if twice := [topic for topic in topics if topics.count(topic) > 1]:
             raise ValueError(f"tables|each topic once|topic {twice[0]!r} in two tables")
+        _ = self.wiring
         return self
+
+    @cached_property
+    def wiring(self) -> Wiring:
+        """Which streams the steps read, and which are written."""
+        patterns = [name for name, table in self.tables.items() if table.is_pattern]
+        always = [name for name, table in self.tables.items() if table.write]
+        return wire(self.tables, patterns, self.step, always)
 
     def topic(self, name: str) -> str:
         """The topic or pattern of the table of that name in the file."""

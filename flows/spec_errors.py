@@ -13,13 +13,7 @@ from flows.toml_text import Path, line_of, lines_of
 from libcore.errors import ConfigurationError
 
 # Parts of the design that a later release brings: refused by name, so that nobody wonders whether they are misspelt.
-LATER_STEPS = {
-    "select": "computed columns",
-    "mask": "masking",
-    "join": "joins",
-    "aggregate": "aggregates",
-    "window": "windows",
-}
+LATER_STEPS = {"mask": "masking"}
 _EXPECTED_TYPES = {
     "string_type": "a text in quotes",
     "int_type": "a whole number",
@@ -136,18 +130,9 @@ def _rule(text: str, path: Path, value: Any) -> tuple[Path, str]:
 
 def _unknown(path: Path, model: type[BaseModel], data: Mapping[str, Any]) -> str:
     name = str(path[-1])
-    if path == ("step",):
-        kinds = [
-            kind
-            for step in _as_list(data.get("step"))
-            if isinstance(step, dict)
-            for kind in step
-            if kind in LATER_STEPS
-        ]
-        shown = ", ".join(f"`{kind}` ({LATER_STEPS[kind]})" for kind in dict.fromkeys(kinds)) or "other steps"
+    if path[0] == "step" and name in LATER_STEPS:
         return (
-            f"step: expected no [[step]], found {shown}: it comes with a later release. This one replicates tables; "
-            "their `rename`, `drop` and `where` stand in [tables.NAME]"
+            f"{_dotted(path)}: expected a kind of step that this release has, found {LATER_STEPS[name]}: it comes later"
         )
     known = _field_names(model, path[:-1])
     return f"{_dotted(path)}: expected one of {', '.join(known)}, found unknown setting {name!r}{near(name, known)}"
@@ -164,7 +149,7 @@ def _field_names(model: type[BaseModel], path: Path) -> list[str]:
                     field.annotation for name, field in form.model_fields.items() if str(part) in (field.alias, name)
                 ]
             else:
-                inside += list(get_args(form)[1:])
+                inside += list(get_args(form)[:1] if get_origin(form) is tuple else get_args(form)[1:])
         forms = [form for annotation in inside for form in _members(annotation)]
     sections = [form for form in forms if isinstance(form, type) and issubclass(form, BaseModel)]
     return list(dict.fromkeys(field.alias or name for form in sections for name, field in form.model_fields.items()))
@@ -177,10 +162,6 @@ def _members(annotation: Any) -> list[Any]:
     if get_origin(annotation) in (Union, types.UnionType):
         return [form for member in get_args(annotation) for form in _members(member)]
     return [annotation]
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def _dotted(path: Path) -> str:

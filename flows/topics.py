@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -71,7 +71,18 @@ def resolve(pipeline: Pipeline, existing: Mapping[str, int], file: str | None = 
                 f"topic has {existing[binding.topic]} partitions, so a truncate's order against their rows is unknown",
                 file=file,
             )
-    _refuse_shared_targets(found, file)
+    _refuse_shared_targets(written(pipeline, found), file)
+    return found
+
+
+def written(pipeline: Pipeline, bindings: Sequence[Binding]) -> list[Binding]:
+    """What goes to the sink: topics that no step reads, and results, as if each were a topic of its name."""
+    by_setting: dict[str, list[Binding]] = {}
+    for binding in bindings:
+        by_setting.setdefault(binding.setting, []).append(binding)
+    found = []
+    for node in pipeline.wiring.written:
+        found += by_setting.get(node.name, []) if node.step < 0 else [_result(pipeline, node.name)]
     return found
 
 
@@ -102,6 +113,11 @@ def _binding(pipeline: Pipeline, topic: str, name: str) -> Binding:
     spec = pipeline.tables[name]
     template = spec.target or (pipeline.sink.postgres.table if pipeline.sink.postgres is not None else "{table}")
     return Binding(topic, name, spec, target_name(template, topic))
+
+
+def _result(pipeline: Pipeline, name: str) -> Binding:
+    template = pipeline.sink.postgres.table if pipeline.sink.postgres is not None else "{table}"
+    return Binding(name, name, TableSpec(), target_name(template, name))
 
 
 def _refuse_shared_targets(bindings: list[Binding], file: str | None) -> None:

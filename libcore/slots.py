@@ -6,6 +6,7 @@ Compact means: a result holds its own rows and nothing else, so it can be kept, 
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from libcore import IMPLEMENTATION, arrow_c
 from libcore.reference import slots as reference
@@ -19,7 +20,8 @@ def slot_of(hashes: pa.UInt64Array, slot_count: int) -> pa.Int32Array:
         slot_count: 1..65536, fixed for the life of a flow.
     """
     _check_slots(slot_count)
-    return reference.slot_of(hashes, slot_count)
+    count = pa.scalar(slot_count, pa.uint64())
+    return pc.subtract(hashes, pc.multiply(pc.divide(hashes, count), count)).cast(pa.int32())
 
 
 def scatter(

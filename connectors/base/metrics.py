@@ -27,3 +27,13 @@ ROWS_APPLIED = Counter("headrace_rows_applied", "Rows written to the target", ["
 SEGMENTS_APPLIED = Counter("headrace_segments_applied", "Segments written to the target", ["part"])
 APPLY_RETRIES = Counter("headrace_apply_retries", "Target transactions tried again", ["part"])
 DEAD_LETTERS = Counter("headrace_dead_letters", "Rows that became dead letters", ["step"])
+STATE_BYTES = Gauge("headrace_state_bytes", "Bytes of memory that a step keeps as state", ["step"])
+STATE_SEGMENT_BYTES = Gauge(
+    "headrace_state_segment_bytes", "Bytes of the state segments that a step needs for a resume", ["step"]
+)
+STATE_SNAPSHOT = Histogram(
+    "headrace_state_snapshot_seconds",
+    "Seconds of making one epoch's changes of a step durable",
+    ["step"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+)

@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 
-from connectors.base.items import Item, Truncate
+from connectors.base.items import ClearColumn, Item, Truncate
 from flows.operators import unset as unset_bits
 from flows.operators.dead_letters import dead_letters
-from flows.operators.where import Predicate, compile_where
+from flows.operators.where import Predicate, columns_of, compile_where
 from libcore.change import OP, UNSET, ChangeBatch, Op, arrow_schema, unset_bytes
 from libcore.dead_letter import DEAD_LETTERS
 from libcore.errors import ConfigurationError, HeadraceError
@@ -43,12 +44,14 @@ class TableShape:
         drop: source columns that are not written.
         where: SQL over source columns, or None.
         single_part: all rows through part 0, whatever the target says.
+        follow: columns may go away at the source: a name in `rename` or `drop` that the table lacks is passed over.
     """
 
     rename: Mapping[str, str] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
     where: str | None = None
     single_part: bool = False
+    follow: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def plan_table(table: Table, shape: TableShape) -> TablePlan:
     """Fit a shape to a table. Raises ConfigurationError naming the column that does not fit."""
     names = [column.name for column in table.columns]
     for setting, wanted in (("rename", shape.rename), ("drop", shape.drop)):
-        if unknown := [name for name in wanted if name not in names]:
+        if unknown := [name for name in wanted if name not in names and not shape.follow]:
             raise ConfigurationError(
                 f"table {table.name}: {setting}: expected columns of {names}, found {unknown[0]!r}"
             )
@@ -125,13 +128,27 @@ class Shaper:
         """Shape and route; order is kept within a part. Raises what a plan refuses, logged with the table."""
         routed: list[Routed] = []
         for item in items:
-            if not isinstance(item, ChangeBatch):
+            if isinstance(item, ClearColumn):
+                cleared = self.cleared(item)
+                routed += [] if cleared is None else [(part, cleared) for part in self._part_names]
+            elif not isinstance(item, ChangeBatch):
                 routed += [(part, item) for part in self._part_names]
             elif item.table == DEAD_LETTERS:
                 routed.append((DEAD_LETTER_PART, item))
             elif item.row_count:
                 routed += self._batch(item)
         return routed
+
+    def shaped_items(self, items: Iterable[Item]) -> list[Item]:
+        """Shape without routing, for the steps behind; dead letters and control items pass. Raises as a call does."""
+        out: list[Item] = []
+        for item in items:
+            if not isinstance(item, ChangeBatch) or item.table == DEAD_LETTERS:
+                out.append(item)
+            elif item.row_count:
+                shaped, letters = self._logged(item, self.shaped)
+                out += [batch for batch in (shaped, letters) if batch is not None and batch.row_count]
+        return out
 
     def plan(self, table: Table) -> TablePlan:
         """The plan of that exact table, made once. Raises ConfigurationError."""
@@ -153,15 +170,26 @@ class Shaper:
             batch, letters = self._filtered(batch, plan.predicate)
         return _projected(batch, plan), letters
 
-    def _batch(self, batch: ChangeBatch) -> list[Routed]:
-        try:
-            shaped, letters = self.shaped(batch)
-            single_part = self.routed_alone(self.plan(batch.table))
-        except HeadraceError as error:  # several processes lose the text of what a worker raises
-            _LOG.error(
-                "a table cannot be shaped", flow=self._flow, step="shape", table=batch.table.name, error=str(error)
+    def cleared(self, item: ClearColumn) -> ClearColumn | None:
+        """A column that was dropped at the source, under its target name; None where it is not written.
+
+        Raises ConfigurationError, logged, where the table's `where` asks for it: no row can be decided any more.
+        """
+        shape = self._shape_of(item.table)
+        if shape.where is not None and item.column in columns_of(shape.where):
+            error = ConfigurationError(
+                f"table {item.table}: where {shape.where!r}: expected its columns at the source, found that "
+                f"{item.column} was dropped there ({item.identity}); change the `where` and start again"
             )
-            raise
+            _LOG.error("a column is gone", flow=self._flow, step="shape", table=item.table, error=str(error))
+            raise error
+        if item.column in shape.drop:
+            return None
+        return ClearColumn(item.table, shape.rename.get(item.column, item.column), item.identity)
+
+    def _batch(self, batch: ChangeBatch) -> list[Routed]:
+        shaped, letters = self._logged(batch, self.shaped)
+        single_part = self._logged(batch, lambda found: self.routed_alone(self.plan(found.table)))
         routed: list[Routed] = [] if letters is None else [(DEAD_LETTER_PART, letters)]
         if not shaped.row_count:
             return routed
@@ -170,6 +198,15 @@ class Shaper:
         hashes = hash_rows(shaped.record, shaped.table.key_indexes)
         pieces = scatter(shaped.record, hashes, self._slots, self._part_of_slot)
         return routed + [(self._part_names[part], ChangeBatch(shaped.table, record)) for part, record in pieces]
+
+    def _logged(self, batch: ChangeBatch, function: Callable[[ChangeBatch], Any]) -> Any:
+        try:
+            return function(batch)
+        except HeadraceError as error:  # several processes lose the text of what a worker raises
+            _LOG.error(
+                "a table cannot be shaped", flow=self._flow, step="shape", table=batch.table.name, error=str(error)
+            )
+            raise
 
     def _filtered(self, batch: ChangeBatch, predicate: Predicate) -> tuple[ChangeBatch, ChangeBatch | None]:
         """Rows that are in stay; those that are out become deletes of their key, or go where there is no key."""
@@ -240,6 +277,9 @@ def shape_items(items: Iterable[Item], shaper: Shaper) -> list[Item]:
     for item in items:
         if isinstance(item, Truncate):
             shaped.append(item)
+        elif isinstance(item, ClearColumn):
+            cleared = shaper.cleared(item)
+            shaped += [] if cleared is None else [cleared]
         elif isinstance(item, ChangeBatch) and item.table != DEAD_LETTERS:
             shaped.append(shaper.shaped(item)[0])
     return shaped

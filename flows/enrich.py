@@ -1,0 +1,81 @@
+"""The shape of a pipeline with steps: changes come from a source, pass through joins and sums, and go to the sink."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow, Stream
+from bytewax.inputs import FixedPartitionedSource
+from bytewax.outputs import FixedPartitionedSink
+
+from connectors.base.items import Item, Truncate
+from flows.operators.keyed import Context
+from libcore.change import ChangeBatch
+
+Step = Callable[[Stream[Any], Context], Stream[Any]]
+"""From the stream of all items to the stream of the step's results."""
+
+
+@dataclass(frozen=True)
+class Stateful:
+    """One step, ready to be drawn.
+
+    Args:
+        id: part of the recovery store.
+        draw: makes the step.
+        last_read: tables that nothing reads behind this step, and that are not written.
+    """
+
+    id: str
+    draw: Step
+    last_read: frozenset[str]
+
+
+def enrich(
+    name: str,
+    source: FixedPartitionedSource[Item, Any],
+    shape: Callable[[Iterable[Item]], list[Item]],
+    steps: Sequence[Stateful],
+    context: Context,
+    parts: Callable[[Iterable[Item]], list[tuple[str, Item]]],
+    sink: FixedPartitionedSink[Item, Any],
+) -> Dataflow:
+    """Source -> shape -> steps -> parts -> sink. Ticks and dead letters pass by the steps.
+
+    Args:
+        name: the flow's name, part of the recovery store too.
+        source: gives ChangeBatch, Tick and Truncate items; makes the epochs.
+        shape: each table's `where`, `drop` and `rename`.
+        steps: in order; each reads the items of its tables and adds its result's.
+        context: slots, processes, where state lies.
+        parts: says which sink part each batch goes to.
+        sink: spools each part's items durably and applies them once their epoch is durable.
+    """
+    flow = Dataflow(name)
+    items = op.flat_map_batch("prepare", op.input("source", flow, source), shape)
+    for step in steps:
+        results = step.draw(items, context)
+        left = op.flat_map_batch(f"{step.id}-past", items, Past(step.last_read))
+        items = op.merge(f"{step.id}-and", left, results)
+    op.output("sink", op.flat_map_batch("shape", items, parts), sink)
+    return flow
+
+
+class Past:
+    """The mapper that lets go what nobody behind a step reads."""
+
+    def __init__(self, tables: frozenset[str]) -> None:
+        self._tables = tables
+
+    def __call__(self, items: Iterable[Any]) -> list[Any]:
+        """All other items, in order."""
+        return [item for item in items if self._name(item) not in self._tables]
+
+    @staticmethod
+    def _name(item: Any) -> str | None:
+        if isinstance(item, ChangeBatch):
+            return item.table.name
+        return item.table if isinstance(item, Truncate) else None

@@ -1,0 +1,115 @@
+"""`[[step]]` of a pipeline file: joins, windows, groups and computed columns, applied in the order they stand in.
+
+A step names tables by their NAME in [tables.NAME], or by the name of an earlier step's result.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PlainSerializer, model_validator
+
+from flows.spec_base import Duration, Names, Section, duration_text
+
+DurationText = Annotated[Duration, PlainSerializer(duration_text)]
+ResultName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$")]
+
+
+class JoinStep(Section):
+    """`join = FACT`: each row of FACT gets columns of the row of another table that its foreign key points at."""
+
+    join: str = Field(min_length=1, description="the table whose rows stay: one result row for each")
+    with_: str = Field(alias="with", min_length=1, description="the table that is pointed at, by its key")
+    on: dict[str, str] = Field(min_length=1, description="column of `join` -> key column of `with`; all of its key")
+    take: Names | dict[str, str] = Field(
+        default=(), description="columns of `with` for the result; as a table: column -> name in the result"
+    )
+    how: Literal["inner", "left"] = Field(
+        default="inner", description="a row without partner: left out, or kept with NULLs"
+    )
+    as_: ResultName | None = Field(default=None, alias="as", description="name of the result; default: that of `join`")
+
+    @property
+    def taken(self) -> dict[str, str]:
+        """Column of `with` -> column of the result."""
+        return dict(self.take) if isinstance(self.take, dict) else {name: name for name in self.take}
+
+    @property
+    def result(self) -> str:
+        """The result's name."""
+        return self.as_ or self.join
+
+
+class _Aggregates(Section):
+    by: Names = Field(default=(), description="columns whose values make a group; none: one group")
+    aggregate: dict[str, str] = Field(
+        min_length=1,
+        description='result column -> "sum(c)", "count(*)", "count(c)", "avg(c)", "min(c)", "max(c)", '
+        '"count(distinct c)"',
+    )
+
+
+class GroupStep(_Aggregates):
+    """`group = TABLE`: one result row for each group, right after every change."""
+
+    group: str = Field(min_length=1, description="the table that is summed up")
+    as_: ResultName = Field(alias="as", description="name of the result")
+
+    @property
+    def result(self) -> str:
+        """The result's name."""
+        return self.as_
+
+
+class WindowStep(_Aggregates):
+    """`window = TABLE`: one result row for each group and stretch of event time."""
+
+    window: str = Field(min_length=1, description="the table that is summed up")
+    time: str = Field(min_length=1, description="timestamp column that is the event time")
+    size: DurationText | None = Field(default=None, description='length of a window, such as "1h"')
+    slide: DurationText | None = Field(default=None, description="windows begin this far apart; default: size")
+    gap: DurationText | None = Field(default=None, description="session windows: as long a pause ends one")
+    emit: Literal["changes", "final"] = Field(
+        default="changes", description="results as rows change, or once, when the watermark passes the window's end"
+    )
+    allowed_lateness: DurationText | None = Field(
+        default=None, description="how long after its end a window still takes rows; default: for ever"
+    )
+    out_of_order: DurationText = Field(
+        default=0, description="event times within a source partition may be this much out of order"
+    )
+    idle_after: DurationText = Field(
+        default=30_000_000, description="a source partition without rows for so long holds no watermark back"
+    )
+    as_: ResultName = Field(alias="as", description="name of the result")
+
+    @property
+    def result(self) -> str:
+        """The result's name."""
+        return self.as_
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> WindowStep:
+        if (self.size is None) == (self.gap is None):
+            found = "both" if self.size is not None else "none"
+            raise ValueError(f"|`size` (and perhaps `slide`) or `gap`, not both|{found}")
+        if self.slide is not None and self.size is None:
+            raise ValueError("slide|`slide` beside `size` only|`slide` beside `gap`")
+        if self.size == 0 or self.slide == 0 or self.gap == 0:
+            raise ValueError("|a `size`, `slide` or `gap` above 0|0")
+        return self
+
+
+class SelectStep(Section):
+    """`select = { NAME = "expression" }`: computed columns, exact or refused."""
+
+    select: dict[str, str] = Field(min_length=1, description="result column -> SQL expression over the row")
+    of: str | None = Field(default=None, description="the table; default: the result of the step before")
+    types: dict[str, str] = Field(
+        default_factory=dict, description="result column -> exact type; default: what the expression gives"
+    )
+    drop: Names = Field(default=(), description="columns that are not needed any more")
+    as_: ResultName | None = Field(default=None, alias="as", description="name of the result; default: that of `of`")
+
+
+Step = JoinStep | WindowStep | GroupStep | SelectStep

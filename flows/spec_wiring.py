@@ -1,0 +1,112 @@
+"""Which table each `[[step]]` means: names resolved in the order of the steps, and what is left to write at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from flows.spec_errors import near
+from flows.spec_steps import GroupStep, JoinStep, SelectStep, Step, WindowStep
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stream of one table's changes: a table of the file (step -1), or the result of a step."""
+
+    name: str
+    step: int = -1
+
+
+@dataclass(frozen=True)
+class Wired:
+    """A step with the streams it reads, and its id in the dataflow and the recovery store."""
+
+    spec: Step
+    id: str
+    inputs: tuple[Node, ...]
+    output: Node
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """All steps, and the streams that go to the sink: those that no step reads, and tables with `write = true`."""
+
+    steps: tuple[Wired, ...]
+    written: tuple[Node, ...]
+
+
+def wire(tables: Collection[str], patterns: Collection[str], steps: Sequence[Step], always: Collection[str]) -> Wiring:
+    """Resolve the names of all steps.
+
+    Args:
+        tables: NAMEs of [tables.NAME]. patterns: those that are patterns of topics, which no step can read.
+        always: tables that are written though a step reads them.
+    Raises: ValueError "setting|expected|found" for the pipeline model.
+    """
+    named = {name: Node(name) for name in tables}
+    ids: set[str] = set()
+    wired: list[Wired] = []
+    read: set[Node] = set()
+    for index, step in enumerate(steps):
+        inputs = []
+        for setting, name in _reads(step, wired):
+            if name not in named or name in patterns:
+                what = "one topic, found a pattern of topics:" if name in patterns else ""
+                known = [other for other in named if other not in patterns]
+                raise ValueError(
+                    f"step.{index}.{setting}|a table or an earlier result, one of {known}|{what}{name!r}"
+                    f"{near(name, known)}"
+                )
+            inputs.append(named[name])
+        result = _result(step, inputs)
+        if result in named and named[result] not in inputs[:1]:
+            raise ValueError(f"step.{index}.as|a name of its own for the result|{result!r}, which is there already")
+        if result in always and result in tables:
+            raise ValueError(f"step.{index}.as|another name than that of a table with `write = true`|{result!r}")
+        output = named[result] = Node(result, index)
+        read.update(inputs)
+        wired.append(Wired(step, _unique(_id(step, result), ids), tuple(inputs), output))
+    nodes = [*(Node(name) for name in tables), *(step.output for step in wired)]
+    written = tuple(node for node in nodes if node not in read or (node.step < 0 and node.name in always))
+    return Wiring(tuple(wired), written)
+
+
+def _reads(step: Step, before: Sequence[Wired]) -> Iterator[tuple[str, str]]:
+    """(setting, name) of each table that a step reads; the first is the one whose rows the result has."""
+    if isinstance(step, JoinStep):
+        yield "join", step.join
+        yield "with", step.with_
+    elif isinstance(step, WindowStep):
+        yield "window", step.window
+    elif isinstance(step, GroupStep):
+        yield "group", step.group
+    elif step.of is not None:
+        yield "of", step.of
+    elif before:
+        yield "of", before[-1].output.name
+    else:
+        raise ValueError("step.0.of|the table that gets the columns, as no step stands before|nothing")
+
+
+def _result(step: Step, inputs: Sequence[Node]) -> str:
+    if isinstance(step, SelectStep):
+        return step.as_ or inputs[0].name
+    return step.result
+
+
+def _id(step: Step, result: str) -> str:
+    if isinstance(step, JoinStep):
+        return f"join-{result}-{step.with_}"
+    kind = "window" if isinstance(step, WindowStep) else "group" if isinstance(step, GroupStep) else "select"
+    return f"{kind}-{result}"
+
+
+def _unique(wanted: str, taken: set[str]) -> str:
+    """The id, with a number behind where it is used; dots would look like a nested step."""
+    plain = wanted.replace(".", "_")
+    found, number = plain, 1
+    while found in taken:
+        number += 1
+        found = f"{plain}-{number}"
+    taken.add(found)
+    return found

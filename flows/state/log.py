@@ -1,0 +1,263 @@
+"""Incremental state of one step in one process: what changed in an epoch goes into one segment, named by manifests.
+
+A slot's state is a list of entries, oldest first: names of segment files, and small changes as bytes. The manifest that
+goes into the recovery store is that list. So a snapshot costs what changed, not what is kept (DESIGN.md 4.4).
+
+    attach      at a start: the slot's entries are read and its rows loaded
+    write       once an epoch: rows changed since the last one -> a segment (one fsync), or bytes where they are few
+    manifest    one a slot that was awoken in the epoch
+    durable     at the first item of the next epoch: files that no slot names any more are deleted
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from connectors.base.metrics import STATE_BYTES, STATE_SEGMENT_BYTES, STATE_SNAPSHOT
+from flows.state.merge import Merger, choose_run
+from flows.state.segments import SLOTS, SegmentStore, slot_rows, slots_of
+from libcore import segment
+from libcore.errors import CapacityError, FatalError
+from libcore.schema import Table
+from libcore.table import RowStore
+
+STATE_VERSION = 1
+_INLINE_ROWS_MAX = 64  # of an epoch, over all slots: few enough that the recovery store takes them at once
+_INLINE_BYTES_MAX = 4096  # of a slot's entries together, as every manifest repeats them
+
+
+@dataclass
+class _Slot:
+    entries: list[str | bytes] = field(default_factory=list)
+    saved: bool = True  # the newest entries are in a manifest that was handed out
+
+
+class Holder(Protocol):
+    """Whoever has stores: a stage."""
+
+    @property
+    def stores(self) -> Mapping[str, RowStore]:
+        """The stores by name."""
+
+    def load(self, store: str, record: pa.RecordBatch) -> None:
+        """Take rows of a store, perhaps of an older, narrower shape."""
+
+
+class StateLog:
+    """The state of one step in one process.
+
+    Args:
+        files: where segments lie.
+        holder: has the step's stores.
+        slots: slots in all. bytes_max: bound of the stores' memory in this process.
+        keep_s: how long a file stays after the epoch that freed it, as backups of the recovery store may name it.
+    """
+
+    def __init__(
+        self,
+        step: str,
+        files: SegmentStore,
+        holder: Holder,
+        slots: int,
+        *,
+        bytes_max: int = 0,
+        keep_s: float = 0.0,
+    ) -> None:
+        self._step, self._files, self._holder, self._slot_count = step, files, holder, slots
+        self._bytes_max, self._keep_s = bytes_max, keep_s
+        self._slots: dict[int, _Slot] = {}
+        self._users: dict[str, set[int]] = {}  # of each file: slots of this process that name it
+        self._sizes: dict[str, int] = {}
+        self._foreign: dict[str, set[int]] = {}  # files with slots of other processes: all their slots
+        self._freed: list[str] = []  # no slot of this process names them since the newest snapshot
+        self._waiting: list[tuple[float, str]] = []
+        self._merger = Merger(files)
+        self._merged: set[int] = set()  # slots whose entries a merge replaced: to be awoken
+        self._opened: dict[str, segment.Segment] = {}  # while slots are attached
+
+    def attach(self, slot: int, state: tuple[Any, ...] | None) -> None:
+        """Take over a slot, with the rows that its manifest names. Raises FatalError."""
+        if slot in self._slots:
+            return
+        kept = self._slots[slot] = _Slot()
+        if state is None:
+            return
+        if state[0] != STATE_VERSION or len(state) != 3:
+            raise FatalError(
+                f"step {self._step}: expected state of version {STATE_VERSION}, found {state[0]!r}; "
+                "it was written by another release, go on with that one"
+            )
+        kept.entries = list(state[2])
+        for entry in kept.entries:
+            if isinstance(entry, bytes):
+                opened = segment.read(entry)
+            else:
+                opened = self._open(entry)
+                self._users.setdefault(entry, set()).add(slot)
+            for name, record in slot_rows(opened, slot):
+                self._holder.load(name, record)
+
+    def attached(self, own_slots: Iterable[int]) -> None:
+        """All slots are here: free what crashes left behind, and what no slot of this process needs."""
+        self._opened.clear()
+        own = set(own_slots)
+        for name, size in self._files.names().items():
+            try:
+                opened = self._files.read(name)
+            except FatalError:
+                if name in self._users:
+                    raise
+                continue  # cut short by a crash, or another process deletes it at this moment
+            there = slots_of(opened)
+            self._sizes[name] = size
+            if unused := (there & own) - self._users.get(name, set()):
+                self._files.free(name, unused, there)
+            if not there <= own:
+                self._foreign[name] = there
+        self._show()
+
+    def write(self) -> None:
+        """Make the epoch's changes durable. Raises CapacityError where the stores outgrew their bound."""
+        started = time.monotonic()
+        self._check_bound()
+        self._take_merges()
+        parts, ranges, rows = [], {}, 0
+        touched: set[int] = set()
+        for name, store in self._holder.stores.items():
+            record, found = store.changed()
+            if not record.num_rows:
+                continue
+            parts.append((Table(name, ()), record))
+            ranges[name] = found
+            touched.update(slot for slot, _, _ in found)
+            rows += record.num_rows
+        if unknown := touched - self._slots.keys():
+            raise FatalError(
+                f"step {self._step}: rows of slots {sorted(unknown)[:5]} came to a process that has not got them: "
+                "the number of workers is not what this process was told"
+            )
+        if parts and not (rows <= _INLINE_ROWS_MAX and self._write_inline(parts, ranges, touched)):
+            name, size = self._files.write(parts, {"step": self._step, SLOTS: ranges})
+            self._sizes[name], self._users[name] = size, set(touched)
+            for slot in touched:
+                self._slots[slot].entries.append(name)
+        for slot in touched:
+            self._slots[slot].saved = False
+        for store in self._holder.stores.values():
+            store.mark()
+        self._start_merge()
+        self._show()
+        STATE_SNAPSHOT.labels(self._step).observe(time.monotonic() - started)
+
+    def manifest(self, slot: int) -> tuple[Any, ...]:
+        """(version, slot, entries) for the recovery store."""
+        kept = self._slots[slot]
+        kept.saved = True
+        self._merged.discard(slot)
+        return (STATE_VERSION, slot, tuple(kept.entries))
+
+    def check_saved(self) -> None:
+        """Raise FatalError where a slot changed and gave no manifest: it was not awoken."""
+        if lost := [slot for slot, kept in self._slots.items() if not kept.saved]:
+            raise FatalError(f"step {self._step}: slots {lost[:5]} changed in an epoch and were not snapshotted")
+
+    @property
+    def to_awake(self) -> set[int]:
+        """Slots whose manifest is to be written anew, though no row of theirs changes."""
+        self._take_merges()
+        return self._merged
+
+    def durable(self) -> None:
+        """The epoch of the last manifests is durable: what they no longer name can go."""
+        now = time.monotonic()
+        # A file goes only when every slot's durable manifest is without it, and merged ones wait to be awoken.
+        if self._freed and not self._merged:
+            self._waiting += [(now + self._keep_s, name) for name in self._freed]
+            self._freed = []
+        ready = [name for due, name in self._waiting if due <= now]
+        self._waiting = [(due, name) for due, name in self._waiting if due > now]
+        own = [name for name in ready if name not in self._foreign]
+        self._files.delete(own)
+        for name in ready:
+            self._sizes.pop(name, None)
+            if name in self._foreign:
+                there = self._foreign.pop(name)
+                self._files.free(name, there & self._slots.keys(), there)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the segment files that slots of this process name."""
+        return sum(self._sizes.get(name, 0) for name in self._users)
+
+    def close(self) -> None:
+        """Wait for the merge that runs."""
+        self._merger.close()
+
+    def _open(self, name: str) -> segment.Segment:
+        if name not in self._opened:
+            self._opened[name] = self._files.read(name)
+        return self._opened[name]
+
+    def _check_bound(self) -> None:
+        used = sum(store.bytes for store in self._holder.stores.values())
+        STATE_BYTES.labels(self._step).set(used)
+        if self._bytes_max and used > self._bytes_max:
+            raise CapacityError(
+                f"step {self._step}: its state takes {used:,} bytes of memory in this process, above its bound of "
+                f"{self._bytes_max:,}: run more processes, raise state_bytes, or keep fewer columns (drop, take)"
+            )
+
+    def _write_inline(self, parts: list[Any], ranges: dict[str, Any], touched: set[int]) -> bool:
+        """Put the changes into the manifests themselves, if every slot's still fit; False: nothing was done."""
+        pieces: dict[int, bytes] = {}
+        for slot in touched:
+            rows, where = [], {}
+            for table, record in parts:
+                for found, first, count in ranges[table.name]:
+                    if found == slot:
+                        rows.append((table, record.slice(first, count)))
+                        where[table.name] = [(slot, 0, count)]
+            pieces[slot] = segment.write(rows, {"step": self._step, SLOTS: where}).to_pybytes()
+            before = sum(len(entry) for entry in self._slots[slot].entries if isinstance(entry, bytes))
+            if before + len(pieces[slot]) > _INLINE_BYTES_MAX:
+                return False
+        for slot, piece in pieces.items():
+            self._slots[slot].entries.append(piece)
+        return True
+
+    def _take_merges(self) -> None:
+        for run, name, size, there in self._merger.finished():
+            self._sizes[name], self._users[name] = size, set(there)
+            for slot, merged in run.entries.items():
+                kept = self._slots[slot]
+                at = kept.entries.index(merged[0])
+                assert kept.entries[at : at + len(merged)] == list(merged), slot
+                kept.entries[at : at + len(merged)] = [name] if slot in there else []
+                self._merged.add(slot)
+                for entry in merged:
+                    if isinstance(entry, str):
+                        self._release(entry, slot)
+            if not there:
+                self._release(name, None)
+
+    def _release(self, name: str, slot: int | None) -> None:
+        users = self._users.get(name, set())
+        users.discard(slot if slot is not None else -1)
+        if not users:
+            self._users.pop(name, None)
+            self._freed.append(name)
+
+    def _start_merge(self) -> None:
+        if self._merger.busy:
+            return
+        entries = {slot: kept.entries for slot, kept in self._slots.items() if slot not in self._merged}
+        if run := choose_run(entries, self._sizes, self._users):
+            self._merger.start(run, self._holder.stores, {"step": self._step})
+
+    def _show(self) -> None:
+        STATE_SEGMENT_BYTES.labels(self._step).set(self.bytes)

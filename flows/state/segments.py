@@ -1,0 +1,154 @@
+"""Where state segments lie: a directory on the local disk or any pyarrow file system (a shared volume, S3).
+
+    <directory>/<step>-<process>-<number, 8 digits>-<16 hex digits>.seg     bytes of libcore.segment, never changed
+    <directory>/<that name>.<process>-<hex>.freed                           JSON: slots that need the file no more
+
+A name is never used again: the hex digits are random. A file is on the disk when `write` returns. It holds rows of
+many slots, which may live in several processes after a rescale; so each process says which of its slots need a file no
+more, and whoever finds that all of them said so deletes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs
+
+from libcore import segment
+from libcore.errors import ConfigurationError, CorruptionError, FatalError
+from libcore.schema import Table
+
+SLOTS = "slots"
+"""Entry of a segment's metadata: {store: [[slot, first row, rows], ...]}."""
+
+
+class SegmentStore:
+    """The segment files of one step. Used by the worker's thread and by the merger's.
+
+    Args:
+        location: a path, or a URI that pyarrow.fs knows ("s3://bucket/prefix?endpoint_override=...").
+        step: names the files. process: this process's number.
+    Raises: ConfigurationError where the location cannot be written.
+    """
+
+    def __init__(self, location: str | Path, step: str, process: int) -> None:
+        self._location, self._step, self._process = str(location), step.replace("/", "_"), process
+        self._local = "://" not in self._location
+        self._number = 0
+        self._pattern = re.compile(rf"{re.escape(self._step)}-\d+-\d{{8}}-[0-9a-f]{{16}}\.seg(\..+\.freed)?")
+        try:
+            if self._local:
+                self._files, self._directory = fs.LocalFileSystem(), str(Path(self._location).resolve())
+            else:
+                self._files, self._directory = fs.FileSystem.from_uri(self._location)
+            self._files.create_dir(self._directory, recursive=True)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise ConfigurationError(
+                f"state segments {self._location}: expected a directory or a store that can be written, found: {error}"
+            ) from error
+
+    def write(self, parts: Sequence[tuple[Table, pa.RecordBatch]], metadata: Mapping[str, Any]) -> tuple[str, int]:
+        """Write one segment, durable when this returns. Returns (name, bytes)."""
+        data = segment.write(parts, metadata)
+        self._number += 1
+        name = f"{self._step}-{self._process}-{self._number:08d}-{secrets.token_hex(8)}.seg"
+        self._put(name, data)
+        return name, data.size
+
+    def read(self, name: str) -> segment.Segment:
+        """Open a segment; from the local disk as a memory map. Raises FatalError where it is missing or damaged."""
+        path = f"{self._directory}/{name}"
+        try:
+            if self._local:
+                with pa.memory_map(path) as source:
+                    return segment.read(source.read_buffer())
+            with self._files.open_input_file(path) as source:
+                return segment.read(source.read_buffer())
+        except FileNotFoundError as error:
+            raise FatalError(
+                f"state segment {path}: expected a file that the recovery store names, found none; "
+                "every process must see the state directory that belongs to this recovery store"
+            ) from error
+        except CorruptionError as error:
+            raise FatalError(f"state segment {path}: {error}") from error
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete files, with what was said about them; one that is gone already is no error."""
+        wanted = set(names)
+        if not wanted:
+            return
+        for found in self._list():
+            if found in wanted or (found.endswith(".freed") and found.rsplit(".", 2)[0] in wanted):
+                try:
+                    self._files.delete_file(f"{self._directory}/{found}")
+                except FileNotFoundError:
+                    continue
+
+    def free(self, name: str, slots: Iterable[int], all_slots: Iterable[int]) -> None:
+        """Say that these slots need the file no more; delete it where with that no slot needs it."""
+        self._put(
+            f"{name}.{self._process}-{secrets.token_hex(4)}.freed", pa.py_buffer(json.dumps(sorted(slots)).encode())
+        )
+        freed: set[int] = set()
+        for found in self._list():
+            if found.startswith(f"{name}.") and found.endswith(".freed"):
+                try:
+                    with self._files.open_input_file(f"{self._directory}/{found}") as source:
+                        freed.update(json.loads(source.read()))
+                except (FileNotFoundError, ValueError):
+                    continue  # another process deletes, or writes it at this moment: it will see ours
+        if freed >= set(all_slots):
+            self.delete([name])
+
+    def names(self) -> dict[str, int]:
+        """All segment files of this step, by any process, and their bytes."""
+        return {info.base_name: info.size or 0 for info in self._infos() if info.base_name.endswith(".seg")}
+
+    def _infos(self) -> list[Any]:
+        found = self._files.get_file_info(fs.FileSelector(self._directory))
+        return [info for info in found if self._pattern.fullmatch(info.base_name)]
+
+    def _list(self) -> list[str]:
+        return [info.base_name for info in self._infos()]
+
+    def _put(self, name: str, data: pa.Buffer) -> None:
+        path = f"{self._directory}/{name}"
+        if not self._local:
+            with self._files.open_output_stream(path) as sink:
+                sink.write(data)
+            return
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            view = memoryview(data).cast("B")
+            while view.nbytes:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def slots_of(opened: segment.Segment) -> set[int]:
+    """The slots that a segment has rows of."""
+    return {slot for ranges in opened.metadata[SLOTS].values() for slot, _, _ in ranges}
+
+
+def slot_rows(opened: segment.Segment, slot: int) -> list[tuple[str, pa.RecordBatch]]:
+    """(store, rows with __op) of one slot in a segment, in the order of writing."""
+    found = []
+    for table, record in opened.parts:
+        for there, first, count in opened.metadata[SLOTS].get(table.name, ()):
+            if there == slot:
+                found.append((table.name, record.slice(first, count)))
+    return found

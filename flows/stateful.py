@@ -1,0 +1,67 @@
+"""The `[[step]]`s of a pipeline file made ready to be drawn: tables fitted to each other, plans checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from bytewax.dataflow import Stream
+
+from flows import spec
+from flows.enrich import Stateful
+from flows.operators.join import join
+from flows.operators.keyed import Context
+from flows.spec_steps import JoinStep
+from flows.spec_wiring import Node, Wired
+from flows.topics import Binding
+from libcore.errors import ConfigurationError
+from libcore.join import plan_join
+from libcore.schema import Table
+
+TableOf = Callable[[str], Table]
+
+
+def compile_steps(
+    pipeline: spec.Pipeline, bindings: Sequence[Binding], shaped: Callable[[Binding], Table], file: str
+) -> tuple[tuple[Stateful, ...], dict[Node, Table]]:
+    """The steps, and the table of every stream.
+
+    Args:
+        shaped: the table that a topic's rows have behind its `where`, `drop` and `rename`.
+        file: the pipeline file, for messages.
+    Raises: ConfigurationError with file, step, what was expected and found.
+    """
+    wiring = pipeline.wiring
+    by_setting = {binding.setting: binding for binding in bindings}
+    read = {node for step in wiring.steps for node in step.inputs}
+    tables: dict[Node, Table] = {}
+    for node in read:
+        if node.step < 0:
+            tables[node] = shaped(by_setting[node.name])
+    steps = []
+    for index, wired in enumerate(wiring.steps):
+        try:
+            table, draw = _compiled(wired, tables)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"step {index + 1} ({wired.id}): {error.message}", file=file) from error
+        tables[wired.output] = table
+        later = {node for step in wiring.steps[index + 1 :] for node in step.inputs}
+        gone = {node for node in wired.inputs if node not in later and node not in wiring.written}
+        steps.append(Stateful(wired.id, draw, frozenset(tables[node].name for node in gone)))
+    return tuple(steps), tables
+
+
+def _compiled(
+    wired: Wired, tables: Mapping[Node, Table]
+) -> tuple[Table, Callable[[Stream[Any], Context], Stream[Any]]]:
+    step = wired.spec
+    if isinstance(step, JoinStep):
+        fact, dimension = (tables[node] for node in wired.inputs)
+        plan = plan_join(fact, dimension, step.on, step.taken, step.how, wired.output.name)
+        return plan.result, partial(_draw_join, wired.id, plan)
+    raise ConfigurationError(f"expected a join, found {type(step).__name__}")
+
+
+def _draw_join(step_id: str, plan: Any, items: Stream[Any], context: Context) -> Stream[Any]:
+    return join(step_id, items, items, plan, context)
