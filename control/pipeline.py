@@ -111,24 +111,32 @@ def check(file: Path, *, connect: bool = False) -> str:
         connect: also ask the broker for the topics; without it patterns of topics stay unchecked.
     Raises: ConfigurationError; TransientError where the broker does not answer.
     """
-    from flows import build, topics
+    from flows import build, reading, topics
     from flows.spec import PostgresSink
 
     found = plan(file)
     pipeline, path = found.pipeline, str(file)
     named = {name: table for name, table in pipeline.tables.items() if not table.is_pattern}
     if connect:
-        bindings = build.bind(pipeline, path)
+        bindings = reading.bind(pipeline, path)
     elif named:
         only_named = pipeline.model_copy(update={"tables": named})
         bindings = topics.resolve(only_named, {only_named.topic(name): 1 for name in named}, path)
     else:
         bindings = []
-    build.make_shaper(pipeline, bindings)
+    shaper = build.make_shaper(pipeline, bindings)
+    undeclared = [binding.topic for binding in bindings if reading.declared_table(binding) is None]
+    if connect or not (pipeline.step and undeclared):
+        build.make_steps(pipeline, path, None, bindings, shaper, lambda table: False)
     if isinstance(pipeline.sink.settings, PostgresSink):
-        build.postgres_target(pipeline.sink.settings, bindings, found.dead_letters)
+        written = topics.written(pipeline, bindings)
+        build.postgres_target(pipeline.sink.settings, written, found.dead_letters)
     patterns = [pipeline.topic(name) for name, table in pipeline.tables.items() if table.is_pattern]
     what = [f"{len(bindings)} tables"]
+    if pipeline.step:
+        what.append(f"{len(pipeline.step)} steps")
+        if undeclared and not connect:
+            what.append(f"its steps not checked: {', '.join(undeclared)} without `columns` (--connect reads a row)")
     if patterns and not connect:
         what.append(f"topics of {', '.join(patterns)} not looked for (--connect asks the broker)")
     return f"{pipeline.name}: Kafka to {pipeline.sink.name}, {', '.join(what)}; state in {found.state_dir}"

@@ -15,7 +15,7 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow, Stream
 from bytewax.operators import KeyedStream
 
-from connectors.base.items import Item, Tick, Truncate
+from connectors.base.items import ClearColumn, Item, Tick, Truncate
 from flows.build import Prepared, check_durable, prepare
 from flows.operators.batch import batch_step
 from libcore.change import ChangeBatch, Op
@@ -24,6 +24,7 @@ from libcore.schema import Column, Table, parse_type
 
 __all__ = [
     "ChangeBatch",
+    "ClearColumn",
     "Column",
     "Item",
     "Op",
@@ -43,7 +44,7 @@ __all__ = [
 
 
 def kafka_source(step_id: str, flow: Dataflow, prepared: Prepared) -> Stream[Item]:
-    """The pipeline's topics as a stream of ChangeBatch, Tick and Truncate items.
+    """The pipeline's topics as a stream of ChangeBatch, Tick, Truncate and ClearColumn items.
 
     Args:
         step_id: unique name of the step. flow: the dataflow it begins. prepared: from `prepare`.

@@ -25,10 +25,8 @@ from connectors import registry
 from connectors.base import metrics, stop
 from connectors.base.sink import SpooledSink
 from connectors.base.target import PREFLIGHT_S
-from connectors.formats.binding import TopicBinding
-from connectors.formats.declared import declared_column
 from connectors.postgres.config import PostgresConfig, TargetTable
-from flows import process, spec, topics
+from flows import process, reading, spec, topics
 from flows.enrich import Stateful, enrich
 from flows.operators.keyed import Context
 from flows.operators.shape import Shaper, TableShape
@@ -37,7 +35,7 @@ from flows.state.store import Store, open_store
 from flows.stateful import compile_steps
 from libcore import memory
 from libcore.errors import ConfigurationError, TransientError
-from libcore.schema import Column, Table, parse_type
+from libcore.schema import Table
 
 STATE_ENVIRONMENT = "HEADRACE_STATE_DIR"
 NO_RECOVERY_ENVIRONMENT = "HEADRACE_ALLOW_NO_RECOVERY"
@@ -126,18 +124,18 @@ def prepare(
     memory.keep_freed(_KEPT_BYTES)
     worker = process.worker_index(sys.argv[1:])
     process.serve_metrics(worker)
-    bindings = bind(pipeline, path)
+    bindings = reading.bind(pipeline, path)
     process.start_status_writer(store.run, worker, _remember(store, [binding.topic for binding in bindings]))
     written = topics.written(pipeline, bindings)
     target = make_target(pipeline, store, written)
     single_part = asking(target, store)
     shaper = make_shaper(pipeline, bindings, single_part)
-    steps, router = make_steps(pipeline, path, bindings, shaper, single_part)
+    steps, router = make_steps(pipeline, path, store, bindings, shaper, single_part)
     return Prepared(
         pipeline,
         store,
         tuple(bindings),
-        make_source(pipeline, bindings, until_end=until_end, known_topics=store.topics()),
+        reading.make_source(pipeline, bindings, until_end=until_end, known_topics=store.topics()),
         shaper,
         SpooledSink(
             pipeline.name, store.parts, store.spool, pipeline.sink.settings.spool_bytes, store.store_id, target
@@ -151,6 +149,7 @@ def prepare(
 def make_steps(
     pipeline: spec.Pipeline,
     path: str,
+    store: Store | None,
     bindings: Sequence[topics.Binding],
     shaper: Shaper,
     single_part: Callable[[Table], bool],
@@ -160,12 +159,7 @@ def make_steps(
         return (), None
 
     def shaped(binding: topics.Binding) -> Table:
-        if (table := declared_table(binding)) is None:
-            raise ConfigurationError(
-                f"tables.{binding.setting}: expected `columns` and `key`, as a step reads this table, found none",
-                file=path,
-            )
-        return shaper.plan(table).target
+        return shaper.plan(reading.source_table(pipeline, path, store, binding)).target
 
     steps, tables = compile_steps(pipeline, bindings, shaped, path)
     alone = {binding.topic: binding.spec.single_part for binding in topics.written(pipeline, bindings)}
@@ -247,32 +241,6 @@ def check_durable(dataflow: Dataflow) -> None:
             )
 
 
-def bind(pipeline: spec.Pipeline, path: str) -> list[topics.Binding]:
-    """The topics there are, bound to the pipeline's tables. Raises ConfigurationError, TransientError (no broker)."""
-    from connectors.kafka.source import list_topics
-
-    return topics.resolve(pipeline, list_topics(pipeline.source.kafka), path)
-
-
-def make_source(
-    pipeline: spec.Pipeline,
-    bindings: Sequence[topics.Binding],
-    *,
-    until_end: bool,
-    known_topics: frozenset[str] = frozenset(),
-) -> Any:
-    """The source over those topics."""
-    decoder = registry.decoder(pipeline.source.kafka.format)
-    topic_bindings = {binding.topic: _topic_binding(binding) for binding in bindings}
-    return registry.system("kafka").source(
-        pipeline.source.kafka,
-        list(topic_bindings),
-        lambda topic, partition, state: decoder(topic, partition, topic_bindings[topic], state, flow=pipeline.name),
-        until_end=until_end,
-        known_topics=known_topics,
-    )
-
-
 def make_shaper(
     pipeline: spec.Pipeline,
     bindings: Sequence[topics.Binding],
@@ -280,13 +248,19 @@ def make_shaper(
 ) -> Shaper:
     """The shape step; declared tables are planned at once, so that what does not fit is refused at the start."""
     shapes = {
-        binding.topic: TableShape(binding.spec.rename, binding.spec.drop, binding.spec.where, binding.spec.single_part)
+        binding.topic: TableShape(
+            binding.spec.rename,
+            binding.spec.drop,
+            binding.spec.where,
+            binding.spec.single_part,
+            follow=binding.spec.on_schema_change == "follow",
+        )
         for binding in bindings
     }
     shaper = Shaper(pipeline.name, shapes.__getitem__, pipeline.slots, pipeline.sink.settings.parts, single_part)
     straight = topics.written(pipeline, bindings)
     for binding in bindings:
-        if (table := declared_table(binding)) is not None:
+        if (table := reading.declared_table(binding)) is not None:
             plan = shaper.plan(table)
             if binding in straight:
                 shaper.routed_alone(plan)
@@ -351,37 +325,6 @@ def asking(target: Any, store: Store) -> Callable[[Table], bool]:
         return answer
 
     return ask
-
-
-def declared_table(binding: topics.Binding) -> Table | None:
-    """The source table as the file declares it; None where columns or key come with the messages."""
-    if binding.spec.columns is None or binding.spec.key is None:
-        return None
-    columns = []
-    for name, column in binding.spec.columns.items():
-        text, nullable = (column, True) if isinstance(column, str) else (column.type, column.nullable)
-        columns.append(Column(name, parse_type(text), nullable and name not in binding.spec.key))
-    return Table(binding.topic, tuple(columns), binding.spec.key)
-
-
-def _topic_binding(binding: topics.Binding) -> TopicBinding:
-    settings = binding.spec
-    columns = None
-    if settings.columns is not None:
-        columns = tuple(
-            declared_column(name, column if isinstance(column, str) else column.model_dump(exclude_none=True))
-            for name, column in settings.columns.items()
-        )
-    return TopicBinding(
-        table=binding.topic,
-        columns=columns,
-        key=settings.key,
-        generation=settings.generation,
-        on_truncate=settings.on_truncate,
-        on_new_column=settings.on_new_column,
-        on_schema_change=settings.on_schema_change,
-        placeholder=settings.placeholder,
-    )
 
 
 def _remember(store: Store, names: Sequence[str]) -> Callable[[], None]:

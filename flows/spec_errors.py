@@ -122,9 +122,8 @@ def _rule(text: str, path: Path, value: Any) -> tuple[Path, str]:
     """(place, sentence) of a rule: "setting|expected|found" names a place inside, "setting||sentence" one, too."""
     if text.count("|") >= 2:
         setting, expected, found = text.split("|", 2)
-        return (*path, *(part for part in setting.split(".") if part)), (
-            f"expected {expected}, found {found}" if expected else found
-        )
+        inside = (int(part) if part.isdigit() else part for part in setting.split(".") if part)
+        return (*path, *inside), (f"expected {expected}, found {found}" if expected else found)
     return path, text if "found" in text or isinstance(value, Mapping) else f"{text}, found {_shown(value)}"
 
 

@@ -34,6 +34,7 @@ class Spill:
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - it lives as long as this object
         self._shapes: list[Table] = []
         self._pieces: dict[int, list[tuple[int, int, Table]]] = {}
+        self._clears: list[tuple[int, str]] = []  # (end of the file then, column): what stands before it lost its value
 
     def add(self, batch: ChangeBatch) -> None:
         """Take upserts and deletes."""
@@ -48,7 +49,11 @@ class Spill:
 
     def clear(self) -> None:
         """Forget all rows: the table was truncated."""
-        self._pieces = {}
+        self._pieces, self._clears = {}, []
+
+    def clear_column(self, name: str) -> None:
+        """The rows so far hold NULL there: the column was dropped."""
+        self._clears.append((self._file.tell(), name))
 
     @property
     def table(self) -> Table | None:
@@ -67,7 +72,8 @@ class Spill:
         table = self.table
         for pieces in self._pieces.values():
             assert table is not None
-            records = [widened(self._read(start, length), shape, table) for start, length, shape in pieces]
+            records = [self._cleared(start, widened(self._read(start, length), shape, table), table)
+                       for start, length, shape in pieces]  # fmt: skip
             rows = compact(pa.Table.from_batches(records).combine_chunks().to_batches()[0], table)
             alive = rows.filter(pc.not_equal(rows.column(OP), int(Op.DELETE)))
             if alive.num_rows:
@@ -76,6 +82,17 @@ class Spill:
     def close(self) -> None:
         """Give the file back."""
         self._file.close()
+
+    def _cleared(self, start: int, record: pa.RecordBatch, table: Table) -> pa.RecordBatch:
+        """Rows that stand there in the file, without the values of columns that were dropped after they came."""
+        names = [column.name for column in table.columns]
+        for end, name in self._clears:
+            if start < end and name in names:
+                index, columns = names.index(name), list(record.columns)
+                columns[index] = pa.nulls(record.num_rows, columns[index].type)
+                columns[-1] = _without_bit(columns[-1], index)
+                record = pa.RecordBatch.from_arrays(columns, schema=record.schema)
+        return record
 
     def _read(self, start: int, length: int) -> pa.RecordBatch:
         end = self._file.tell()
@@ -123,3 +140,10 @@ def _bitmap(record: pa.RecordBatch, shape: Table, table: Table, missing: list[in
             made[bits, op] = (moved | (0 if op == Op.DELETE else new_bits)).to_bytes(unset_bytes(table), "little")
         out.append(made[bits, op])
     return pa.array(out, pa.binary(unset_bytes(table)))
+
+
+def _without_bit(bitmap: pa.Array, index: int) -> pa.Array:
+    """The __unset column, where no row lacks a value for that column."""
+    mask = ~(1 << index)
+    cleared = [(int.from_bytes(bits, "little") & mask).to_bytes(len(bits), "little") for bits in bitmap.to_pylist()]
+    return pa.array(cleared, bitmap.type)

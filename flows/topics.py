@@ -22,12 +22,14 @@ class Binding:
         setting: NAME in [tables.NAME].
         spec: that table's settings.
         target: the table's name at the sink, without schema.
+        partitions: how many the topic has; 0 where it is the result of a step.
     """
 
     topic: str
     setting: str
     spec: TableSpec
     target: str
+    partitions: int = 0
 
 
 def resolve(pipeline: Pipeline, existing: Mapping[str, int], file: str | None = None) -> list[Binding]:
@@ -48,7 +50,7 @@ def resolve(pipeline: Pipeline, existing: Mapping[str, int], file: str | None = 
                 f"{near(topic, existing)}",
                 file=file,
             )
-        bindings[topic] = _binding(pipeline, topic, name)
+        bindings[topic] = _binding(pipeline, topic, name, existing[topic])
     for name, spec in pipeline.tables.items():
         if not spec.is_pattern:
             continue
@@ -62,7 +64,7 @@ def resolve(pipeline: Pipeline, existing: Mapping[str, int], file: str | None = 
                 f"tables.{name}: expected topics that match {pipeline.topic(name)!r}, found none", file=file
             )
         for topic in matching:
-            bindings.setdefault(topic, _binding(pipeline, topic, name))
+            bindings.setdefault(topic, _binding(pipeline, topic, name, existing[topic]))
     found = sorted(bindings.values(), key=lambda binding: binding.topic)
     for binding in found:
         if binding.spec.on_truncate == "apply" and existing[binding.topic] > 1:
@@ -109,10 +111,10 @@ def target_name(template: str, topic: str) -> str:
     return template.replace("{topic}", topic).replace("{schema}", schema).replace("{table}", parts[-1])
 
 
-def _binding(pipeline: Pipeline, topic: str, name: str) -> Binding:
+def _binding(pipeline: Pipeline, topic: str, name: str, partitions: int) -> Binding:
     spec = pipeline.tables[name]
     template = spec.target or (pipeline.sink.postgres.table if pipeline.sink.postgres is not None else "{table}")
-    return Binding(topic, name, spec, target_name(template, topic))
+    return Binding(topic, name, spec, target_name(template, topic), partitions)
 
 
 def _result(pipeline: Pipeline, name: str) -> Binding:

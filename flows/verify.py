@@ -8,20 +8,18 @@ applier shows. Or it is a source database given. The target compares itself with
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 
-from connectors.base.items import Item, Truncate
+from connectors.base.items import ClearColumn, Truncate
 from connectors.postgres.compare import Comparison, Difference, copy_from_source
 from connectors.postgres.config import PostgresConfig, TargetTable
-from flows import build, spec
+from flows import build, reading, spec
 from flows.operators.shape import Shaper
 from flows.spill import Spill
 from flows.topics import Binding
@@ -106,7 +104,7 @@ def verify(path: str, source_dsn: str | None = None, tables: Sequence[str] | Non
         raise ConfigurationError(
             f"expected a [sink.postgres] to compare with, found [sink.{pipeline.sink.name}]", file=path
         )
-    bindings = [binding for binding in build.bind(pipeline, path) if tables is None or binding.topic in tables]
+    bindings = [binding for binding in reading.bind(pipeline, path) if tables is None or binding.topic in tables]
     config, targets = build.postgres_target(pipeline.sink.settings, bindings, None)
     if source_dsn is not None:
         source = config.model_copy(update={"dsn": source_dsn})
@@ -123,9 +121,11 @@ def _against_topics(
         for spill in spills.values():
             stack.callback(spill.close)
         unreadable = dict.fromkeys(spills, 0)
-        for item in read_all(pipeline, bindings):
+        for item in reading.read_all(pipeline, bindings):
             if isinstance(item, Truncate):
                 spills[item.table].clear()
+            elif isinstance(item, ClearColumn):
+                spills[item.table].clear_column(item.column)
             elif isinstance(item, ChangeBatch) and item.table == DEAD_LETTERS:
                 for topic in item.record.column("table_name").to_pylist():
                     unreadable[topic] += 1
@@ -162,27 +162,3 @@ def _against_source(
         config, source, target, ".".join(binding.topic.split(".")[-2:]), settings.rename, settings.drop, settings.where
     )
     return TableResult(binding.topic, target.name, difference)
-
-
-def read_all(pipeline: spec.Pipeline, bindings: Sequence[Binding]) -> Iterator[Item]:
-    """Every item of every partition, from its first message to its end, one partition after the other."""
-    kafka = pipeline.source.kafka.model_copy(update={"start": "earliest"})
-    earliest = pipeline.model_copy(update={"source": pipeline.source.model_copy(update={"kafka": kafka})})
-    source = build.make_source(earliest, bindings, until_end=True)
-    partitions = [source.build_part("verify", part, None) for part in source.list_parts()]
-    while partitions:
-        yield from _until_end(partitions[-1])
-        partitions.pop().close()
-
-
-def _until_end(partition: Any) -> Iterator[Item]:
-    while True:
-        try:
-            items = partition.next_batch()
-        except StopIteration:
-            return
-        yield from items
-        partition.snapshot()  # each call is an epoch: it frees the quota
-        awake = partition.next_awake()
-        if not items and awake is not None:
-            time.sleep(max(0.0, (awake - datetime.now(UTC)).total_seconds()))

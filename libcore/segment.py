@@ -70,9 +70,8 @@ def write(parts: Sequence[tuple[Table, pa.RecordBatch]], metadata: Mapping[str, 
             writer.write_batch(record)
         index = tables.setdefault(table, len(tables))
         ranges.append({"table": index, "offset": offset, "length": sink.tell() - offset, "rows": record.num_rows})
-    footer = _footer(
-        {"version": FORMAT_VERSION, "metadata": dict(metadata), "tables": [*map(_as_json, tables)], "ranges": ranges}
-    )
+    named = [table_as_json(table) for table in tables]
+    footer = _footer({"version": FORMAT_VERSION, "metadata": dict(metadata), "tables": named, "ranges": ranges})
     sink.write(footer)
     sink.write(len(footer).to_bytes(4, "little"))
     return _sealed(sink.getvalue())
@@ -111,7 +110,7 @@ def read(data: Any) -> Segment:
             raise CorruptionError(
                 f"segment: expected format version {FORMAT_VERSION}, found {version}: another Headrace wrote it"
             )
-        tables = [_from_json(table) for table in footer["tables"]]
+        tables = [table_from_json(table) for table in footer["tables"]]
         parts = [(_table(tables, part), _record(buffer, offset, part)) for part in footer["ranges"]]
         return Segment(dict(footer["metadata"]), parts)
     except _NOT_OURS as error:
@@ -147,12 +146,14 @@ def _record(buffer: pa.Buffer, end: int, part: Mapping[str, int]) -> pa.RecordBa
     return record
 
 
-def _as_json(table: Table) -> dict[str, Any]:
+def table_as_json(table: Table) -> dict[str, Any]:
+    """A table as JSON values, as a footer has it."""
     columns = [[column.name, str(column.type), column.nullable] for column in table.columns]
     return {"name": table.name, "columns": columns, "key": list(table.key)}
 
 
-def _from_json(table: Mapping[str, Any]) -> Table:
+def table_from_json(table: Mapping[str, Any]) -> Table:
+    """A table from what `table_as_json` gave."""
     columns = tuple(Column(name, parse_type(text), bool(nullable)) for name, text, nullable in table["columns"])
     return Table(table["name"], columns, tuple(table["key"]))
 

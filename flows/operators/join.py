@@ -11,6 +11,7 @@ was restarted, and on how many processes (libcore/join.py says why three steps).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import bytewax.operators as op
@@ -20,8 +21,8 @@ from bytewax.dataflow import Stream, operator
 from connectors.base.items import Truncate
 from flows.operators.keyed import Context, Parcel, keyed
 from libcore.change import ChangeBatch
-from libcore.errors import FatalError
 from libcore.join import FactRouter, JoinPlan, Latest, Matcher
+from libcore.schema import Table
 from libcore.table import RowStore
 
 FACT, DIMENSION, ENTER, RESULT = "fact", "dimension", "enter", "result"
@@ -94,8 +95,8 @@ class RouteStage:
     """Stage (a): facts go on to the slot of their foreign key."""
 
     def __init__(self, plan: JoinPlan, context: Context) -> None:
-        self._plan = plan
         self._router = FactRouter(plan, context.slots)
+        self._grown = context.grown
 
     @property
     def stores(self) -> Mapping[str, RowStore]:
@@ -111,12 +112,15 @@ class RouteStage:
         for item in items:
             if isinstance(item, Parcel):
                 assert item.table is not None
+                if _has_more(item.table, self._router.plan.fact):
+                    self._router.replan(fact=item.table)
+                    self._grown(item.table)
                 pairs: Iterable[Any] = (self._router.route(ChangeBatch(item.table, item.record)),)
             else:
                 pairs = self._router.truncate()
             for entering, direct in pairs:
-                yield from _parcels(ENTER, entering)
-                yield from _parcels(RESULT, direct)
+                yield from _parcels(ENTER, self._router.plan.fact, entering)
+                yield from _parcels(RESULT, self._router.plan.result, direct)
 
     def epoch_ends(self) -> None:
         """Nothing to do."""
@@ -131,6 +135,7 @@ class MatchStage:
 
     def __init__(self, plan: JoinPlan, context: Context) -> None:
         self._matcher = Matcher(plan, context.slots)
+        self._grown = context.grown
 
     @property
     def stores(self) -> Mapping[str, RowStore]:
@@ -147,13 +152,17 @@ class MatchStage:
             if not isinstance(item, Parcel):
                 records: Iterable[pa.RecordBatch | None] = self._matcher.truncate_dimension()
             elif item.kind == ENTER:
+                if _has_more(item.table, self._matcher.plan.fact):
+                    self._matcher.replan(fact=item.table)
                 records = self._matcher.facts(item.record)
-            elif item.kind == DIMENSION and item.table is not None:
-                records = self._matcher.dimension(ChangeBatch(item.table, item.record))
             else:
-                raise FatalError(f"a join expected facts or dimension rows, found {item.kind!r}")
+                assert item.table is not None
+                if _has_more(item.table, self._matcher.plan.dimension):
+                    self._matcher.replan(dimension=item.table)
+                    self._grown(item.table)
+                records = self._matcher.dimension(ChangeBatch(item.table, item.record))
             for record in records:
-                yield from _parcels(RESULT, record)
+                yield from _parcels(RESULT, self._matcher.plan.result, record)
 
     def epoch_ends(self) -> None:
         """Nothing to do."""
@@ -177,7 +186,11 @@ class LatestStage:
     def on_items(self, items: Sequence[Any]) -> Iterator[ChangeBatch]:
         """Joined rows in, the result's changes out."""
         for item in items:
-            if isinstance(item, Parcel) and (batch := self._latest.take(item.record)) is not None:
+            if not isinstance(item, Parcel):
+                continue
+            if item.table is not None and _has_more(item.table, self._latest.plan.result):
+                self._latest.plan = replace(self._latest.plan, result=item.table)
+            if (batch := self._latest.take(item.record)) is not None:
                 yield batch
 
     def epoch_ends(self) -> None:
@@ -189,6 +202,14 @@ class LatestStage:
         return ()
 
 
-def _parcels(kind: str, record: pa.RecordBatch | None) -> Iterator[Parcel]:
+def _parcels(kind: str, table: Table, record: pa.RecordBatch | None) -> Iterator[Parcel]:
     if record is not None and record.num_rows:
-        yield Parcel(kind, None, record)
+        yield Parcel(kind, table, record)
+
+
+def _has_more(table: Table | None, known: Table) -> bool:
+    """Whether a table that came has columns which the plan has not; what else changed is refused where it is used."""
+    if table is None or table is known or table == known:
+        return False
+    names = {column.name for column in known.columns}
+    return any(column.name not in names for column in table.columns)

@@ -83,6 +83,10 @@ class Stage(Protocol):
         """The input is at its real end, which a stop is not."""
 
 
+def _ignore(table: Table) -> None:
+    """A table that grew; nobody wants to know."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What keyed steps need to know of the flow they are in.
@@ -94,6 +98,7 @@ class Context:
         segments: where state segments lie; None: nothing is kept (no recovery store).
         state_bytes: bound of the memory of a step's state in one process, in bytes; 0: none.
         keep_s: how long a freed file stays, for backups of the recovery store.
+        grown: told of a table that gained columns while the flow ran, so that a restart begins with them.
     """
 
     slots: int = 64
@@ -102,6 +107,7 @@ class Context:
     segments: str | Path | None = None
     state_bytes: int = 0
     keep_s: float = 0.0
+    grown: Callable[[Table], None] = _ignore
 
 
 @operator

@@ -143,7 +143,10 @@ class Shaper:
         """Shape without routing, for the steps behind; dead letters and control items pass. Raises as a call does."""
         out: list[Item] = []
         for item in items:
-            if not isinstance(item, ChangeBatch) or item.table == DEAD_LETTERS:
+            if isinstance(item, ClearColumn):
+                cleared = self.cleared(item)
+                out += [] if cleared is None else [cleared]
+            elif not isinstance(item, ChangeBatch) or item.table == DEAD_LETTERS:
                 out.append(item)
             elif item.row_count:
                 shaped, letters = self._logged(item, self.shaped)

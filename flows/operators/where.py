@@ -41,6 +41,13 @@ class Predicate:
         return answer.chunk(0) if isinstance(answer, pa.ChunkedArray) else answer
 
 
+def columns_of(text: str) -> frozenset[str]:
+    """The columns that a `where` names; it has passed `compile_where` before."""
+    import polars
+
+    return frozenset(polars.sql_expr(text).meta.root_names())
+
+
 def compile_where(text: str, table: Table) -> Predicate:
     """Read a `where` and try it on an empty batch of the table.
 

@@ -3,7 +3,9 @@
     headrace.json     format, store_id, name, sink, slots, parts; written once, by whichever process comes first
     topics.json       topics that were read in a durable epoch
     routes.json       tables whose rows all go through one sink part
+    tables.json       columns and key of tables that steps read, where they came with the messages
     recovery/         Bytewax's recovery store
+    segments/         the steps' state
     spool/            segments on their way to the target
     run/              worker-N.json: what each worker says about itself
     dead-letters/     Parquet files
@@ -23,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from libcore.errors import ConfigurationError
+from libcore.schema import Table
+from libcore.segment import table_as_json, table_from_json
 
 FORMAT = 1
 _FILE = "headrace.json"
@@ -69,6 +73,17 @@ class Store:
         routes = _read_json(self.directory / "routes.json", {})
         if routes.get(table) != single_part:
             _write_json(self.directory / "routes.json", {**routes, table: single_part})
+
+    def table(self, name: str) -> Table | None:
+        """The table of that name as it was last seen by a step; None where none was."""
+        found = _read_json(self.directory / "tables.json", {}).get(name)
+        return None if found is None else table_from_json(found)
+
+    def remember_table(self, table: Table) -> None:
+        """Keep a table that a step reads."""
+        tables = _read_json(self.directory / "tables.json", {})
+        if tables.get(table.name) != table_as_json(table):
+            _write_json(self.directory / "tables.json", {**tables, table.name: table_as_json(table)})
 
 
 @dataclass(frozen=True)

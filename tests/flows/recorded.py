@@ -12,6 +12,8 @@ import psycopg
 from connectors.kafka.topics import Producer, create_topics
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "debezium"
+# Topics loaded into one partition: elsewhere the order of a truncate, of a dropped column, against the rows is unknown.
+IN_ORDER = ("truncme", "orders")
 SQL_FILES = ("src.sql", "changes0.sql", "changes1.sql", "changes2.sql")
 
 # now() cannot be run again: the truth takes these columns from the recorded messages. (table, key column, column)
@@ -81,7 +83,7 @@ def payload(text: str | None) -> dict[str, Any] | None:
 def fill(servers: str, stream: str, *, prefix: str = "", leave_out: Collection[str] = ()) -> None:
     """Load the stream into topics of the recorded names, partitions, keys, values and order.
 
-    `truncme` gets one partition, in the source's order: a truncate is refused elsewhere, since its order is unknown.
+    Tables of IN_ORDER get one partition, in the source's order, as a connector writes them into such a topic.
 
     Args:
         servers: the broker. stream: "ns" or "sp".
@@ -90,7 +92,7 @@ def fill(servers: str, stream: str, *, prefix: str = "", leave_out: Collection[s
     """
     found = [message for message in messages(stream) if message["topic"].rpartition(".")[2] not in leave_out]
     for message in found:
-        if message["topic"].endswith(".truncme"):
+        if message["topic"].rpartition(".")[2] in IN_ORDER:
             message["partition"], message["order"] = 0, _lsn(message)
         if prefix:
             message["topic"] = message["topic"].replace(f"{stream}.", f"{prefix}.", 1)
@@ -130,11 +132,16 @@ def pipeline_text(stream: str, servers: str) -> str:
 
 
 def make_truth(connection: psycopg.Connection[Any], stream: str) -> None:
-    """Run the recorded SQL in schema `truth`; what now() gave is taken from the messages."""
+    """Run the recorded SQL in schema `truth`. What now() gave, and the rows that Debezium itself wrote into its signal
+    table (the borders of an incremental snapshot's windows), are taken from the messages."""
     connection.execute("CREATE SCHEMA truth; SET search_path = truth; SET TimeZone = 'UTC'")
     for name in SQL_FILES:
         for statement in _statements((GOLDEN / name).read_text(encoding="utf-8")):
             connection.execute(statement)
+    for row in last_rows(stream, "dbz_signal").values():
+        connection.execute(
+            "INSERT INTO truth.dbz_signal VALUES (%(id)s, %(type)s, %(data)s) ON CONFLICT DO NOTHING", row
+        )
     for table, key, column in NOW_COLUMNS:
         for row in last_rows(stream, table).values():
             moment = row[column]

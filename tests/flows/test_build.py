@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from connectors import registry
 from connectors.base import metrics, stop
+from connectors.base.target import PREFLIGHT_S
 from connectors.kafka.topics import produce
 from control.embedded import free_port
 from flows import build, process, topics
@@ -111,18 +112,29 @@ def test_routes_and_topics_are_remembered(tmp_path: Path) -> None:
 
 
 def test_a_target_that_is_down_is_answered_for(tmp_path: Path) -> None:
-    """Its former word on a table serves, so the flow starts and spools; without one the start waits for it."""
+    """Its former word on a table serves, so the flow starts and spools; without one the start waits for it.
+
+    Tables with a former word wait for a moment once, not each, and never keep one without a word from being asked.
+    """
+    asked: list[tuple[str, float]] = []
 
     class Down:
-        def preflight(self, tables: list[Table]) -> None:
+        def preflight(self, tables: list[Table], *, wait_s: float) -> None:
+            asked.append((tables[0].name, wait_s))
             raise TransientError("no answer")
 
     store = open_store(tmp_path, "p", "null", 64, 4)
-    table, ask = Table("t", (Column("a", parse_type("int64")),), ("a",)), build.asking(Down(), store)
+    known, other, new = (Table(name, (Column("a", parse_type("int64")),), ("a",)) for name in ("t", "u", "v"))
+    ask = build.asking(Down(), store)
     with pytest.raises(TransientError):
-        ask(table)
+        ask(known)
     store.remember_route("t", True)
-    assert ask(table) is True
+    store.remember_route("u", False)
+    assert (ask(known), ask(other), ask(known)) == (True, False, True)
+    with pytest.raises(TransientError):
+        ask(new)
+    assert [name for name, _ in asked] == ["t", "t", "v"]
+    assert asked[1][1] < asked[0][1] == asked[2][1] == PREFLIGHT_S
 
 
 def test_the_state_directory_is_the_environments_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,9 +24,12 @@ LOST = {
         "9223372036854775807",
         "*",
     ): "trap 10: an array of two dimensions arrives as its Java name: a dead letter",
-    ("orders", "10", "currency"): "trap 9: dropped and added again, and no message says that this row lost its value",
-    ("orders", "13", "currency"): "trap 9: the same",
-    ("alltypes", "1", "vb"): "a varying bit string arrives without its length",
+    (
+        "alltypes",
+        "1",
+        "vb",
+    ): "bit varying: B'101', B'0101' and B'00000101' are the same message, BQ==, and the schema part has the longest "
+    "length allowed, 8, for all: a value arrives with zeros in front up to that length",
 }
 LOST_IN = {
     "ns": LOST,
@@ -39,8 +42,6 @@ FORMS = {
     ("alltypes", "h"): ("hstore_to_jsonb(t.h)", "p.h"),
     ("alltypes", "jj"): ("t.jj::text", "p.jj::text"),
 }
-# Written by Debezium into the source while it took an incremental snapshot, not by the SQL.
-NOT_OF_THE_SQL = {"dbz_signal": "p.id = 'sig1'"}
 KEYS = {
     "customers": ["id"], "orders": ["id"], "items": ["order_id", "line_no"], "alltypes": ["id"], "full_ident": ["id"],
     "Odd_Name-_": ["Key Col"], "truncme": ["id"], "heartbeat_t": ["id"], "dbz_signal": ["id"],
@@ -61,9 +62,8 @@ def differences(connection: psycopg.Connection[Any], table: str) -> set[tuple[st
     """(table, key, column) wherever target and truth are not the same value; column "*" for a row on one side only."""
     truth, key = f'truth."{TRUTH_NAMES.get(table, table)}"', KEYS[table]
     on = " AND ".join(f't."{name}" = p."{name}"' for name in key)
-    where = NOT_OF_THE_SQL.get(table, "true")
     key_text = " || ',' || ".join(f'coalesce(t."{name}", p."{name}")::text' for name in key)
-    joined = f'{truth} t FULL JOIN (SELECT * FROM public."{table}" p WHERE {where}) p ON {on}'
+    joined = f'{truth} t FULL JOIN public."{table}" p ON {on}'
     found = set()
     one_sided = f't."{key[0]}" IS NULL OR p."{key[0]}" IS NULL'
     for (text,) in connection.execute(f"SELECT {key_text} FROM {joined} WHERE {one_sided}"):

@@ -1,0 +1,135 @@
+"""The source side of a pipeline: topics bound to tables, the source over them, and looks into them beside the flow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from connectors import registry
+from connectors.base.items import Item
+from connectors.formats.binding import TopicBinding
+from connectors.formats.declared import declared_column
+from flows import spec, topics
+from flows.state.store import Store
+from libcore.change import ChangeBatch
+from libcore.dead_letter import DEAD_LETTERS
+from libcore.errors import ConfigurationError
+from libcore.schema import Column, Table, parse_type
+
+
+def bind(pipeline: spec.Pipeline, path: str) -> list[topics.Binding]:
+    """The topics there are, bound to the pipeline's tables. Raises ConfigurationError, TransientError (no broker)."""
+    from connectors.kafka.source import list_topics
+
+    return topics.resolve(pipeline, list_topics(pipeline.source.kafka), path)
+
+
+def make_source(
+    pipeline: spec.Pipeline,
+    bindings: Sequence[topics.Binding],
+    *,
+    until_end: bool,
+    known_topics: frozenset[str] = frozenset(),
+) -> Any:
+    """The source over those topics."""
+    decoder = registry.decoder(pipeline.source.kafka.format)
+    read = frozenset(node.name for step in pipeline.wiring.steps for node in step.inputs if node.step < 0)
+    topic_bindings = {binding.topic: _topic_binding(binding, read) for binding in bindings}
+    return registry.system("kafka").source(
+        pipeline.source.kafka,
+        list(topic_bindings),
+        lambda topic, partition, state: decoder(topic, partition, topic_bindings[topic], state, flow=pipeline.name),
+        until_end=until_end,
+        known_topics=known_topics,
+    )
+
+
+def declared_table(binding: topics.Binding) -> Table | None:
+    """The source table as the file declares it; None where columns or key come with the messages."""
+    if binding.spec.columns is None or binding.spec.key is None:
+        return None
+    columns = []
+    for name, column in binding.spec.columns.items():
+        text, nullable = (column, True) if isinstance(column, str) else (column.type, column.nullable)
+        columns.append(Column(name, parse_type(text), nullable and name not in binding.spec.key))
+    return Table(binding.topic, tuple(columns), binding.spec.key)
+
+
+def _topic_binding(binding: topics.Binding, read: frozenset[str]) -> TopicBinding:
+    """`read`: names of the tables that a step reads; its state keeps a dropped column's values."""
+    settings = binding.spec
+    columns = None
+    if settings.columns is not None:
+        columns = tuple(
+            declared_column(name, column if isinstance(column, str) else column.model_dump(exclude_none=True))
+            for name, column in settings.columns.items()
+        )
+    return TopicBinding(
+        table=binding.topic,
+        columns=columns,
+        key=settings.key,
+        generation=settings.generation,
+        on_truncate=settings.on_truncate,
+        on_new_column=settings.on_new_column,
+        on_schema_change=settings.on_schema_change,
+        placeholder=settings.placeholder,
+        clears=binding.partitions == 1 and binding.setting not in read,
+    )
+
+
+def source_table(pipeline: spec.Pipeline, path: str, store: Store | None, binding: topics.Binding) -> Table:
+    """The source table that a step reads: declared, or as it was last seen, or as the topic's first row has it.
+
+    Args:
+        store: remembers what was seen; None: nothing is remembered.
+    Raises: ConfigurationError where nothing says what the table is.
+    """
+    if (table := declared_table(binding)) is not None:
+        return table
+    if store is not None and (table := store.table(binding.topic)) is not None:
+        return table
+    found = next((item.table for item in first_rows(pipeline, binding)), None)
+    if found is None:
+        raise ConfigurationError(
+            f"tables.{binding.setting}: expected `columns` and `key`, as a step reads this table, or a row in "
+            f"{binding.topic} that says them; found neither",
+            file=path,
+        )
+    if store is not None:
+        store.remember_table(found)
+    return found
+
+
+def read_all(pipeline: spec.Pipeline, bindings: Sequence[topics.Binding]) -> Iterator[Item]:
+    """Every item of every partition, from its first message to its end, one partition after the other."""
+    kafka = pipeline.source.kafka.model_copy(update={"start": "earliest"})
+    earliest = pipeline.model_copy(update={"source": pipeline.source.model_copy(update={"kafka": kafka})})
+    source = make_source(earliest, bindings, until_end=True)
+    for part in source.list_parts():
+        partition = source.build_part("read-all", part, None)
+        try:
+            yield from until_end_of(partition)
+        finally:
+            partition.close()
+
+
+def first_rows(pipeline: spec.Pipeline, binding: topics.Binding) -> Iterator[ChangeBatch]:
+    """Batches of a topic from its first message on, read beside the flow."""
+    items = read_all(pipeline, [binding])
+    return (item for item in items if isinstance(item, ChangeBatch) and item.table != DEAD_LETTERS)
+
+
+def until_end_of(partition: Any) -> Iterator[Item]:
+    """All items of one source partition, which ends by itself, outside of a dataflow."""
+    while True:
+        try:
+            items = partition.next_batch()
+        except StopIteration:
+            return
+        yield from items
+        partition.snapshot()  # each call is an epoch: it frees the quota
+        awake = partition.next_awake()
+        if not items and awake is not None:
+            time.sleep(max(0.0, (awake - datetime.now(UTC)).total_seconds()))

@@ -1,0 +1,198 @@
+"""Incremental state: what is loaded is what was durable, whatever was killed, merged or moved to other processes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flows.state import merge
+from flows.state.log import StateLog
+from flows.state.segments import SegmentStore
+from flows.state.slots import slot_names, slot_workers, worker_of
+from libcore.errors import CapacityError, FatalError
+from libcore.table import RowStore
+
+SCHEMA = pa.schema([("id", pa.int64()), ("text", pa.utf8())])
+SLOTS = 8
+
+
+@dataclass
+class Stage:
+    """Two stores, as a join's stage has them."""
+
+    stores: dict[str, RowStore] = field(
+        default_factory=lambda: {name: RowStore(SCHEMA, [0], slots=SLOTS) for name in ("facts", "dimension")}
+    )
+
+    def load(self, store: str, record: pa.RecordBatch) -> None:
+        self.stores[store].load(record)
+
+
+class Cluster:
+    """Some processes over one directory, and the recovery store's last durable manifests."""
+
+    def __init__(self, directory: Path, workers: int, manifests: dict[int, tuple[Any, ...]]) -> None:
+        self.manifests = dict(manifests)
+        self.owner = slot_workers(SLOTS, workers)
+        self.stages = [Stage() for _ in range(workers)]
+        self.logs = []
+        for worker, stage in enumerate(self.stages):
+            log = StateLog("step", SegmentStore(directory, "step", worker), stage, SLOTS)
+            self.logs.append(log)
+            mine = [slot for slot in range(SLOTS) if self.owner[slot] == worker]
+            for slot in mine:
+                log.attach(slot, manifests.get(slot))
+            log.attached(mine)
+
+    def change(self, store: str, rows: list[tuple[int, str | None]]) -> None:
+        """Upserts, and deletes where the text is None, each where its slot lives."""
+        record = pa.RecordBatch.from_pylist([{"id": key, "text": text} for key, text in rows], schema=SCHEMA)
+        slots = self.stages[0].stores[store].slots_of(record.select(["id"])).to_pylist()
+        for worker, stage in enumerate(self.stages):
+            for row, slot in enumerate(slots):
+                if self.owner[slot] == worker and rows[row][1] is not None:
+                    stage.stores[store].upsert(record.slice(row, 1))
+                elif self.owner[slot] == worker:
+                    stage.stores[store].delete(record.slice(row, 1).select(["id"]))
+
+    def epoch(self, durable: bool) -> None:
+        """Everything is snapshotted; not durable: the crash came before the recovery store had it."""
+        found = {}
+        for log in self.logs:
+            log.check_saved()
+            log.durable()
+        for worker, log in enumerate(self.logs):
+            log.write()
+            for slot in range(SLOTS):
+                if self.owner[slot] == worker:
+                    found[slot] = log.manifest(slot)
+        if durable:
+            self.manifests = found
+
+    def content(self) -> dict[str, dict[int, str]]:
+        """All rows of all processes."""
+        rows: dict[str, dict[int, str]] = {}
+        for stage in self.stages:
+            for name, store in stage.stores.items():
+                rows.setdefault(name, {}).update({row["id"]: row["text"] for row in store.whole().to_pylist()})
+        return rows
+
+    def close(self) -> None:
+        for log in self.logs:
+            log.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_what_was_durable_comes_back(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """After any epochs, crashes, merges and rescales the stores hold the last durable content, and no file is left."""
+    random, directory = Random(seed), tmp_path_factory.mktemp("state")
+    cluster = Cluster(directory, random.randint(1, 3), {})
+    live: dict[str, dict[int, str]] = {"facts": {}, "dimension": {}}
+    durable = {name: dict(rows) for name, rows in live.items()}
+    for _ in range(random.randint(1, 40)):
+        for name in random.sample(["facts", "dimension"], random.randint(0, 2)):
+            rows = {random.randrange(60): random.choice([None, "x" * random.randrange(200)]) for _ in range(30)}
+            if random.random() < 0.5:
+                rows = dict(list(rows.items())[:2])
+            cluster.change(name, list(rows.items()))
+            for key, text in rows.items():
+                live[name].pop(key, None)
+                if text is not None:
+                    live[name][key] = text
+        crash = random.random() < 0.15
+        reached = not crash or random.random() < 0.5
+        cluster.epoch(durable=reached)
+        if reached:
+            durable = {name: dict(rows) for name, rows in live.items()}
+        if crash:
+            cluster.close()
+            cluster = Cluster(directory, random.randint(1, 3), cluster.manifests)
+            live = cluster.content()
+            live = {name: live.get(name, {}) for name in durable}
+            assert live == durable, seed
+    for _ in range(3):  # what was freed goes once the epoch that freed it is durable
+        _settle(cluster)
+        cluster.epoch(durable=True)
+    cluster.close()
+    named = {entry for manifest in cluster.manifests.values() for entry in manifest[2] if isinstance(entry, str)}
+    again = Cluster(directory, 1, cluster.manifests)
+    assert again.content() == {name: live[name] for name in again.content()}
+    again.epoch(durable=True)
+    again.logs[0].durable()
+    assert set(SegmentStore(directory, "step", 0).names()) <= named
+
+
+def _settle(cluster: Cluster) -> None:
+    for log in cluster.logs:
+        while log._merger._running is not None and not log._merger._running[1].done():
+            time.sleep(0.001)
+
+
+def test_slots_are_spread_within_one_over_up_to_eight_workers() -> None:
+    """Each worker of 1 to 8 has the same number of slots as every other, or one more."""
+    for slots in (1, 7, 64, 100):
+        names = slot_names(slots)
+        assert len(set(names)) == slots
+        for workers in range(1, 9):
+            counts = [0] * workers
+            for name in names:
+                counts[worker_of(name, workers)] += 1
+            assert max(counts) - min(counts) <= 1
+
+
+def test_slot_names_are_for_life() -> None:
+    """The first names are those that recovery stores hold."""
+    assert slot_names(64)[:8] == ("89", "505", "48", "598", "1440", "256", "2035", "496")
+
+
+def test_many_small_epochs_leave_few_entries(tmp_path: Path) -> None:
+    """A slot's manifest stays short under a trickle of changes, as merges take its entries together."""
+    cluster = Cluster(tmp_path, 1, {})
+    for number in range(200):
+        cluster.change("facts", [(number % 50, f"text {number}" * 20)])
+        _settle(cluster)
+        cluster.epoch(durable=True)
+    assert max(len(manifest[2]) for manifest in cluster.manifests.values()) <= merge._ENTRIES_MAX + 8
+    assert len(SegmentStore(tmp_path, "step", 0).names()) <= 64
+    cluster.close()
+
+
+def test_a_missing_segment_is_named(tmp_path: Path) -> None:
+    """A start whose recovery store names a file that is not there is refused."""
+    cluster = Cluster(tmp_path, 1, {})
+    cluster.change("facts", [(number, "x" * 300) for number in range(200)])
+    cluster.epoch(durable=True)
+    for path in tmp_path.glob("*.seg"):
+        path.unlink()
+    with pytest.raises(FatalError, match="found none; every process must see the state directory"):
+        Cluster(tmp_path, 1, cluster.manifests)
+
+
+def test_state_above_its_bound_is_refused(tmp_path: Path) -> None:
+    """The message names the bytes, the bound, and what to do."""
+    stage = Stage()
+    log = StateLog("step", SegmentStore(tmp_path, "step", 0), stage, SLOTS, bytes_max=1000)
+    for slot in range(SLOTS):
+        log.attach(slot, None)
+    rows = [{"id": number, "text": "x" * 100} for number in range(1000)]
+    stage.stores["facts"].upsert(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
+    with pytest.raises(CapacityError, match=r"above its bound of 1,000: run more processes, raise state_bytes"):
+        log.write()
+
+
+def test_an_unknown_slot_is_refused(tmp_path: Path) -> None:
+    """Rows of a slot that another process has show a wrong worker count, and are not written."""
+    stage = Stage()
+    log = StateLog("step", SegmentStore(tmp_path, "step", 0), stage, SLOTS)
+    stage.stores["facts"].upsert(pa.RecordBatch.from_pylist([{"id": 1, "text": "a"}], schema=SCHEMA))
+    with pytest.raises(FatalError, match="number of workers is not what this process was told"):
+        log.write()
