@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import bytewax.operators as op
 from bytewax.dataflow import Stream
 
 from flows import spec
 from flows.enrich import Stateful
 from flows.operators.join import join
 from flows.operators.keyed import Context
-from flows.spec_steps import JoinStep
+from flows.operators.select import Select, SelectPlan, plan_select
+from flows.spec_steps import JoinStep, SelectStep
 from flows.spec_wiring import Node, Wired
 from flows.topics import Binding
 from libcore.errors import ConfigurationError
@@ -42,7 +44,7 @@ def compile_steps(
     steps = []
     for index, wired in enumerate(wiring.steps):
         try:
-            table, draw = _compiled(wired, tables)
+            table, draw = _compiled(pipeline.name, wired, tables)
         except ConfigurationError as error:
             raise ConfigurationError(f"step {index + 1} ({wired.id}): {error.message}", file=file) from error
         tables[wired.output] = table
@@ -53,15 +55,23 @@ def compile_steps(
 
 
 def _compiled(
-    wired: Wired, tables: Mapping[Node, Table]
+    flow: str, wired: Wired, tables: Mapping[Node, Table]
 ) -> tuple[Table, Callable[[Stream[Any], Context], Stream[Any]]]:
     step = wired.spec
     if isinstance(step, JoinStep):
         fact, dimension = (tables[node] for node in wired.inputs)
         plan = plan_join(fact, dimension, step.on, step.taken, step.how, wired.output.name)
         return plan.result, partial(_draw_join, wired.id, plan)
-    raise ConfigurationError(f"expected a join, found {type(step).__name__}")
+    if isinstance(step, SelectStep):
+        (node,) = wired.inputs
+        selected = plan_select(tables[node], step.select, step.types, step.drop, wired.output.name)
+        return selected.result, partial(_draw_select, flow, wired.id, selected)
+    raise ConfigurationError(f"expected a join or a select, found {type(step).__name__}")
 
 
 def _draw_join(step_id: str, plan: Any, items: Stream[Any], context: Context) -> Stream[Any]:
     return join(step_id, items, items, plan, context)
+
+
+def _draw_select(flow: str, step_id: str, plan: SelectPlan, items: Stream[Any], context: Context) -> Stream[Any]:
+    return op.flat_map_batch(step_id, items, Select(flow, step_id, plan))

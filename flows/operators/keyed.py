@@ -293,9 +293,8 @@ class SlotLogic(StatefulBatchLogic):
         return self._guard(self._hub.end), False
 
     def snapshot(self) -> tuple[Any, ...] | None:
-        """The slot's manifest."""
-        assert self._slot is not None
-        return self._guard(self._hub.snapshot, self._slot)
+        """The slot's manifest; None of a step without stores, also where only the end of the input awoke it."""
+        return None if self._slot is None else self._guard(self._hub.snapshot, self._slot)
 
     def _attach(self, slot: int, state: tuple[Any, ...] | None) -> None:
         self._slot = slot

@@ -127,8 +127,8 @@ class Pending:
             for table, numbers in self.transactions[name].chunks.items() if name in self.transactions else ():
                 if len(numbers) > 1:
                     doubtful.setdefault(table, set()).update(numbers)
-        for table, numbers in doubtful.items():
-            for rank, count in self._distinct(table, numbers, ranks):
+        for table, chunks in doubtful.items():
+            for rank, count in self._distinct(table, chunks, ranks):
                 self.transactions[names[rank]].counts[table] = count
 
     def _distinct(self, table: str, numbers: set[int], ranks: Mapping[str, int]) -> Iterable[tuple[int, int]]:

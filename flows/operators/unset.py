@@ -26,13 +26,17 @@ def any_bit(unset: pa.Array) -> bool:
 
 def kept(unset: pa.Array, indexes: Sequence[int]) -> pa.Array:
     """The bitmap of a table that keeps only these columns, in this order."""
-    rows, columns = len(unset), []
-    for start in range(0, len(indexes), 8):
+    return laid([bits(unset, index) for index in indexes], len(unset))
+
+
+def laid(masks: Sequence[pa.BooleanArray | None], rows: int) -> pa.Array:
+    """The bitmap of a table with a mask a column; None: every row has that column."""
+    columns = []
+    for start in range(0, len(masks), 8):
         byte: pa.Array = pa.repeat(pa.scalar(0, pa.uint8()), rows)
-        for shift, index in enumerate(indexes[start : start + 8]):
-            byte = pc.bit_wise_or(
-                byte, pc.multiply(bits(unset, index).cast(pa.uint8()), pa.scalar(1 << shift, pa.uint8()))
-            )
+        for shift, mask in enumerate(masks[start : start + 8]):
+            if mask is not None:
+                byte = pc.bit_wise_or(byte, pc.multiply(mask.cast(pa.uint8()), pa.scalar(1 << shift, pa.uint8())))
         columns.append(pa.Array.from_buffers(pa.binary(1), rows, [None, byte.buffers()[1]]).cast(pa.binary()))
     return pc.binary_join_element_wise(*columns, b"").cast(pa.binary(len(columns)))
 

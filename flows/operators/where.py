@@ -56,11 +56,8 @@ def compile_where(text: str, table: Table) -> Predicate:
     """
     import polars
 
-    bare = _QUOTED.sub("''", text)
-    if found := _NOT_A_ROW.search(bare):
-        raise _refused(text, table, "an expression over one row", f"{found[1]}()")
-    if _SELECT.search(bare):
-        raise _refused(text, table, "an expression over one row", "a sub-query")
+    if found := one_row_only(_QUOTED.sub("''", text)):
+        raise _refused(text, table, "an expression over one row", found)
     try:
         expression = polars.sql_expr(text)
     except polars.exceptions.PolarsError as error:
@@ -78,6 +75,13 @@ def compile_where(text: str, table: Table) -> Predicate:
     predicate = Predicate(text, columns, expression)
     _try(predicate, table)
     return predicate
+
+
+def one_row_only(bare: str) -> str | None:
+    """What in an SQL text (its quoted parts emptied) looks beyond one row; None where nothing does."""
+    if found := _NOT_A_ROW.search(bare):
+        return f"{found[1]}()"
+    return "a sub-query" if _SELECT.search(bare) else None
 
 
 def _try(predicate: Predicate, table: Table) -> None:
