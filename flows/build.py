@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from bytewax.dataflow import Dataflow
+from bytewax.dataflow import Dataflow, Stream
 from bytewax.outputs import DynamicSink
 
 from connectors import registry
@@ -26,7 +26,7 @@ from connectors.base import metrics, stop
 from connectors.base.sink import SpooledSink
 from connectors.base.target import PREFLIGHT_S
 from connectors.postgres.config import PostgresConfig, TargetTable
-from flows import process, reading, spec, topics
+from flows import document, process, reading, spec, topics
 from flows.enrich import Stateful, enrich
 from flows.operators.keyed import Context
 from flows.operators.shape import Shaper, TableShape
@@ -59,6 +59,7 @@ class Prepared:
     steps: tuple[Stateful, ...] = ()
     context: Context = field(default_factory=Context)
     router: Shaper | None = None
+    whole: Callable[[Stream[Any]], Stream[Any]] = lambda items: items
 
     @property
     def name(self) -> str:
@@ -85,7 +86,7 @@ def flow(path: str, **options: Any) -> Dataflow:
 def draw(prepared: Prepared) -> Dataflow:
     """The dataflow of prepared parts."""
     if prepared.router is None:
-        return replicate(prepared.name, prepared.source, prepared.shaper, prepared.sink)
+        return replicate(prepared.name, prepared.source, prepared.shaper, prepared.sink, prepared.whole)
     return enrich(
         prepared.name,
         prepared.source,
@@ -94,6 +95,7 @@ def draw(prepared: Prepared) -> Dataflow:
         prepared.context,
         prepared.router,
         prepared.sink,
+        prepared.whole,
     )
 
 
@@ -129,20 +131,24 @@ def prepare(
     written = topics.written(pipeline, bindings)
     target = make_target(pipeline, store, written)
     single_part = asking(target, store)
+    if pipeline.document is not None:
+        single_part = document.one_part(single_part)
+    context = make_context(pipeline, store, worker)
     shaper = make_shaper(pipeline, bindings, single_part)
     steps, router = make_steps(pipeline, path, store, bindings, shaper, single_part)
     return Prepared(
         pipeline,
         store,
         tuple(bindings),
-        reading.make_source(pipeline, bindings, until_end=until_end, known_topics=store.topics()),
+        reading.make_source(pipeline, bindings, until_end=until_end, known_topics=store.topics(), whole=True),
         shaper,
         SpooledSink(
             pipeline.name, store.parts, store.spool, pipeline.sink.settings.spool_bytes, store.store_id, target
         ),
         steps,
-        make_context(pipeline, store, worker),
+        context,
         router,
+        document.step(pipeline.document, pipeline.name, [binding.topic for binding in bindings], context),
     )
 
 
@@ -178,7 +184,7 @@ def make_steps(
 
 def make_context(pipeline: spec.Pipeline, store: Store, worker: int) -> Context:
     """What the stateful steps need to know of this process."""
-    if not pipeline.step:
+    if not pipeline.step and pipeline.document is None:
         return Context()
     segments = pipeline.segments or str(store.directory / "segments")
     workers = process.worker_count(sys.argv[1:])

@@ -42,6 +42,7 @@ def enrich(
     context: Context,
     parts: Callable[[Iterable[Item]], list[tuple[str, Item]]],
     sink: FixedPartitionedSink[Item, Any],
+    whole: Callable[[Stream[Item]], Stream[Item]] = lambda items: items,
 ) -> Dataflow:
     """Source -> shape -> steps -> parts -> sink. Ticks and dead letters pass by the steps.
 
@@ -53,9 +54,10 @@ def enrich(
         context: slots, processes, where state lies.
         parts: says which sink part each batch goes to.
         sink: spools each part's items durably and applies them once their epoch is durable.
+        whole: the document step, which gathers whole transactions.
     """
     flow = Dataflow(name)
-    items = op.flat_map_batch("prepare", op.input("source", flow, source), shape)
+    items = op.flat_map_batch("prepare", whole(op.input("source", flow, source)), shape)
     for step in steps:
         results = step.draw(items, context)
         left = op.flat_map_batch(f"{step.id}-past", items, Past(step.last_read))

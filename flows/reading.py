@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from connectors import registry
 from connectors.base.items import Item
 from connectors.formats.binding import TopicBinding
 from connectors.formats.declared import declared_column
+from connectors.formats.transactions import TransactionDecoder
 from flows import spec, topics
 from flows.state.store import Store
 from libcore.change import ChangeBatch
@@ -23,7 +25,12 @@ def bind(pipeline: spec.Pipeline, path: str) -> list[topics.Binding]:
     """The topics there are, bound to the pipeline's tables. Raises ConfigurationError, TransientError (no broker)."""
     from connectors.kafka.source import list_topics
 
-    return topics.resolve(pipeline, list_topics(pipeline.source.kafka), path)
+    existing = list_topics(pipeline.source.kafka)
+    bindings = topics.resolve(pipeline, existing, path)
+    if pipeline.document is not None:
+        truncates = {binding.topic: binding.spec.on_truncate for binding in bindings}
+        pipeline.document.check(existing, truncates, path)
+    return bindings
 
 
 def make_source(
@@ -32,17 +39,31 @@ def make_source(
     *,
     until_end: bool,
     known_topics: frozenset[str] = frozenset(),
+    whole: bool = False,
 ) -> Any:
-    """The source over those topics."""
+    """The source over those topics; `whole`: rows carry their transactions, and the transaction topic is read, too."""
     decoder = registry.decoder(pipeline.source.kafka.format)
     read = frozenset(node.name for step in pipeline.wiring.steps for node in step.inputs if node.step < 0)
     topic_bindings = {binding.topic: _topic_binding(binding, read) for binding in bindings}
+    marks = []
+    if whole and pipeline.document is not None:
+        marks = [pipeline.document.transaction_topic]
+        topic_bindings = {
+            topic: replace(binding, transactions=True, clears=False) for topic, binding in topic_bindings.items()
+        }
+
+    def decoder_of(topic: str, partition: int, state: object | None) -> Any:
+        if topic in marks:
+            return TransactionDecoder(topic, partition, state)
+        return decoder(topic, partition, topic_bindings[topic], state, flow=pipeline.name)
+
     return registry.system("kafka").source(
         pipeline.source.kafka,
-        list(topic_bindings),
-        lambda topic, partition, state: decoder(topic, partition, topic_bindings[topic], state, flow=pipeline.name),
+        [*topic_bindings, *marks],
+        decoder_of,
         until_end=until_end,
         known_topics=known_topics,
+        beating=marks,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import bytewax.operators as op
-from bytewax.dataflow import Dataflow
+from bytewax.dataflow import Dataflow, Stream
 from bytewax.inputs import FixedPartitionedSource
 from bytewax.outputs import FixedPartitionedSink
 
@@ -21,6 +21,7 @@ def replicate(
     source: FixedPartitionedSource[Item, Any],
     shape: Callable[[Iterable[Item]], list[tuple[str, Item]]],
     sink: FixedPartitionedSink[Item, Any],
+    whole: Callable[[Stream[Item]], Stream[Item]] = lambda items: items,
 ) -> Dataflow:
     """Source -> shape -> sink.
 
@@ -29,9 +30,10 @@ def replicate(
         source: gives ChangeBatch, Tick and Truncate items; makes the epochs.
         shape: brings each batch into its target table's form and says which sink part it goes to.
         sink: spools each part's items durably and applies them once their epoch is durable.
+        whole: the document step, which gathers whole transactions.
     """
     flow = Dataflow(name)
-    changes = op.input(SOURCE, flow, source)
+    changes = whole(op.input(SOURCE, flow, source))
     routed = op.flat_map_batch(SHAPE, changes, shape)
     op.output(SINK, routed, sink)
     return flow

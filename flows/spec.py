@@ -24,6 +24,7 @@ from pydantic import (
 from connectors.base.secrets import SUPPORTED, is_reference
 from connectors.formats.declared import declared_column
 from connectors.kafka.config import KafkaConfig
+from flows.document_spec import DocumentSpec
 from flows.spec_base import Names, Section
 from flows.spec_errors import configuration_error, near
 from flows.spec_steps import Step
@@ -265,6 +266,9 @@ class Pipeline(Section):
     source: Source
     tables: Annotated[dict[str, TableSpec], BeforeValidator(_tables), Field(min_length=1)]
     step: tuple[Step, ...] = Field(default=(), description="joins, windows, groups, computed columns, in order")
+    document: DocumentSpec | None = Field(
+        default=None, description="whole source transactions become visible in the target together"
+    )
     state_bytes: Bytes = Field(
         default=2_000_000_000, description="memory of one step's state in one process at most; above it the flow stops"
     )
@@ -282,6 +286,10 @@ class Pipeline(Section):
         topics = [self.topic(name) for name in self.tables]
         if twice := [topic for topic in topics if topics.count(topic) > 1]:
             raise ValueError(f"tables|each topic once|topic {twice[0]!r} in two tables")
+        if self.document is not None and self.source.kafka.start != "earliest":
+            raise ValueError(
+                "source.kafka.start|earliest beside [document]: transactions need all of their rows|another"
+            )
         _ = self.wiring
         return self
 

@@ -14,18 +14,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.base.items import ClearColumn, Truncate
 from connectors.postgres.compare import Comparison, Difference, copy_from_source
 from connectors.postgres.config import PostgresConfig, TargetTable
-from flows import build, reading, spec
+from flows import build, reading, spec, topics
 from flows.operators.shape import Shaper
+from flows.spec_wiring import Wired
 from flows.spill import Spill
+from flows.stateful import compile_steps
 from flows.topics import Binding
+from flows.verify_steps import StepTruth
 from libcore.change import OP, ChangeBatch, Op
 from libcore.dead_letter import DEAD_LETTERS
 from libcore.errors import ConfigurationError
+from libcore.schema import Table
 
 
 @dataclass(frozen=True)
@@ -104,38 +109,110 @@ def verify(path: str, source_dsn: str | None = None, tables: Sequence[str] | Non
         raise ConfigurationError(
             f"expected a [sink.postgres] to compare with, found [sink.{pipeline.sink.name}]", file=path
         )
-    bindings = [binding for binding in reading.bind(pipeline, path) if tables is None or binding.topic in tables]
-    config, targets = build.postgres_target(pipeline.sink.settings, bindings, None)
+    bindings = reading.bind(pipeline, path)
+    chosen = [one for one in topics.written(pipeline, bindings) if tables is None or one.topic in tables]
+    config, targets = build.postgres_target(pipeline.sink.settings, chosen, None)
     if source_dsn is not None:
+        if pipeline.step:
+            raise ConfigurationError("expected a pipeline without steps to compare with a source database", file=path)
         source = config.model_copy(update={"dsn": source_dsn})
-        return Report([_against_source(config, source, targets[binding.topic], binding) for binding in bindings])
-    return _against_topics(pipeline, bindings, config, targets)
+        return Report([_against_source(config, source, targets[binding.topic], binding) for binding in chosen])
+    return _against_topics(pipeline, path, bindings, config, targets)
 
 
 def _against_topics(
-    pipeline: spec.Pipeline, bindings: Sequence[Binding], config: PostgresConfig, targets: dict[str, TargetTable]
+    pipeline: spec.Pipeline,
+    path: str,
+    bindings: Sequence[Binding],
+    config: PostgresConfig,
+    targets: dict[str, TargetTable],
 ) -> Report:
     shaper = build.make_shaper(pipeline, bindings)
+    wiring = pipeline.wiring
+    results = {step.output.name: step for step in wiring.steps if step.output.name in targets}
+    read = {node.name: node for step in wiring.steps for node in step.inputs if node.step < 0} if results else {}
+    needed = [binding for binding in bindings if binding.topic in targets or binding.setting in read]
     with tempfile.TemporaryDirectory(prefix="headrace-verify-") as directory, ExitStack() as stack:
-        spills = {binding.topic: Spill(Path(directory)) for binding in bindings}
+        spills = {binding.topic: Spill(Path(directory)) for binding in needed}
         for spill in spills.values():
             stack.callback(spill.close)
-        unreadable = dict.fromkeys(spills, 0)
-        for item in reading.read_all(pipeline, bindings):
-            if isinstance(item, Truncate):
-                spills[item.table].clear()
-            elif isinstance(item, ClearColumn):
-                spills[item.table].clear_column(item.column)
-            elif isinstance(item, ChangeBatch) and item.table == DEAD_LETTERS:
-                for topic in item.record.column("table_name").to_pylist():
-                    unreadable[topic] += 1
-            elif isinstance(item, ChangeBatch):
-                spills[item.table.name].add(item)
-        results = []
-        for topic, spill in spills.items():
-            difference, refused = _compare(config, targets[topic], shaper, spill)
-            results.append(TableResult(topic, targets[topic].name, difference, unreadable[topic] + refused))
-        return Report(results)
+        unreadable = _fill(pipeline, needed, spills)
+        report = [
+            _straight(config, targets[topic], shaper, spill, topic, unreadable[topic])
+            for topic, spill in spills.items()
+            if topic in targets
+        ]
+        if results:
+            steps = _StepSide(pipeline, path, bindings, shaper, spills, Path(directory))
+            stack.callback(steps.truth.close)
+            unread = sum(unreadable[binding.topic] for binding in bindings if binding.setting in read) + steps.refused
+            report += [steps.compare(config, targets[name], wired, unread) for name, wired in results.items()]
+        return Report(report)
+
+
+def _fill(pipeline: spec.Pipeline, bindings: Sequence[Binding], spills: dict[str, Spill]) -> dict[str, int]:
+    """Fold all messages; messages that could not be read, by topic."""
+    unreadable = dict.fromkeys(spills, 0)
+    for item in reading.read_all(pipeline, bindings):
+        if isinstance(item, Truncate):
+            spills[item.table].clear()
+        elif isinstance(item, ClearColumn):
+            spills[item.table].clear_column(item.column)
+        elif isinstance(item, ChangeBatch) and item.table == DEAD_LETTERS:
+            for topic in item.record.column("table_name").to_pylist():
+                unreadable[topic] += 1
+        elif isinstance(item, ChangeBatch):
+            spills[item.table.name].add(item)
+    return unreadable
+
+
+class _StepSide:
+    """The truth of the steps, filled from the folded topics."""
+
+    def __init__(
+        self,
+        pipeline: spec.Pipeline,
+        path: str,
+        bindings: Sequence[Binding],
+        shaper: Shaper,
+        spills: dict[str, Spill],
+        directory: Path,
+    ) -> None:
+        def shaped(binding: Binding) -> Table:
+            table = spills[binding.topic].table or reading.source_table(pipeline, path, None, binding)
+            return shaper.plan(table).target
+
+        _, self._tables = compile_steps(pipeline, bindings, shaped, path)
+        self.truth = StepTruth(pipeline, self._tables, directory)
+        self.refused = 0
+        by_setting = {binding.setting: binding.topic for binding in bindings}
+        for node in self._tables:
+            if node.step >= 0:
+                continue
+            for batch in spills[by_setting[node.name]].folded():
+                rows, letters = shaper.shaped(batch)
+                self.refused += 0 if letters is None else letters.row_count
+                self.truth.add(node, _alive(rows.record))
+        self.truth.compute()
+
+    def compare(self, config: PostgresConfig, target: TargetTable, wired: Wired, unreadable: int) -> TableResult:
+        """One result against its target table."""
+        with Comparison(config, target, self._tables[wired.output], with_unset=False) as comparison:
+            for batch in self.truth.results(wired):
+                unreadable += len(comparison.expect(batch.record))
+            return TableResult(wired.output.name, target.name, comparison.result(), unreadable)
+
+
+def _alive(record: pa.RecordBatch) -> pa.RecordBatch:
+    """Without the deletes that `where` made."""
+    return record.filter(pc.not_equal(record.column(OP), int(Op.DELETE)))
+
+
+def _straight(
+    config: PostgresConfig, target: TargetTable, shaper: Shaper, spill: Spill, topic: str, unreadable: int
+) -> TableResult:
+    difference, refused = _compare(config, target, shaper, spill)
+    return TableResult(topic, target.name, difference, unreadable + refused)
 
 
 def _compare(config: PostgresConfig, target: TargetTable, shaper: Shaper, spill: Spill) -> tuple[Difference, int]:
@@ -147,10 +224,7 @@ def _compare(config: PostgresConfig, target: TargetTable, shaper: Shaper, spill:
         for batch in spill.folded():
             shaped, letters = shaper.shaped(batch)
             refused += 0 if letters is None else letters.row_count
-            inside = shaped.record.filter(
-                pc.not_equal(shaped.record.column(OP), int(Op.DELETE))
-            )  # `where` made deletes
-            refused += len(comparison.expect(inside))
+            refused += len(comparison.expect(_alive(shaped.record)))
         return comparison.result(), refused
 
 

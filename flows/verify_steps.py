@@ -1,0 +1,113 @@
+"""What the results of a pipeline's steps must be: SQL by DuckDB over the folded tables, on disk where they are large.
+
+It shares no code with the operators: a fault of theirs, of the spool or of the applier shows as a difference.
+"""
+
+from __future__ import annotations
+
+import decimal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from flows import spec, step_sql
+from flows.spec_wiring import Node, Wired
+from libcore.change import ChangeBatch, Op, arrow_schema
+from libcore.errors import ConfigurationError
+from libcore.schema import Table
+
+_ROWS = 30_000
+
+
+class StepTruth:
+    """The tables that steps read, and from them the results.
+
+    Args:
+        directory: for the database's file.
+        tables: the table of every stream, in the form it has behind `where`, `drop` and `rename`.
+    Raises: ConfigurationError where DuckDB is missing, or where a result depends on when rows came.
+    """
+
+    def __init__(self, pipeline: spec.Pipeline, tables: Mapping[Node, Table], directory: Path) -> None:
+        try:
+            import duckdb
+        except ImportError as error:
+            raise ConfigurationError("verifying steps needs DuckDB: pip install 'headrace[steps]'") from error
+        for wired in pipeline.wiring.steps:
+            late = getattr(wired.spec, "allowed_lateness", None) is not None
+            if late or getattr(wired.spec, "emit", "changes") == "final":
+                raise ConfigurationError(
+                    f"step {wired.id}: its result depends on when rows came (emit, allowed_lateness), so the topics' "
+                    "last state does not say what it must be; name the other tables with --table"
+                )
+        self._wiring, self._tables = pipeline.wiring, dict(tables)
+        self._connection = duckdb.connect(str(directory / "steps.duckdb"), config={"threads": 2})
+        self._connection.execute("SET TimeZone = 'UTC'")
+        self._made: set[Node] = set()
+
+    def add(self, node: Node, record: pa.RecordBatch) -> None:
+        """Rows of a table of the file; only those alive, each key once."""
+        names = [column.name for column in self._tables[node].columns]
+        columns = [record.column(name) if name in record.schema.names else pa.nulls(record.num_rows) for name in names]
+        self._connection.register("arriving", pa.Table.from_arrays(columns, names=names))
+        self._create(node)
+        self._connection.execute(f"INSERT INTO {step_sql.relation(node)} SELECT * FROM arriving")
+        self._connection.unregister("arriving")
+
+    def compute(self) -> None:
+        """Run the steps in order."""
+        for wired in self._wiring.steps:
+            for node in wired.inputs:
+                self._create(node)
+            self._connection.execute(step_sql.statement(wired, self._tables))
+            self._made.add(wired.output)
+
+    def results(self, wired: Wired) -> Iterator[ChangeBatch]:
+        """The rows of a step's result, as upserts."""
+        table = self._tables[wired.output]
+        averages = [column.name for column in table.columns if step_sql.is_average(wired, column.name)]
+        answer: Any = self._connection.sql(f"SELECT * FROM {step_sql.relation(wired.output)}")
+        for record in answer.to_arrow_reader(_ROWS):
+            arrays = []
+            for column in table.columns:
+                if column.name in averages:
+                    arrays.append(_average(record, column.name, column.type.arrow))
+                else:
+                    arrays.append(record.column(column.name).cast(column.type.arrow))
+            rows = record.num_rows
+            arrays += [
+                pa.repeat(pa.scalar(int(Op.UPSERT), pa.int8()), rows),
+                pa.repeat(pa.scalar(bytes(32), pa.binary(32)), rows),
+                pa.nulls(rows, pa.timestamp("us", tz="UTC")),
+            ]
+            yield ChangeBatch(table, pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(table)))
+
+    def close(self) -> None:
+        """Give the database back."""
+        self._connection.close()
+
+    def _create(self, node: Node) -> None:
+        if node in self._made:
+            return
+        self._made.add(node)
+        schema = pa.schema([(column.name, column.type.arrow) for column in self._tables[node].columns])
+        self._connection.register("shape", schema.empty_table())
+        self._connection.execute(f"CREATE TABLE {step_sql.relation(node)} AS SELECT * FROM shape")
+        self._connection.unregister("shape")
+
+
+def _average(record: pa.RecordBatch, name: str, kind: pa.DataType) -> pa.Array:
+    """Sum by count, rounded half to even at the column's scale; floats as floats."""
+    sums, counts = record.column(f"{name}#sum").to_pylist(), record.column(f"{name}#count").to_pylist()
+    return pa.array([_divided(total, count, kind) for total, count in zip(sums, counts, strict=True)], kind)
+
+
+def _divided(total: Any, count: int, kind: pa.DataType) -> Any:
+    if not count:
+        return None
+    if pa.types.is_floating(kind):
+        return total / count
+    with decimal.localcontext(prec=80, rounding=decimal.ROUND_HALF_EVEN):
+        return (decimal.Decimal(total) / count).quantize(decimal.Decimal(1).scaleb(-kind.scale))
