@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from libcore.errors import ConfigurationError
 
@@ -140,3 +140,52 @@ def check(file: Path, *, connect: bool = False) -> str:
     if patterns and not connect:
         what.append(f"topics of {', '.join(patterns)} not looked for (--connect asks the broker)")
     return f"{pipeline.name}: Kafka to {pipeline.sink.name}, {', '.join(what)}; state in {found.state_dir}"
+
+
+def state_tables(file: Path) -> list[dict[str, Any]]:
+    """The stores of the steps' durable state: name in SQL, rows, slots, bytes as Arrow, segments, epoch.
+
+    Raises: ConfigurationError where the pipeline has not run, FatalError where a segment is missing.
+    """
+    from flows.state import look
+
+    found = plan(file)
+    location = found.pipeline.segments or str(found.state_dir / "segments")
+    states = {one.step: one for one in look.read_manifests(found.state_dir / "recovery", found.name)}
+    return [
+        {
+            "table": look.view_name(step, store),
+            "rows": rows.num_rows,
+            "slots": slots,
+            "bytes": rows.nbytes,
+            "segments": len(states[step].files) if step in states else 0,
+            "epoch": states[step].epoch if step in states else 0,
+        }
+        for step, stores in look.read_state(found.state_dir / "recovery", found.name, location).items()
+        for store, (rows, slots) in stores.items()
+    ]
+
+
+def state_query(file: Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """(column names, rows) of SQL over the steps' durable state. Raises ConfigurationError where it does not fit."""
+    from flows.operators.select import connect
+    from flows.state import look
+
+    found = plan(file)
+    location = found.pipeline.segments or str(found.state_dir / "segments")
+    connection = connect()
+    names = []
+    for step, stores in look.read_state(found.state_dir / "recovery", found.name, location).items():
+        for store, (rows, _) in stores.items():
+            names.append(look.view_name(step, store))
+            connection.register(names[-1], rows)
+    try:
+        answer = connection.execute(sql)
+        return [column[0] for column in answer.description or ()], answer.fetchall()
+    except Exception as error:
+        raise ConfigurationError(
+            f"state: expected SQL over {', '.join(names) or 'no tables: no step has state'}, "
+            f"found: {str(error).splitlines()[0]}"
+        ) from error
+    finally:
+        connection.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from control.cli import dead_letters, look, measure, start
+from control.cli import dead_letters, look, measure, start, state
 
 app = typer.Typer(
     name="headrace",
@@ -18,6 +18,7 @@ app.command("run")(start.run)
 app.command("check")(look.check)
 app.command("status")(look.status)
 app.command("verify")(look.verify)
+app.command("state")(state.state)
 app.command("bench")(measure.bench)
 app.command("demo")(measure.demo)
 app.command("version")(look.version)

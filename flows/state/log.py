@@ -142,7 +142,7 @@ class StateLog:
                 "the number of workers is not what this process was told"
             )
         if parts and not (rows <= _INLINE_ROWS_MAX and self._write_inline(parts, ranges, touched)):
-            name, size = self._files.write(parts, {"step": self._step, SLOTS: ranges})
+            name, size = self._files.write(parts, self._metadata(ranges))
             self._sizes[name], self._users[name] = size, set(touched)
             for slot in touched:
                 self._slots[slot].entries.append(name)
@@ -222,7 +222,7 @@ class StateLog:
                     if found == slot:
                         rows.append((table, record.slice(first, count)))
                         where[table.name] = [(slot, 0, count)]
-            pieces[slot] = segment.write(rows, {"step": self._step, SLOTS: where}).to_pybytes()
+            pieces[slot] = segment.write(rows, self._metadata(where)).to_pybytes()
             before = sum(len(entry) for entry in self._slots[slot].entries if isinstance(entry, bytes))
             if before + len(pieces[slot]) > _INLINE_BYTES_MAX:
                 return False
@@ -257,7 +257,12 @@ class StateLog:
             return
         entries = {slot: kept.entries for slot, kept in self._slots.items() if slot not in self._merged}
         if run := choose_run(entries, self._sizes, self._users):
-            self._merger.start(run, self._holder.stores, {"step": self._step})
+            self._merger.start(run, self._holder.stores, self._metadata({}))
+
+    def _metadata(self, ranges: dict[str, Any]) -> dict[str, Any]:
+        """What a segment says of itself: each store's key columns, and where each slot's rows stand."""
+        keys = {name: list(store.key) for name, store in self._holder.stores.items()}
+        return {"step": self._step, "keys": keys, SLOTS: ranges}
 
     def _show(self) -> None:
         STATE_SEGMENT_BYTES.labels(self._step).set(self.bytes)

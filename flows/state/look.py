@@ -1,0 +1,158 @@
+"""Look into the state of a pipeline's steps from outside: what the recovery store names, as Arrow tables.
+
+Works beside a running flow: manifests are read in one transaction of the recovery store, segments never change, and
+one that a flow deletes between the two is looked for again with newer manifests. Never inside a worker: two SQLite
+libraries in one process break each other's locks.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from flows.state.log import STATE_VERSION
+from flows.state.merge import concatenated, latest
+from flows.state.segments import SegmentStore, slot_rows
+from libcore import segment
+from libcore.change import OP
+from libcore.errors import ConfigurationError, FatalError
+
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class StepState:
+    """The durable state of one keyed step.
+
+    Args:
+        step: its id without the flow's name.
+        manifests: slot -> entries, as flows.state.log writes them.
+        epoch: the newest epoch that changed it.
+    """
+
+    step: str
+    manifests: Mapping[int, tuple[str | bytes, ...]]
+    epoch: int
+
+    @property
+    def files(self) -> frozenset[str]:
+        """The segment files named."""
+        return frozenset(entry for entries in self.manifests.values() for entry in entries if isinstance(entry, str))
+
+
+def read_manifests(recovery: Path, flow: str) -> list[StepState]:
+    """What the newest durable epoch says of each keyed step.
+
+    Args:
+        recovery: Bytewax's recovery store. flow: the flow's name.
+    Raises: ConfigurationError where there is no recovery store, or one of another release.
+    """
+    partitions = sorted(recovery.glob("part-*.sqlite3"))
+    if not partitions:
+        raise ConfigurationError(f"{recovery}: expected a recovery store, found none: this pipeline has not run yet")
+    executions: dict[int, list[int]] = {}
+    rows: list[tuple[str, str, int, bytes | None]] = []
+    for path in partitions:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
+            connection.execute("BEGIN")
+            for number, frontier in connection.execute("SELECT ex_num, worker_frontier FROM fronts"):
+                executions.setdefault(number, []).append(frontier)
+            rows += connection.execute(
+                "SELECT step_id, state_key, snap_epoch, ser_change FROM snaps ORDER BY snap_epoch"
+            ).fetchall()
+    durable = min(executions[max(executions)]) if executions else 0
+    found: dict[str, dict[str, Any]] = {}
+    newest: dict[str, int] = {}
+    for step, key, epoch, change in rows:
+        if epoch < durable and step.startswith(f"{flow}."):
+            found.setdefault(step, {})[key] = change
+            newest[step] = max(epoch, newest.get(step, 0))
+    states = []
+    for step, changes in sorted(found.items()):
+        manifests = dict(_manifests(changes.values()))
+        if manifests:
+            states.append(StepState(step.removeprefix(f"{flow}."), manifests, newest[step]))
+    return states
+
+
+def _manifests(changes: Any) -> Iterator[tuple[int, tuple[str | bytes, ...]]]:
+    """(slot, entries) of those snapshots that are manifests of a keyed step; sources and sinks have other ones."""
+    for change in changes:
+        state = None if change is None else _Plain(change).load()
+        if isinstance(state, tuple) and len(state) == 3 and state[0] == STATE_VERSION and isinstance(state[2], tuple):
+            slot, entries = state[1], state[2]
+            if isinstance(slot, int) and all(isinstance(entry, str | bytes) for entry in entries):
+                yield slot, entries
+
+
+class _Plain:
+    """Unpickles plain values only: a recovery store from elsewhere must not run code here."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def load(self) -> Any:
+        """The value; None where it holds anything but plain values."""
+        import io
+
+        class Refusing(pickle.Unpickler):
+            def find_class(self, module: str, name: str) -> Any:
+                raise pickle.UnpicklingError(f"{module}.{name}")
+
+        try:
+            return Refusing(io.BytesIO(self._data)).load()
+        except pickle.UnpicklingError:
+            return None
+
+
+def stores_of(state: StepState, flow: str, location: str) -> dict[str, tuple[pa.Table, int]]:
+    """The live rows of each store of a step, and the number of slots that have some.
+
+    Keys are not known here, so the last row of a key is told by the store's own key, which every segment carries.
+    Raises: FatalError where a segment is missing or damaged.
+    """
+    files = SegmentStore(location, f"{flow}.{state.step}", 0)
+    opened: dict[str, segment.Segment] = {}
+    found: dict[str, list[pa.RecordBatch]] = {}
+    for slot, entries in sorted(state.manifests.items()):
+        parts: dict[str, list[pa.RecordBatch]] = {}
+        keys: dict[str, tuple[int, ...]] = {}
+        for entry in entries:
+            if isinstance(entry, str) and entry not in opened:
+                opened[entry] = files.read(entry)
+            one = opened[entry] if isinstance(entry, str) else segment.read(entry)
+            keys.update({name: tuple(key) for name, key in one.metadata["keys"].items()})
+            for name, record in slot_rows(one, slot):
+                parts.setdefault(name, []).append(record)
+        for name, records in parts.items():
+            rows = latest(records, keys[name], drop_deletes=True)
+            found.setdefault(name, []).append(rows.drop_columns([OP]))
+    return {
+        name: (pa.Table.from_batches([concatenated(records)]), sum(1 for one in records if one.num_rows))
+        for name, records in found.items()
+    }
+
+
+def read_state(recovery: Path, flow: str, location: str) -> dict[str, dict[str, tuple[pa.Table, int]]]:
+    """{step: {store: (rows, slots with rows)}} of the newest durable epoch. Raises ConfigurationError, FatalError."""
+    for attempt in range(_TRIES):
+        try:
+            states = read_manifests(recovery, flow)
+            return {state.step: stores_of(state, flow, location) for state in states}
+        except FatalError:
+            if attempt == _TRIES - 1:  # gone for good, not merged away beside us
+                raise
+    raise AssertionError("unreachable")
+
+
+def view_name(step: str, store: str) -> str:
+    """What a store is called in SQL: letters, digits and underscores."""
+    return re.sub(r"\W+", "_", f"{step.removesuffix('.state')}_{store}").strip("_").lower()
