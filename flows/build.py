@@ -281,6 +281,8 @@ def make_target(pipeline: spec.Pipeline, store: Store, bindings: Sequence[topics
     if not isinstance(settings, spec.PostgresSink):
         return kind(system.config(), pipeline.name, store.store_id, store.parts)
     config, tables = postgres_target(settings, bindings, store.dead_letters)
+    if pipeline.document is not None and pipeline.document.on_bad_row == "stop":
+        config = config.model_copy(update={"stop_at_refused": True})
     return kind(config, pipeline.name, store.store_id, store.parts, tables)
 
 

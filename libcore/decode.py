@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 
 from libcore import IMPLEMENTATION, arrow_c
-from libcore.change import arrow_schema
 from libcore.decode_types import (
     Decoded,
     DecodeState,
@@ -20,6 +19,7 @@ from libcore.decode_types import (
     ErrorCode,
     RowError,
     WireColumn,
+    decoded_schema,
 )
 from libcore.errors import ConfigurationError
 from libcore.schema import ColumnType
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 _POSITIONS = {"none": 0, "postgresql": 1, "oracle": 2, "sqlserver": 3}
-_STOPS = (None, "schema", "truncate", "unknown")
+_STOPS = (None, "schema", "truncate", "unknown", "columns")
 _EVENTS = ("", "heartbeat", "transaction", "message", "tombstone", "redelivered")
 _FRESH = DecodeState()
 _NANOSECONDS = ("time_ns", "timestamp_ns")
@@ -73,7 +73,7 @@ def describe(code: ErrorCode, position: int, value: bytes, column: WireColumn | 
 
 def check_plan(plan: EnvelopePlan) -> None:
     """Raise ConfigurationError unless the plan's columns are the table's, one for one, arrays (and they alone) have
-    an element's encoding, and the kind of position is known."""
+    an element's encoding, the kind of position is known, and the carried columns are columns, each once."""
     name = plan.table.name
     if tuple(wire.column for wire in plan.columns) != plan.table.columns:
         raise ConfigurationError(f"table {name}: the plan's columns are not those of the table, in their order")
@@ -81,6 +81,9 @@ def check_plan(plan: EnvelopePlan) -> None:
         raise ConfigurationError(f"table {name}: column {lacking[0]}: ARRAY, and it alone, has an element's encoding")
     if plan.position not in _POSITIONS:
         raise ConfigurationError(f"table {name}: position {plan.position!r}: expected one of {', '.join(_POSITIONS)}")
+    names = [wire.column.name for wire in plan.columns]
+    if plan.carried is not None and (set(plan.carried) - set(names) or len(set(plan.carried)) < len(plan.carried)):
+        raise ConfigurationError(f"table {name}: carried {list(plan.carried)}: expected columns of {names}, each once")
 
 
 class _Compiled:
@@ -98,11 +101,17 @@ class _Compiled:
         self.plan.position, self.plan.generation = _POSITIONS[plan.position], plan.generation
         self.plan.stop_on_unknown = plan.stop_on_unknown
         self.plan.creates = plan.creates
+        self.plan.transactions = plan.transactions
         if plan.schema_bytes is not None:
             self.plan.schema, self.plan.schema_size = self._bytes(plan.schema_bytes), len(plan.schema_bytes)
         placeholder = plan.placeholder.encode()
         self.plan.placeholder, self.plan.placeholder_size = self._bytes(placeholder), len(placeholder)
         self._kept.append(columns)
+        if plan.carried is not None:
+            names = [wire.column.name for wire in plan.columns]
+            carried = ffi.new("int32_t[]", [names.index(name) for name in plan.carried] or 1)
+            self.plan.carried, self.plan.carried_count = carried, len(plan.carried)
+            self._kept.append(carried)
 
     def _bytes(self, data: bytes) -> Any:
         memory = arrow_c.ffi.new("uint8_t[]", data or b"\0")
@@ -177,7 +186,7 @@ def decode_envelopes(
 
 def _result(plan: EnvelopePlan, messages: pa.RecordBatch, out: Any) -> Decoded:
     ffi = arrow_c.ffi
-    record = arrow_c.imported(ffi.addressof(out, "batch"), arrow_schema(plan.table, bool(out.has_unset)))
+    record = arrow_c.imported(ffi.addressof(out, "batch"), decoded_schema(plan, bool(out.has_unset)))
     rows = pa.py_buffer(ffi.buffer(out.rows, out.row_count * 4)[:] if out.row_count else b"")
     errors = []
     for i in range(out.error_count):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from libcore.change import TX, TX_ORDER, arrow_schema
 from libcore.position import FIRST
 from libcore.schema import Column, Table
 
@@ -90,6 +91,9 @@ class EnvelopePlan:
         placeholder: the text that stands for a value the source did not send.
         stop_on_unknown: stop before a message whose row has a field that the table lacks.
         creates: rows of op c and r of a table with a key are Op.INSERT instead of Op.UPSERT.
+        transactions: two more columns behind all others, change.TX and change.TX_ORDER; tombstones give no deletes.
+        carried: the table's columns that `after` has, in its order; stop before one that has others. None: not looked
+            at.
     """
 
     table: Table
@@ -100,6 +104,16 @@ class EnvelopePlan:
     placeholder: str = "__debezium_unavailable_value"
     stop_on_unknown: bool = False
     creates: bool = False
+    transactions: bool = False
+    carried: tuple[str, ...] | None = None
+
+
+def decoded_schema(plan: EnvelopePlan, with_unset: bool) -> pa.Schema:
+    """The Arrow schema of what the plan's messages are decoded to."""
+    schema = arrow_schema(plan.table, with_unset)
+    return (
+        schema.append(pa.field(TX, pa.string())).append(pa.field(TX_ORDER, pa.int64())) if plan.transactions else schema
+    )
 
 
 @dataclass(frozen=True)
@@ -133,13 +147,14 @@ class Decoded:
     """What one call decoded.
 
     Args:
-        record: the rows, by change.arrow_schema; __unset only where a bit is set.
+        record: the rows, by decoded_schema; __unset only where a bit is set.
         rows: int32, the message index of each row.
         errors: messages that gave no row, in order, one each.
         events: (message index, "heartbeat" | "transaction" | "message" | "tombstone" | "redelivered") of messages that
             rightly gave no row, or dropped one.
         consumed: messages done, counted from 0 of the input.
-        stop: why the call ended before message `consumed`: "schema", "truncate", "unknown", or None at the end.
+        stop: why the call ended before message `consumed`: "schema", "truncate", "unknown", "columns", or None at
+            the end.
         unknown: the unknown field's name where stop is "unknown", else "".
         state: to be given to the next call.
     """

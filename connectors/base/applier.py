@@ -12,6 +12,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import monotonic, sleep
 from typing import TypeVar
 
@@ -27,8 +28,8 @@ T = TypeVar("T")
 _LOG = structlog.get_logger()
 EXIT_CODE = 70
 """Exit status (EX_SOFTWARE) where the worker thread did not notice a fatal error in time."""
-_PARTS_FACTOR = 20  # at the end, other parts may have that much more to apply before they reach a truncate
-_POLL_S = 0.02  # how often a part looks whether the other parts are done with a truncate
+_PARTS_FACTOR = 20  # at the end, other parts may have that much more to apply before they reach a marker
+_POLL_S = 0.02  # how often a part looks whether the other parts are done with a marker
 
 
 class Applier:
@@ -92,7 +93,7 @@ class Applier:
 
     @property
     def waits_for_parts(self) -> bool:
-        """Whether it waits for another part to reach a truncate."""
+        """Whether it waits for another part to reach a marker (a truncate, a cleared column)."""
         with self._changed:
             return self._waits_for_parts
 
@@ -165,7 +166,7 @@ class Applier:
         settled = False
         while True:
             if not settled:
-                settled = self._persist("settle a truncate", self._session.settle)
+                settled = self._persist("settle a marker", self._session.settle)
             with self._changed:
                 late = self._closing is not None and monotonic() - self._closing > self._close_s
                 if late and stop.requested():
@@ -232,13 +233,16 @@ class Applier:
             )
 
     def _fail(self, error: BaseException) -> None:
-        self._log.error("the applier stops the flow", error=str(error), exc_info=error)
+        with suppress(Exception):  # a log that cannot be written (a full disk) must not keep the flow from ending
+            self._log.error("the applier stops the flow", error=str(error), exc_info=error)
         with self._changed:
             self._error = error
             self._changed.notify_all()
-        self._session.close()
+        with suppress(Exception):  # the first error counts
+            self._session.close()
         if not self._noticed.wait(self._notice_s):
-            self._log.error("no batch came to report the applier's error: the process ends", exit_code=EXIT_CODE)
+            with suppress(Exception):
+                self._log.error("no batch came to report the applier's error: the process ends", exit_code=EXIT_CODE)
             self._exit_process(EXIT_CODE)
 
 

@@ -1,4 +1,4 @@
-"""What travels on the edges between source, shape and sink: batches of changes, and two control items."""
+"""What travels on the edges between source, shape and sink: batches of changes, and three control items."""
 
 from __future__ import annotations
 
@@ -25,4 +25,24 @@ class Truncate:
     identity: str
 
 
-Item = ChangeBatch | Tick | Truncate
+@dataclass(frozen=True, slots=True)
+class ClearColumn:
+    """The column was dropped at the source: what the rows before this item hold in it goes, the rows stay.
+
+    Stands at the head of its source partition's epoch, in front of the first row that came without the column.
+
+    Args:
+        table: the source table's name.
+        column: the source's name for the column; behind the shape step the target's.
+        identity: names this drop for ever ("topic:partition:offset:column"), so that a replay is recognised.
+    """
+
+    table: str
+    column: str
+    identity: str
+
+
+Marker = Truncate | ClearColumn
+"""What all sink parts agree on before they go on: it applies to all rows in front of it and to none behind it."""
+
+Item = ChangeBatch | Tick | Truncate | ClearColumn

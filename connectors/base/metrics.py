@@ -37,3 +37,12 @@ STATE_SNAPSHOT = Histogram(
     ["step"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
 )
+DOCUMENT_TRANSACTIONS = Counter("headrace_document_transactions", "Whole source transactions passed on together")
+DOCUMENT_SKIPPED = Counter("headrace_document_skipped", "Incomplete transactions left out, their rows as dead letters")
+DOCUMENT_TORN = Counter("headrace_document_torn", "Changes that a transaction was passed on without: dead letters")
+DOCUMENT_PENDING_ROWS = Gauge("headrace_document_pending_rows", "Rows that wait for their transaction to be complete")
+DOCUMENT_PENDING_TRANSACTIONS = Gauge("headrace_document_pending_transactions", "Transactions with rows that wait")
+DOCUMENT_WAIT = Gauge("headrace_document_wait_seconds", "Seconds that the next transaction has been incomplete")
+DOCUMENT_CONSISTENT = Gauge(
+    "headrace_document_consistent", "1 where the newest rows were whole transactions, 0 where some were outside of one"
+)

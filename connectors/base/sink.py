@@ -22,10 +22,10 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from connectors.base import stop
 from connectors.base.applier import Applier
 from connectors.base.batches import join
-from connectors.base.items import Item, Tick, Truncate
+from connectors.base.items import Item, Marker, Tick
 from connectors.base.metrics import SPOOL_WAIT, SPOOL_WAITING
 from connectors.base.spool import Manifest, SegmentFile, Spool
-from connectors.base.target import TRUNCATES, Target
+from connectors.base.target import Target, with_markers
 from libcore.change import OP, ChangeBatch, Op
 from libcore.compact import compact
 from libcore.errors import ConfigurationError, FatalError, HeadraceError
@@ -37,17 +37,17 @@ _WAIT_STEP_S = 0.25  # a stop request is noticed within this time while the spoo
 
 
 class Chunk:
-    """What one segment will hold: runs of batches by table, in order, then truncates."""
+    """What one segment will hold: runs of batches by table, in order, then markers."""
 
     def __init__(self) -> None:
         self._runs: list[tuple[Table, list[pa.RecordBatch]]] = []
         self._newest: dict[str, int] = {}
-        self.truncates: list[tuple[str, str]] = []
+        self.markers: list[Marker] = []
         self.bytes = 0
 
     def takes(self, batch: ChangeBatch) -> bool:
-        """False for rows of a table that the chunk truncates at its end: they belong behind it."""
-        return all(table != batch.table.name for table, _ in self.truncates)
+        """False for rows of a table that has a marker at the chunk's end: they belong behind it."""
+        return all(marker.table != batch.table.name for marker in self.markers)
 
     def add(self, batch: ChangeBatch) -> None:
         """Append rows. A table whose shape changes within the epoch gets one run a shape, in order."""
@@ -78,7 +78,7 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
         self._chunks: list[Chunk] = []
         self._ready: list[SegmentFile] = []  # written in the epoch before, handed over once it is durable
         self._dropped: list[str] = []  # left out of the newest manifest, deleted once that is durable
-        self._marker_ready = False  # a segment handed over in this epoch holds a truncate
+        self._marker_ready = False  # a segment handed over in this epoch holds a marker
         self._log = _LOG.bind(flow=spool.flow, part=spool.part)
 
     def write_batch(self, values: list[Item]) -> None:
@@ -90,10 +90,10 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
                 if not self._chunks or not self._chunks[-1].takes(item):
                     self._chunks.append(Chunk())
                 self._chunks[-1].add(item)
-            elif isinstance(item, Truncate):
+            elif isinstance(item, Marker):
                 if not self._chunks:
                     self._chunks.append(Chunk())
-                self._chunks[-1].truncates.append((item.table, item.identity))
+                self._chunks[-1].markers.append(item)
             else:
                 assert isinstance(item, Tick), item
         self._wait_for_room()
@@ -116,7 +116,7 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
 
     def _former_epoch_is_durable(self) -> None:
         if self._ready:
-            self._marker_ready = self._marker_ready or any(file.truncates for file in self._ready)
+            self._marker_ready = self._marker_ready or any(file.markers for file in self._ready)
             self._applier.hand_over(self._ready)
             self._ready = []
         if self._dropped:
@@ -125,13 +125,11 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
 
     def _write(self, chunk: Chunk) -> None:
         tables = chunk.compacted()
-        if not tables and not chunk.truncates:
+        if not tables and not chunk.markers:
             return
         metadata = {"flow": self._spool.flow, "part": self._spool.part, "seq": self._seq + 1}
         try:
-            file = self._spool.write(
-                self._seq + 1, tables, {**metadata, TRUNCATES: [list(pair) for pair in chunk.truncates]}
-            )
+            file = self._spool.write(self._seq + 1, tables, with_markers(metadata, chunk.markers))
         except HeadraceError as error:
             self._log.error("a segment could not be spooled", seq=self._seq + 1, error=str(error))
             raise
@@ -143,7 +141,7 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
         """Backpressure: at most half of the bound waits for the target when the epoch's segment is written.
 
         It goes on over the half in two cases, where one more segment still fits: on a stop request, because the epoch
-        in hand must close; and while the applier waits for a truncate whose marker was handed over in this very epoch,
+        in hand must close; and while the applier waits for a table whose marker was handed over in this very epoch,
         because the other parts of this worker get theirs only when this call returns.
         """
         gathered = sum(chunk.bytes for chunk in self._chunks)
@@ -167,7 +165,7 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
 
 
 class SpooledSink(FixedPartitionedSink[Item, tuple[Any, ...]]):
-    """A sink of `parts` fixed parts; items arrive as (str(part), ChangeBatch | Tick | Truncate).
+    """A sink of `parts` fixed parts; items arrive as (str(part), Item).
 
     Args:
         flow_name: names files and progress rows. parts: fixed for the flow's life.
@@ -186,6 +184,7 @@ class SpooledSink(FixedPartitionedSink[Item, tuple[Any, ...]]):
         self._spool_dir, self._part_bytes_max = Path(spool_dir), spool_bytes_max // parts
         # Bytewax takes part_fn's answer as an index into the sorted names, where "10" stands before "2".
         self._index = {name: index for index, name in enumerate(sorted(self.list_parts()))}
+        self._start_wait_s = _START_WAIT_S
 
     def list_parts(self) -> list[str]:
         """All parts: the state directory is shared, so every worker can own any of them."""
@@ -208,7 +207,9 @@ class SpooledSink(FixedPartitionedSink[Item, tuple[Any, ...]]):
             spool = Spool(self._spool_dir, self._flow_name, int(for_part), self._part_bytes_max)
             spool.open(manifest)
             applier = Applier(spool, manifest, self._target.open(int(for_part)))
-            applier.start(_START_WAIT_S)
+            applier.start(self._start_wait_s)
+            if applier.applied < 0:
+                self._start_wait_s = 0.0  # the target is down: one wait for all parts, the source shall be drained
         except HeadraceError as error:
             log.error("a sink part cannot start", error=str(error))
             raise

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from time import time
+from time import monotonic, time
 from typing import Protocol
 
 import pyarrow as pa
@@ -46,8 +46,8 @@ class Decoder(Protocol):
     def decode(self, messages: pa.RecordBatch) -> tuple[list[Item], int]:
         """Items of the first messages, and how many messages they are; the caller brings the rest again.
 
-        A Truncate comes alone. Consumed is at least 1 where there is a message. Raises an error of libcore.errors,
-        logged, where going on is not allowed.
+        A Truncate comes alone, a ClearColumn in front of all rows. Consumed is at least 1 where there is a message.
+        Raises an error of libcore.errors, logged, where going on is not allowed.
         """
 
 
@@ -56,10 +56,12 @@ class Pacing:
 
     Args:
         rows_max: rows (messages) an epoch may bring.
+        beat_s: an idle partition brings a Tick that often, for a step that watches time; 0: never.
     """
 
-    def __init__(self, rows_max: int) -> None:
+    def __init__(self, rows_max: int, *, beat_s: float = 0.0) -> None:
         self._rows_max = rows_max
+        self._beat_s, self._beat_at = beat_s, 0.0
         self._spent = 0  # messages taken in the open epoch
         self._fresh = True  # no item but a Tick came in the open epoch
         self._alone = False  # the open epoch takes nothing more, whatever its rows
@@ -116,8 +118,9 @@ class Pacing:
         EPOCH_AT.set_to_current_time()
 
     def _owed(self) -> list[Item]:
-        if self._tick_owed and self.fresh:
-            self._tick_owed = False
+        beat = self._beat_s > 0 and monotonic() - self._beat_at >= self._beat_s
+        if (self._tick_owed or beat) and self.fresh:
+            self._tick_owed, self._beat_at = False, monotonic()
             return [Tick()]
         return []
 

@@ -27,7 +27,7 @@ import pyarrow as pa
 import structlog
 
 from connectors.base.metrics import SPOOL_BYTES
-from connectors.base.target import TRUNCATES
+from connectors.base.target import markers_of
 from libcore import segment
 from libcore.errors import CapacityError, CorruptionError, FatalError
 from libcore.schema import Table
@@ -40,13 +40,14 @@ _DELETER = ThreadPoolExecutor(1, "spool-delete")
 
 @dataclass(frozen=True, slots=True)
 class SegmentFile:
-    """One file of the spool. `bytes` is its size on disk, `truncates` how many truncates it carries."""
+    """One file of the spool. `bytes` is its size on disk, `markers` how many truncates and cleared columns it ends
+    with."""
 
     seq: int
     name: str
     bytes: int
     rows: int
-    truncates: int
+    markers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Manifest:
 
     def to_state(self) -> tuple[Any, ...]:
         """A plain tuple for the recovery store, so that no class name is pickled."""
-        files = tuple((file.seq, file.name, file.bytes, file.rows, file.truncates) for file in self.files)
+        files = tuple((file.seq, file.name, file.bytes, file.rows, file.markers) for file in self.files)
         return (_STATE_VERSION, self.store_id, self.seq, files)
 
     @classmethod
@@ -148,7 +149,7 @@ class Spool:
         self._sync_directory()
         self._show()
         rows = sum(record.num_rows for _, record in tables)
-        return SegmentFile(seq, name, data.nbytes, rows, len(metadata.get(TRUNCATES, ())))
+        return SegmentFile(seq, name, data.nbytes, rows, len(markers_of(metadata)))
 
     def read(self, file: SegmentFile) -> segment.Segment:
         """Open a segment over a memory map. Raises CorruptionError naming the file."""

@@ -6,16 +6,37 @@ seq, and `apply(n)` either makes rows and seq n durable together, or changes not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+from connectors.base.items import ClearColumn, Marker, Truncate
 from libcore.errors import TransientError
 from libcore.schema import Table
 from libcore.segment import Segment
 
 TRUNCATES = "truncates"
 """Metadata key of a segment: a list of [source table, identity]; those tables are emptied after the segment's rows."""
+CLEARS = "clears"
+"""Metadata key of a segment: a list of [source table, target column, identity]; those columns of all rows become NULL
+after the segment's rows. Missing where there is none."""
+
+
+def with_markers(metadata: Mapping[str, Any], markers: Sequence[Marker]) -> dict[str, Any]:
+    """A segment's metadata with its markers; `markers_of` is the inverse."""
+    done = {**metadata, TRUNCATES: [[each.table, each.identity] for each in markers if isinstance(each, Truncate)]}
+    clears = [[each.table, each.column, each.identity] for each in markers if isinstance(each, ClearColumn)]
+    return {**done, CLEARS: clears} if clears else done
+
+
+def markers_of(metadata: Mapping[str, Any]) -> list[Marker]:
+    """The markers that stand behind a segment's rows."""
+    truncates = [Truncate(table, identity) for table, identity in metadata.get(TRUNCATES, ())]
+    return [*truncates, *(ClearColumn(*triple) for triple in metadata.get(CLEARS, ()))]
+
+
+PREFLIGHT_S = 60.0
+"""Seconds that a first start waits for a target that does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +57,8 @@ class Applied:
 
 
 class WaitForParts(TransientError):
-    """The segment holds a table whose truncate another part has not finished: try again in a moment."""
+    """The segment holds a table whose marker (a truncate, a cleared column) another part has not reached yet: try
+    again in a moment."""
 
 
 class TargetPart(Protocol):
@@ -56,7 +78,7 @@ class TargetPart(Protocol):
         """
 
     def settle(self) -> bool:
-        """Do what this part owes the other parts (truncates that all have recorded); True when nothing is owed."""
+        """Do what this part owes the other parts (markers that all have recorded); True when nothing is owed."""
 
     def ways_out(self, seq: int) -> str:
         """For an operator whose target and state directory do not belong together: the exact commands, by intent.
@@ -71,8 +93,11 @@ class TargetPart(Protocol):
 class Target(Protocol):
     """A system that rows are brought to."""
 
-    def preflight(self, tables: Sequence[Table]) -> None:
-        """Make or check everything the tables need. Raises ConfigurationError with both sides, TransientError."""
+    def preflight(self, tables: Sequence[Table], *, wait_s: float = PREFLIGHT_S) -> None:
+        """Make or check everything the tables need; `wait_s`: seconds in which a target that is down is tried again.
+
+        Raises ConfigurationError with both sides, TransientError where it does not answer.
+        """
 
     def single_part_tables(self, tables: Sequence[Table]) -> frozenset[str]:
         """Names of the source tables whose rows must all go to part 0: a second unique key or a foreign key ties

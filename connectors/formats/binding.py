@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from connectors.formats.declared import DeclaredColumn
@@ -30,9 +30,12 @@ class TopicBinding:
             "refuse" the rows. None: "add" without declared columns, else "ignore".
         on_schema_change: changes that are not additive: "refuse" the table's later rows of that partition (they become
             dead letters), or "follow".
+        clears: whether a dropped column can be cleared in the target (under "follow"): its order against the rows is
+            known (the topic has one partition), and no state of a step holds its values.
         decimals: how Connect Decimal values are written under a schema part: "base64", "number", or "auto": judged by
             the first value that is not null.
         placeholder: the text that stands for a value the source did not send (unavailable.value.placeholder).
+        transactions: rows carry their source transaction, and messages without a row give marks (the document step).
     """
 
     table: str
@@ -44,6 +47,8 @@ class TopicBinding:
     on_schema_change: OnSchemaChange = "refuse"
     decimals: Decimals = "auto"
     placeholder: str = "__debezium_unavailable_value"
+    clears: bool = field(default=False, repr=False)  # no policy: the fingerprint leaves it out
+    transactions: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         choices = (
@@ -69,6 +74,11 @@ class TopicBinding:
     def fingerprint(self) -> str:
         """16 hex digits over all settings: a refusal lasts until one of them changes."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+
+    @property
+    def follows(self) -> bool:
+        """Whether every change of the shape is taken on."""
+        return self.on_schema_change == "follow"
 
     @property
     def new_column(self) -> OnNewColumn:

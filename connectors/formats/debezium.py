@@ -1,25 +1,31 @@
-"""Debezium JSON messages of one topic partition -> batches of changes, dead letters and truncates.
+"""Debezium JSON messages of one topic partition -> batches of changes, dead letters, truncates, cleared columns.
 
 libcore.decode does the rows; this module makes and changes its plan, from declared columns, from the schema part, or
 from both, and keeps what a restart needs.
 State: (1, last position, redelivery counter, shape text, refusal, fingerprint of the refusing binding).
+
+A column that the rows had and have no more was dropped at the source, and one of PostgreSQL that stands behind its old
+place was dropped and added again: no message says what became of the rows that do not change. Under "follow" a
+ClearColumn goes out in front of the first row without it, or with the new one; see docs/decisions/0008.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import structlog
 
 from connectors.base.dead_letters import Failure, raw_messages
-from connectors.base.items import Item, Truncate
+from connectors.base.items import ClearColumn, Item, Truncate
 from connectors.base.metrics import BATCHES, DECODE_ERRORS, EVENTS, REDELIVERED
 from connectors.formats.binding import TopicBinding
 from connectors.formats.declared import DeclaredColumn, declared_column
 from connectors.formats.envelope_peek import Peeked, key_fields, peek
 from connectors.formats.shape import SchemaChangeRefused, Shape, read, resolve, resumed, unknown_column
+from connectors.formats.transactions import without_rows
 from libcore.change import ChangeBatch
 from libcore.decode import decode_envelopes
 from libcore.decode_types import Decoded, DecodeState, EnvelopePlan
@@ -102,19 +108,24 @@ class DebeziumDecoder:
                 done = decode_envelopes(self._plan, messages, start, self._decode_state)
                 self._take(done, messages, items)
                 start = done.consumed
-                if done.stop == "schema":
+                if done.stop in ("schema", "columns"):
                     message = self._peeked(messages, start, items)
                     if message is not None and message.kind == "truncate":
                         return self._truncated(messages, start, items)
                     if message is None or message.kind == "event":
                         start += 1
+                    elif start == planned and done.stop == "columns":
+                        self._plan = replace(self._plan, carried=None)  # Python sees no difference: do not ask again
                     elif start == planned:
                         items += self._letters(
                             messages, [Failure(start, "SYNTAX: its schema part cannot be told apart", 0)]
                         )
                         start += 1
+                    elif start > 0 and self._lost(message):
+                        self._events.inc(start)  # what came before goes out first, under the old shape
+                        return items, start
                     else:
-                        self._resolve(messages, start, message)
+                        items += self._resolve(messages, start, message)
                         planned = start
                 elif done.stop == "unknown":
                     self._refuse(unknown_column(self._binding, done.unknown), messages, start)
@@ -139,7 +150,12 @@ class DebeziumDecoder:
     def _letters(self, messages: pa.RecordBatch, failures: list[Failure]) -> list[Item]:
         table = self._binding.table
         DECODE_ERRORS.labels(table).inc(len(failures))
+        marks: list[Item] = []
+        if self._binding.transactions:
+            indexes, errors = [failure.message for failure in failures], [failure.error for failure in failures]
+            marks = without_rows(messages, indexes, table, errors)
         return [
+            *marks,
             raw_messages(
                 failures,
                 messages,
@@ -148,7 +164,7 @@ class DebeziumDecoder:
                 table=table,
                 topic=self._topic,
                 partition=self._partition,
-            )
+            ),
         ]
 
     def _begin(self, messages: pa.RecordBatch, start: int, items: list[Item]) -> int:
@@ -173,7 +189,11 @@ class DebeziumDecoder:
             items += self._letters(messages, [Failure(index, error.message, error.byte_position)])
             return None
 
-    def _resolve(self, messages: pa.RecordBatch, index: int, message: Peeked) -> None:
+    def _lost(self, message: Peeked) -> tuple[str, ...]:
+        return self._shape.lost(self._binding, message) if self._shape is not None and self._binding.clears else ()
+
+    def _resolve(self, messages: pa.RecordBatch, index: int, message: Peeked) -> list[Item]:
+        """Take the message's shape on; what must stand in front of its rows."""
         place = self._place(messages, index)
         accepted = self._shape
         try:
@@ -182,7 +202,7 @@ class DebeziumDecoder:
             )
         except SchemaChangeRefused as refusal:
             self._refuse(str(refusal), messages, index)
-            return
+            return []
         except HeadraceError as error:
             _log.error(
                 "no plan for the messages", topic=self._topic, partition=self._partition, at=place, error=str(error)
@@ -194,6 +214,15 @@ class DebeziumDecoder:
             _log.info(
                 "table shape", table=self._binding.table, at=place, key=list(shape.key), columns=len(shape.columns)
             )
+        lost = () if accepted is None else accepted.lost(self._binding, message)
+        if lost and not self._binding.clears:
+            _log.warning(
+                "a dropped column keeps its old values in the target: its place among the rows is known only in a "
+                "topic of one partition that no step reads; set it to NULL there by hand",
+                table=self._binding.table, at=place, columns=list(lost),
+            )  # fmt: skip
+            return []
+        return [ClearColumn(self._binding.table, name, f"{place}:{name}") for name in lost]
 
     def _key(self, messages: pa.RecordBatch, index: int) -> tuple[str, ...]:
         if self._binding.key is not None:
@@ -226,7 +255,7 @@ class DebeziumDecoder:
         self._events.inc()
         if self._binding.on_truncate == "ignore":
             _log.warning("truncate ignored", table=table, at=place)
-            return items, 1
+            return (items + without_rows(messages, [0], table) if self._binding.transactions else items), 1
         return [Truncate(table, place)], 1
 
     def _place(self, messages: pa.RecordBatch, index: int) -> str:

@@ -64,6 +64,25 @@ def evolve(accepted: Table, columns: Sequence[WireColumn], key: tuple[str, ...])
     return Evolution(tuple(kept), tuple(taken), tuple(refused))
 
 
+def dropped_columns(former: Sequence[str], names: Sequence[str], *, ordered: bool) -> tuple[str, ...]:
+    """Columns whose former values are gone at the source, in their former order: dropped, or dropped and added again.
+
+    Args:
+        former: the columns of the rows before. names: those of the rows from now on, perhaps among others.
+        ordered: the source adds columns at the end only (PostgreSQL), so that one which stands behind a column that
+            it stood in front of was dropped and added again, and with it all behind it. Without it, or where it was
+            the last one, a column that came back between two messages cannot be told from one that stayed.
+    """
+    place = {name: index for index, name in enumerate(former)}
+    gone = {name for name in former if name not in set(names)}
+    common = [name for name in names if name in place]
+    for index in range(1, len(common) if ordered else 0):
+        if place[common[index]] < place[common[index - 1]]:
+            gone.update(common[index:])
+            break
+    return tuple(name for name in former if name in gone)
+
+
 def widened(old: ColumnType, new: ColumnType) -> bool:
     """Whether every value of the old type is one of the new type, with the same digits."""
     if old.name == "decimal" and new.name == "decimal":

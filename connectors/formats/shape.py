@@ -13,12 +13,13 @@ from connectors.formats.binding import TopicBinding
 from connectors.formats.connect_schema import DECIMAL, row_fields, wire_columns
 from connectors.formats.declared import fitted, wire
 from connectors.formats.envelope_peek import Peeked, decimals_as_numbers
-from connectors.formats.evolution import evolve
+from connectors.formats.evolution import dropped_columns, evolve
 from libcore.decode_types import Encoding, EnvelopePlan, WireColumn
 from libcore.errors import ConfigurationError
 from libcore.schema import Column, Table, parse_type
 
 _log = structlog.get_logger()
+_MANY = "*"  # an origin: several source tables share the topic
 
 
 class SchemaChangeRefused(Exception):
@@ -27,11 +28,18 @@ class SchemaChangeRefused(Exception):
 
 @dataclass(frozen=True)
 class Shape:
-    """Columns with their encodings, key, and whose positions the source carries."""
+    """Columns with their encodings, key, and whose positions the source carries.
+
+    Args:
+        carried: the columns that the last looked-at row had, in its order; None before there was one.
+        origin: the source table of that row.
+    """
 
     columns: tuple[WireColumn, ...]
     key: tuple[str, ...]
     position: str
+    carried: tuple[str, ...] | None = None
+    origin: str = ""
 
     def table(self, name: str) -> Table:
         """The table of such rows."""
@@ -49,20 +57,38 @@ class Shape:
             placeholder=binding.placeholder,
             # Under a schema part the new field was seen there; ignored ones must not stop every message.
             creates=True,
+            transactions=binding.transactions,
             stop_on_unknown=bare and binding.new_column != "ignore",
+            carried=self.carried or () if bare and binding.follows and self.origin != _MANY else None,
         )
+
+    def lost(self, binding: TopicBinding, message: Peeked) -> tuple[str, ...]:
+        """Columns that the rows before had and that were dropped at the source, perhaps added again since.
+
+        Empty where the topic holds rows of several tables: one of them may just never have had the column.
+        """
+        names = _names(message)
+        if not binding.follows or names is None or self.origin not in ("", _origin(message)):
+            return ()
+        former = self.carried
+        if former is None:  # the state of an older release: the order of its columns says nothing
+            former = tuple(column.column.name for column in self.columns) if binding.columns is None else ()
+        ordered = self.carried is not None and self.position == message.position == "postgresql"
+        return tuple(name for name in dropped_columns(former, names, ordered=ordered) if name not in self.key)
 
     def text(self) -> str:
         """Compact JSON for the recovery store; `read` is its inverse."""
-        return json.dumps(
-            [self.key, self.position, [_packed(column) for column in self.columns]], separators=(",", ":")
-        )
+        columns = [_packed(column) for column in self.columns]
+        return json.dumps([self.key, self.position, columns, self.carried, self.origin], separators=(",", ":"))
 
 
 def read(text: str) -> Shape:
-    """A shape from its text."""
-    key, position, columns = json.loads(text)
-    return Shape(tuple(_unpacked(column) for column in columns), tuple(key), position)
+    """A shape from its text, also from that of a release which did not keep what rows carried."""
+    key, position, columns, *more = json.loads(text)
+    shape = Shape(tuple(_unpacked(column) for column in columns), tuple(key), position)
+    if not more:
+        return shape
+    return replace(shape, carried=None if more[0] is None else tuple(more[0]), origin=more[1])
 
 
 def resolve(
@@ -85,6 +111,44 @@ def resolve(
     Raises: ConfigurationError where there is no accepted shape and none can be made; SchemaChangeRefused where the
         change from the accepted one is not taken on.
     """
+    shape = _resolved(binding, message, key, accepted, place, payloads)
+    known, names, origin = {column.column.name for column in shape.columns}, _names(message), _origin(message)
+    carried = None if names is None else tuple(name for name in names if name in known)
+    if accepted is not None:
+        carried = accepted.carried if carried is None else carried
+        if accepted.origin not in ("", origin, _MANY):
+            _log.warning(
+                "several source tables in one topic: columns that are dropped in one of them keep their values",
+                table=binding.table, at=place, tables=[accepted.origin, origin],
+            )  # fmt: skip
+        origin = origin if accepted.origin in ("", origin) else _MANY
+    return replace(shape, carried=carried, origin=origin)
+
+
+def _names(message: Peeked) -> tuple[str, ...] | None:
+    """The columns of the message's row, in its order; None where it does not say."""
+    fields = row_fields(message.schema)
+    if fields is not None:
+        return tuple(str(field["field"]) for field in fields)
+    after = message.payload.get("after")
+    return tuple(after) if isinstance(after, dict) else None
+
+
+def _origin(message: Peeked) -> str:
+    source = message.payload.get("source")
+    parts = [source.get(name) for name in ("db", "schema", "table")] if isinstance(source, dict) else []
+    return ".".join(str(part) for part in parts if part is not None)
+
+
+def _resolved(
+    binding: TopicBinding,
+    message: Peeked,
+    key: tuple[str, ...],
+    accepted: Shape | None,
+    place: str,
+    payloads: Iterable[dict[str, Any]],
+) -> Shape:
+    """Columns, key and position of `resolve`'s answer."""
     try:
         columns = _columns(binding, message, accepted, payloads)
         if accepted is None:
@@ -192,7 +256,9 @@ def resumed(binding: TopicBinding, accepted: Shape) -> Shape:
         return replace(accepted, key=key)
     known = {(column.column.name, column.column.type): column for column in accepted.columns}
     columns = tuple(known.get((declared.name, declared.type)) or wire(declared) for declared in binding.columns)
-    return Shape(columns, key, accepted.position)
+    names = {column.column.name for column in columns}
+    carried = None if accepted.carried is None else tuple(name for name in accepted.carried if name in names)
+    return Shape(columns, key, accepted.position, carried, accepted.origin)
 
 
 def _packed(wire_column: WireColumn) -> list[Any]:

@@ -20,7 +20,7 @@ import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from connectors.base import stop
-from connectors.base.items import Item, Truncate
+from connectors.base.items import Item, Marker, Truncate
 from connectors.base.metrics import LAG_MS, LAG_OFFSETS
 from connectors.base.source import Decoder, Pacing
 from connectors.kafka.cluster import Cluster
@@ -37,11 +37,12 @@ _GAP = {-140, 1}  # _AUTO_OFFSET_RESET, OFFSET_OUT_OF_RANGE
 _REFUSED = {3, -188, -190, 29, 31, 58, -169}  # no such topic or partition, not authorized, not authenticated
 _BROKEN = {-199, -198, -150, 87, 2}  # bad message, bad compression, fatal, invalid record, corrupt message
 
+_BEAT_S = 1.0
 _log = structlog.get_logger()
 
 
 class KafkaSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
-    """Topics as a Bytewax source of ChangeBatch, Truncate and Tick.
+    """Topics as a Bytewax source of Items.
 
     Args:
         config: the cluster, where to begin, bounds.
@@ -50,6 +51,7 @@ class KafkaSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
         until_end: end at the high watermarks that the first fetch of each partition tells, instead of following it.
         known_topics: topics that the flow has read before. A partition of theirs without a position is new and begins
             at its first message. Topics of which this worker resumes a partition count as known by themselves.
+        beating: topics whose idle partitions bring a Tick a second, for a step that watches time.
     """
 
     def __init__(
@@ -59,11 +61,12 @@ class KafkaSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
         decoder_factory: DecoderFactory,
         until_end: bool = False,
         known_topics: Collection[str] = (),
+        beating: Collection[str] = (),
     ) -> None:
         if repeated := sorted({topic for topic in topics if list(topics).count(topic) > 1}):
             raise ConfigurationError(f"source.kafka: topic {repeated[0]} is read twice by one source")
         self._config, self._topics, self._decoder_factory = config, tuple(topics), decoder_factory
-        self._until_end, self._known = until_end, set(known_topics)
+        self._until_end, self._known, self._beating = until_end, set(known_topics), frozenset(beating)
         self._cluster: Cluster | None = None
         self._readers: ReaderFactory | None = None
         self._partition_count = 0
@@ -106,6 +109,7 @@ class KafkaSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
             next_offset=offset,
             until_end=self._until_end,
             closed=self._closed,
+            beat_s=_BEAT_S if topic in self._beating else 0.0,
         )
 
     def _ask(self) -> Cluster:
@@ -137,10 +141,11 @@ class KafkaPartition(StatefulSourcePartition[Item, tuple[Any, ...]]):
         next_offset: int,
         until_end: bool,
         closed: Callable[[], None],
+        beat_s: float = 0.0,
     ) -> None:
         self._topic, self._number, self._cluster = topic, number, cluster
         self._reader, self._decoder, self._closed = reader, decoder, closed
-        self._pacing = Pacing(config.batch_rows_max)
+        self._pacing = Pacing(config.batch_rows_max, beat_s=beat_s)
         self._next_offset, self._until_end = next_offset, until_end
         self._end_offset: int | None = None  # until_end: where to stop, once known
         self._decoder_state: object = decoder.state  # as of _next_offset
@@ -203,7 +208,7 @@ class KafkaPartition(StatefulSourcePartition[Item, tuple[Any, ...]]):
         self._newest_ms = messages.column("timestamp_ms")[consumed - 1].as_py()
         self._queued = self._queued.slice(consumed) if consumed < self._queued.num_rows else None
         self._held = (items, consumed, next_offset, self._decoder.state)
-        if any(isinstance(item, Truncate) for item in items) and not self._pacing.fresh:
+        if any(isinstance(item, Marker) for item in items) and not self._pacing.fresh:
             return self._pacing.idle()
         return self._release()
 

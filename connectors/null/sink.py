@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from connectors.base.target import Applied, Progress
+from connectors.base.target import PREFLIGHT_S, Applied, Progress
 from connectors.null.config import NullConfig
 from libcore.errors import FatalError
 from libcore.schema import Table
@@ -43,7 +43,7 @@ class NullTarget:
         with self._lock:
             return sum(self._rows.values())
 
-    def preflight(self, tables: Sequence[Table]) -> None:
+    def preflight(self, tables: Sequence[Table], *, wait_s: float = PREFLIGHT_S) -> None:
         """Make the progress directory where there is one."""
         if self._config.progress_dir is not None:
             self._config.progress_dir.mkdir(parents=True, exist_ok=True)

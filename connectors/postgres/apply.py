@@ -17,7 +17,8 @@ import psycopg
 import pyarrow as pa
 import structlog
 
-from connectors.base.target import TRUNCATES, Applied, Progress, WaitForParts
+from connectors.base.items import ClearColumn
+from connectors.base.target import Applied, Progress, WaitForParts, markers_of
 from connectors.postgres.careful import Careful
 from connectors.postgres.config import PostgresConfig, TargetTable
 from connectors.postgres.ddl import PROGRESS, TABLES, ensure
@@ -25,7 +26,7 @@ from connectors.postgres.dead_letters import Ledger, Letters, write_parquet
 from connectors.postgres.direct import Direct
 from connectors.postgres.plan import Plan, encode, prepare, put
 from connectors.postgres.session import Connection, Refused, classify, connect, database_errors, literal, quote
-from connectors.postgres.truncates import Truncates
+from connectors.postgres.truncates import Markers
 from connectors.postgres.work import Step, Unfit, order
 from libcore.change import UNSET
 from libcore.dead_letter import DEAD_LETTERS
@@ -62,7 +63,7 @@ class PostgresPart:
         self._plans: dict[tuple[str, bool], Plan] = {}
         self._directs: dict[str, Direct] = {}  # by the plan's staging table, made with the plan
         self._ledger = Ledger(binding.config.metadata_schema, binding.flow, part, binding.config.dead_letters_max)
-        self._truncates = Truncates(
+        self._markers = Markers(
             binding.config.metadata_schema, binding.flow, binding.store_id, part, binding.parts, binding.targets
         )
         self._progress = binding.metadata(PROGRESS)
@@ -88,8 +89,8 @@ class PostgresPart:
         with database_errors():
             connection = self._open()
             names = [table.name for table, _ in segment.parts]
-            if self._truncates.holds(names) and not self._truncates.settle(connection) and self._truncates.holds(names):
-                raise WaitForParts(f"segment {seq} holds a table whose truncate is not done")
+            if self._markers.holds(names) and not self._markers.settle(connection) and self._markers.holds(names):
+                raise WaitForParts(f"segment {seq} holds a table whose marker is not done")
             try:
                 return self._apply(connection, seq, segment)
             except psycopg.ProgrammingError:
@@ -98,11 +99,11 @@ class PostgresPart:
                 return self._apply(connection, seq, segment)
 
     def settle(self) -> bool:
-        """Do this part's share of pending truncates; True when none is left."""
-        if self._truncates.settled:
+        """Do this part's share of pending markers; True when none is left."""
+        if self._markers.settled:
             return True
         with database_errors():
-            return self._truncates.settle(self._open())
+            return self._markers.settle(self._open())
 
     def ways_out(self, seq: int) -> str:
         """The commands for an operator whose target and state directory do not belong together."""
@@ -132,7 +133,7 @@ class PostgresPart:
         connection = connect(self._binding.config, f"{self._binding.flow}/{self._part}")
         try:
             self._ledger.load(connection)
-            self._truncates.load(connection)
+            self._markers.load(connection)
         except BaseException:
             connection.close()
             raise
@@ -174,7 +175,7 @@ class PostgresPart:
                     connection, step.plan, batch, step.plan.statements_for(step.record), again=step.plan.staging in used
                 )
                 used.add(step.plan.staging)
-            self._record_truncates(connection, seq, segment)
+            self._record_markers(connection, seq, segment)
         self._after(connection, segment)
         return Applied(_rows(steps))
 
@@ -197,8 +198,10 @@ class PostgresPart:
             careful = Careful(connection, self._ledger, letters, self._plan)
             careful.refuse(unfit)
             careful.run(steps)
+            if letters.refused and self._binding.config.stop_at_refused:
+                raise FatalError(_torn(self._binding.flow, seq, letters))
             self._ledger.write(connection, seq, letters, careful.settled)
-            self._record_truncates(connection, seq, segment)
+            self._record_markers(connection, seq, segment)
             if self._binding.config.dead_letters_dir is not None:
                 write_parquet(self._binding.config.dead_letters_dir, self._binding.flow, self._part, seq, letters)
         self._ledger.committed(connection, letters, reload=bool(careful.settled))
@@ -232,16 +235,20 @@ class PostgresPart:
             "this part, or the target was restored"
         )
 
-    def _record_truncates(self, connection: Connection, seq: int, segment: Segment) -> None:
-        truncates = [(table, identity) for table, identity in segment.metadata.get(TRUNCATES, ())]
-        if truncates:
-            self._truncates.record(connection, seq, truncates)
-            for table, _ in truncates:
-                self._ledger.forget(connection, table)
+    def _record_markers(self, connection: Connection, seq: int, segment: Segment) -> None:
+        markers = markers_of(segment.metadata)
+        if not markers:
+            return
+        self._markers.record(connection, seq, markers)
+        for marker in markers:
+            if isinstance(marker, ClearColumn):
+                self._ledger.clear_column(connection, marker.table, marker.column)
+            else:
+                self._ledger.forget(connection, marker.table)
 
     def _after(self, connection: Connection, segment: Segment) -> None:
-        if segment.metadata.get(TRUNCATES):
-            self._truncates.load(connection)
+        if markers_of(segment.metadata):
+            self._markers.load(connection)
             self._ledger.load(connection)
 
     def _work(self, connection: Connection, segment: Segment) -> tuple[list[Step], list[Unfit], list[pa.RecordBatch]]:
@@ -287,6 +294,15 @@ def _encode(plan: Plan, record: pa.RecordBatch) -> Encoded:
     if encoded.errors:
         raise Refused(encoded.errors[0].text, "")
     return encoded
+
+
+def _torn(flow: str, seq: int, letters: Letters) -> str:
+    row = letters.rows[-1]
+    return (
+        f"flow {flow}: the target refuses {letters.refused} rows of segment {seq}, the last of {row['table_name']}, key "
+        f"{row['key_text']}: {row['error']}; a source transaction would go in without them, so nothing of the segment was "
+        'applied. Ways out: let the target take them and start again, or [document] on_bad_row = "apply"'
+    )
 
 
 def _rows(steps: Sequence[Step]) -> int:

@@ -34,6 +34,8 @@ class PostgresConfig(Config):
     """Directory for dead letters as Parquet files besides the table; None means the table only."""
     dead_letters_max: int = Field(default=100_000, ge=1)
     """Dead letters of step apply that one part may hold unresolved; above it the flow stops."""
+    stop_at_refused: bool = False
+    """Stop at a row that the database refuses, with its segment not applied, so that no transaction goes in torn."""
 
 
 @dataclass(frozen=True)

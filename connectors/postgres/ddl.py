@@ -43,7 +43,8 @@ _METADATA = {
         registered_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (table_schema, table_name))""",
     TRUNCATES: """(flow text NOT NULL, store_id text NOT NULL, source_table text NOT NULL, identity text NOT NULL,
         part integer NOT NULL, seq bigint NOT NULL, done boolean NOT NULL DEFAULT false,
-        recorded_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (flow, store_id, source_table, identity, part))""",
+        recorded_at timestamptz NOT NULL DEFAULT now(), cleared_column text,
+        PRIMARY KEY (flow, store_id, source_table, identity, part))""",
 }
 
 
@@ -58,7 +59,10 @@ def create_metadata(connection: Connection, schema: str) -> None:
         LETTERS: f"(id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {', '.join([*letters, *extras])})",
     }
     for name, body in bodies.items():
-        if inspect(connection, schema, name) is None:
+        there = inspect(connection, schema, name)
+        if name == TRUNCATES and isinstance(there, TargetShape) and there.column("cleared_column") is None:
+            connection.execute(f"ALTER TABLE {quote(schema)}.{name} ADD COLUMN cleared_column text")
+        if there is None:
             connection.execute(f"CREATE TABLE {quote(schema)}.{name} {body}")
             if name == LETTERS:
                 connection.execute(f"CREATE INDEX ON {quote(schema)}.{name} (flow, part) WHERE resolved_at IS NULL")

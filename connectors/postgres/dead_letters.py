@@ -153,6 +153,26 @@ class Ledger:
             (self._flow, self._part, _STEP, table),
         )
 
+    def clear_column(self, connection: Connection, table: str, column: str) -> None:
+        """The column was dropped at the source: rows in conflict, which are tried again, must not bring its old value
+        back. In the transaction; the ledger is loaded anew after it."""
+        waiting = connection.execute(
+            f"SELECT id, raw_value FROM {self._letters} WHERE flow = %s AND part = %s AND step = %s "
+            f"AND table_name = %s AND reason = 'conflict' AND resolved_at IS NULL",
+            (self._flow, self._part, _STEP, table),
+        ).fetchall()
+        for number, raw_value in waiting:
+            of, row = read_row(raw_value)
+            names = row.schema.names
+            if column not in names:
+                continue
+            # The value NULL, and given: a row in conflict may be one that still has to be inserted.
+            columns = [pa.nulls(1, old.type) if name == column else old for name, old in zip(names, row, strict=True)]
+            cleared = pa.RecordBatch.from_arrays(columns, schema=row.schema)
+            connection.execute(
+                f"UPDATE {self._letters} SET raw_value = %s WHERE id = %s", (row_bytes(of, cleared), number)
+            )
+
     def committed(self, connection: Connection, letters: Letters, *, reload: bool) -> None:
         """Take over what a committed attempt wrote."""
         if reload or any(row.get("reason") == "conflict" for row in letters.rows):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from connectors.base import retry
+from connectors.base.target import PREFLIGHT_S
 from connectors.postgres.apply import Binding, PostgresPart
 from connectors.postgres.catalog import TargetShape, inspect
 from connectors.postgres.config import PostgresConfig, TargetTable
@@ -17,7 +18,6 @@ from libcore.errors import ConfigurationError
 from libcore.schema import Table
 
 _LOG = structlog.get_logger()
-_PREFLIGHT_S = 60.0  # how long a start waits for a target that does not answer
 
 
 class PostgresTarget:
@@ -38,9 +38,9 @@ class PostgresTarget:
             if other != source:
                 raise ConfigurationError(f"target {target.name}: expected one source table, found {other} and {source}")
 
-    def preflight(self, tables: Sequence[Table]) -> None:
+    def preflight(self, tables: Sequence[Table], *, wait_s: float = PREFLIGHT_S) -> None:
         """Make or check every table, and register it for this flow (contract: connectors/base/target.py)."""
-        retry.call("reach the target", lambda: self._preflight(tables), total_s=_PREFLIGHT_S)
+        retry.call("reach the target", lambda: self._preflight(tables), total_s=wait_s)
 
     def single_part_tables(self, tables: Sequence[Table]) -> frozenset[str]:
         """Source tables whose target has a second unique key or a foreign key; after preflight."""

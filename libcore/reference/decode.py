@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from libcore.change import Op, arrow_schema, unset_bytes
-from libcore.decode_types import Decoded, DecodeState, EnvelopePlan, ErrorCode, RowError
+from libcore.change import Op, unset_bytes
+from libcore.decode_types import Decoded, DecodeState, EnvelopePlan, ErrorCode, RowError, decoded_schema
 from libcore.reference import source as source_block
 from libcore.reference.cells import UNSET, Cell, CellReader
 from libcore.reference.decimal import decimal_array
 from libcore.reference.json import Fault, Node, parse, text
-from libcore.reference.source import Source
+from libcore.reference.source import Source, Transaction
 
 _KNOWN = (b"before", b"after", b"source", b"op", b"ts_ms", b"status", b"id", b"transaction")
 _TEXTS = {
@@ -51,6 +51,7 @@ class _Rows:
 
     state: DecodeState
     rows: list[tuple[int, Op, bytes, int | None, Row]] = field(default_factory=list)
+    transactions: list[Transaction] = field(default_factory=list)
     events: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -146,7 +147,7 @@ class _MessageReader:
         return letter.decode() if letter in (b"c", b"r", b"u", b"d", b"t", b"m") else ""
 
     def _tombstone(self, index: int, key: bytes | None, out: _Rows) -> None:
-        if not self._key or key is None:
+        if not self._key or key is None or self._plan.transactions:
             out.events.append((index, "tombstone"))
             return
         self._add(index, [(Op.DELETE, self._row_of_key(key))], Source(), out)
@@ -164,6 +165,9 @@ class _MessageReader:
         """A message of op c, r, u or d: one row or two."""
         plan = self._plan
         source = source_block.read(value, found.get(b"source"), plan.position, plan.generation, faults)
+        transaction = Transaction()
+        if plan.transactions:
+            transaction = source_block.read_transaction(value, found.get(b"transaction"), faults)
         unknown: list[bytes | None] = []
         keyless, has_before = not self._key, op in ("u", "d")
         before = after = None
@@ -175,11 +179,13 @@ class _MessageReader:
         _raise_first(faults)
         if unknown and plan.stop_on_unknown:
             raise _Stop("unknown", (unknown[0] or b"").decode())
+        if plan.carried is not None and after is not None and tuple(after) != plan.carried:
+            raise _Stop("columns")
         if keyless:
             rows = _keyless_rows(has_before, before, op != "d", after)
         else:
             rows = self._keyed_rows(op, before, after, key)
-        self._add(index, rows, source, out)
+        self._add(index, rows, source, out, transaction)
 
     def _keyed_rows(self, op: str, before: Row | None, after: Row | None, key: bytes | None) -> list[tuple[Op, Row]]:
         if op == "d":
@@ -242,13 +248,21 @@ class _MessageReader:
         assert row is not None
         return row
 
-    def _add(self, index: int, rows: list[tuple[Op, Row]], source: Source, out: _Rows) -> None:
+    def _add(
+        self,
+        index: int,
+        rows: list[tuple[Op, Row]],
+        source: Source,
+        out: _Rows,
+        transaction: Transaction = Transaction(),  # noqa: B008 - immutable
+    ) -> None:
         for op, row in rows:
             out.state, given = source_block.place(out.state, source.position, keyless=not self._key)
             if given is None:
                 out.events.append((index, "redelivered"))
             else:
                 out.rows.append((index, op, given, source.ts_us, row))
+                out.transactions.append(transaction)
 
 
 def _keyless_rows(has_before: bool, before: Row | None, has_after: bool, after: Row | None) -> list[tuple[Op, Row]]:
@@ -276,7 +290,7 @@ def _record(plan: EnvelopePlan, out: _Rows) -> pa.RecordBatch:
     unset = [
         sum(1 << i for i, column in enumerate(table.columns) if row.get(column.name) is UNSET) for *_, row in out.rows
     ]
-    schema = arrow_schema(table, with_unset=any(unset))
+    schema = decoded_schema(plan, with_unset=any(unset))
     columns = []
     for column in table.columns:
         cells = [row.get(column.name) for *_, row in out.rows]
@@ -287,6 +301,9 @@ def _record(plan: EnvelopePlan, out: _Rows) -> pa.RecordBatch:
     if any(unset):
         width = unset_bytes(table)
         columns.append(pa.array([bits.to_bytes(width, "little") for bits in unset], pa.binary(width)))
+    if plan.transactions:
+        columns.append(_array([one.id for one in out.transactions], pa.string()))
+        columns.append(pa.array([one.order for one in out.transactions], pa.int64()))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 

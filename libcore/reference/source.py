@@ -1,5 +1,5 @@
-"""What an envelope's `source` says: the place in the source's order and the commit time; and how a row gets its place.
-Part of the reference of libcore.decode."""
+"""What an envelope's `source` and `transaction` say: the place in the source's order, the commit time, the transaction;
+and how a row gets its place. Part of the reference of libcore.decode."""
 
 from __future__ import annotations
 
@@ -35,19 +35,51 @@ class Source:
     ts_us: int | None = None
 
 
-def read(data: bytes, node: Node | None, kind: str, generation: int, faults: list[Fault]) -> Source:
-    """Read the source block at `node`; what is wrong with it is added to `faults`."""
+@dataclass(frozen=True)
+class Transaction:
+    """Of one message: the transaction's id as UTF-8, and the change's number in its table; None where there is none."""
+
+    id: bytes | None = None
+    order: int | None = None
+
+
+def read_transaction(data: bytes, node: Node | None, faults: list[Fault]) -> Transaction:
+    """Read the transaction block at `node`; what is wrong with it is added to `faults`."""
+    found: dict[bytes, bytes | int] = {}
+    for name, value in _members(node, (b"id", b"data_collection_order"), faults).items():
+        try:
+            if value.kind == "null":
+                continue
+            if name == b"data_collection_order":
+                found[name] = _integer(data, value, 0, 2**63 - 1)
+            elif value.kind == "string":
+                found[name] = text(data, value)
+            else:
+                raise Fault(ErrorCode.TYPE, value.start)
+        except Fault as fault:
+            faults.append(fault)
+    return Transaction(found.get(b"id"), found.get(b"data_collection_order"))  # type: ignore[arg-type]
+
+
+def _members(node: Node | None, names: tuple[bytes, ...], faults: list[Fault]) -> dict[bytes, Node]:
+    """The values of these members of a block, each the first of its name; a block that is no object is a fault."""
+    found: dict[bytes, Node] = {}
     if node is None or node.kind == "null":
-        return Source()
+        return found
     if node.kind != "object":
         faults.append(Fault(ErrorCode.TYPE, node.start))
-        return Source()
-    found: dict[bytes, Node] = {}
+        return found
     for quote, name, value in node.members:
-        if name in _FIELDS[kind]:
+        if name in names:
             if name in found:
                 faults.append(Fault(ErrorCode.DUPLICATE, quote))
             found.setdefault(name, value)
+    return found
+
+
+def read(data: bytes, node: Node | None, kind: str, generation: int, faults: list[Fault]) -> Source:
+    """Read the source block at `node`; what is wrong with it is added to `faults`."""
+    found = _members(node, _FIELDS[kind], faults)
     snapshot = _is_snapshot(data, found.pop(b"snapshot", None))
     values: dict[bytes, int] = {}
     for name, value in found.items():

@@ -64,6 +64,10 @@ static lc_code plan_check(const lc_envelope_plan *plan, lc_error *error) {
       return lc_fail(error, LC_INVALID, -1, -1, "column %d: encoding %d does not fill type %d", c, column->encoding,
                      column->type);
   }
+  for (int32_t i = 0; plan->carried != NULL && i < plan->carried_count; i++)
+    if (plan->carried[i] < 0 || plan->carried[i] >= plan->column_count)
+      return lc_fail(error, LC_INVALID, -1, -1, "carried column %d is not one of %d", plan->carried[i],
+                     plan->column_count);
   lc_json_fault fault;
   if (plan->schema != NULL &&
       (plan->schema_size < 1 || plan->schema[0] == ' ' ||
@@ -165,13 +169,14 @@ static bool placeholder_init(lc_decoder *d) {
 
 static bool decoder_init(lc_decoder *d, int64_t messages) {
   const lc_envelope_plan *plan = d->plan;
-  int32_t top_count, source_count;
+  int32_t top_count, source_count, transaction_count;
   const char *const *top = lc_top_fields(&top_count), *const *source = lc_source_fields(plan->position, &source_count);
+  const char *const *transaction = lc_transaction_fields(&transaction_count);
   d->columns = lc_calloc((size_t)plan->column_count, sizeof *d->columns);
   if (d->columns == NULL) return false;
   d->column_count = plan->column_count;
   if (!order_init(&d->top, top, top_count, 64) || !order_init(&d->source, source, source_count, 64) ||
-      !order_init(&d->row, NULL, plan->column_count, plan->column_count + 64) || !placeholder_init(d))
+      !order_init(&d->transaction, transaction, transaction_count, 16) || !order_init(&d->row, NULL, plan->column_count, plan->column_count + 64) || !placeholder_init(d))
     return false;
   for (int32_t c = 0; c < plan->column_count; c++) {
     const lc_wire_column *wire = &plan->columns[c];
@@ -191,6 +196,7 @@ static void decoder_free(lc_decoder *d) {
   order_free(&d->top);
   order_free(&d->row);
   order_free(&d->source);
+  order_free(&d->transaction);
   lc_free(d->errors);
   lc_free(d->events);
   lc_buffer_free(&d->text);
@@ -198,6 +204,7 @@ static void decoder_free(lc_decoder *d) {
   lc_buffer_free(&d->literal);
   lc_buffer_free(&d->padded);
   lc_buffer_free(&d->padded_key);
+  lc_buffer_free(&d->tx_id);
   lc_free(d->placeholder_base64);
   lc_free(d->placeholder_list);
   lc_free(d->placeholder_object);

@@ -116,6 +116,7 @@ typedef struct rows {
   int64_t count;                 /* rows at d->rows: 0..2 */
   int32_t error;                 /* KEY or BEFORE, which stand behind all value faults */
   bool by_key;                   /* the delete needs the message's key */
+  bool others;                   /* after carries other columns than the plan says */
   const uint8_t *first, *second; /* the objects of the rows */
 } rows;
 
@@ -130,7 +131,9 @@ static void full_row(lc_decoder *d, rows *r, const uint8_t *p, int depth, int si
     return;
   }
   int64_t row = d->rows + r->count;
+  uint64_t surprises = d->surprises;
   if (lc_row_walk(d, p + 1, depth + 1, row, LC_WALK_ALL, side) == NULL) return;
+  r->others = side == 1 && lc_row_carries_others(d, surprises);
   if (d->row_keys < d->key_count) r->error = LC_ROW_KEY;
   if (d->key_count == 0 && d->row_unset) r->error = LC_ROW_BEFORE;
   lc_rows_fill(d, row, d->key_count > 0);
@@ -197,15 +200,20 @@ static void rows_commit(lc_decoder *d, const rows *r, int depth) {
   lc_rows_undo(d, d->rows, 2);
 }
 
+/* The object at p, or nothing, by `walk`. */
+static void block_walk(lc_decoder *d, const uint8_t *p, int depth,
+                       const uint8_t *(*walk)(lc_decoder *d, const uint8_t *p, int depth)) {
+  if (is_null(p)) return;
+  if (*p == '{')
+    walk(d, p + 1, depth + 1);
+  else
+    lc_fault(d, LC_ROW_TYPE, p, NULL);
+}
+
 /* A change (op c, r, u, d). */
 static void change_careful(lc_decoder *d, const envelope *e, int depth, const lc_message *m) {
-  const uint8_t *source = e->at[SOURCE];
-  if (!is_null(source)) {
-    if (*source == '{')
-      lc_source_walk(d, source + 1, depth + 1);
-    else
-      lc_fault(d, LC_ROW_TYPE, source, NULL);
-  }
+  block_walk(d, e->at[SOURCE], depth, lc_source_walk);
+  if (d->plan->transactions) block_walk(d, e->at[TRANSACTION], depth, lc_transaction_walk);
   rows r = d->key_count > 0 ? keyed_rows(d, e, depth) : keyless_rows(d, e, depth);
   if (d->failed) return;
   if (d->fault == 0 && r.by_key && !delete_by_key(d, m->key, m->key_size)) r.error = LC_ROW_KEY;
@@ -213,6 +221,8 @@ static void change_careful(lc_decoder *d, const envelope *e, int depth, const lc
     lc_message_error(d, d->fault, d->fault_at - d->start, d->fault_column);
   else if (d->unknown != NULL && d->plan->stop_on_unknown)
     d->stop = LC_STOP_UNKNOWN;
+  else if (r.others)
+    d->stop = LC_STOP_COLUMNS;
   else if (r.error != 0)
     lc_message_error(d, r.error, 0, -1);
   else {
@@ -223,7 +233,7 @@ static void change_careful(lc_decoder *d, const envelope *e, int depth, const lc
 }
 
 void lc_message_null(lc_decoder *d, const lc_message *m) {
-  if (d->key_count == 0 || m->key == NULL) {
+  if (d->key_count == 0 || m->key == NULL || d->plan->transactions) {
     lc_message_event(d, LC_EVENT_TOMBSTONE);
     return;
   }

@@ -22,6 +22,7 @@ void lc_message_reset(lc_decoder *d) {
   d->op = 0;
   d->from.snapshot = false;
   d->from.has = 0;
+  d->within.has_id = d->within.has_order = false;
 }
 
 uint8_t lc_op_letter(const uint8_t *text, size_t size) {
@@ -49,9 +50,10 @@ static const uint8_t *after_fast(lc_decoder *d, envelope *e, const uint8_t *p, i
   if (*p != '{') return NULL;
   e->after = true;
   int64_t row = d->rows + (d->key_count == 0 && e->before);
+  uint64_t surprises = d->surprises;
   p = lc_row_walk(d, p + 1, depth + 1, row, LC_WALK_ALL, 1);
   e->after_unset = d->row_unset;
-  if (p == NULL || d->row_keys < d->key_count) return NULL;
+  if (p == NULL || d->row_keys < d->key_count || lc_row_carries_others(d, surprises)) return NULL;
   if (d->row_seen < d->column_count || d->row_unset) lc_rows_fill(d, row, d->key_count > 0);
   return p;
 }
@@ -62,6 +64,10 @@ static const uint8_t *field_fast(lc_decoder *d, envelope *e, int32_t field, cons
     case AFTER: return after_fast(d, e, p, depth);
     case SOURCE:
       if (*p == '{') return lc_source_walk(d, p + 1, depth + 1);
+      return lc_is4(p, "null") ? p + 4 : NULL;
+    case TRANSACTION:
+      if (LC_LIKELY(!d->plan->transactions)) return lc_value_skip(d, p, depth);
+      if (*p == '{') return lc_transaction_walk(d, p + 1, depth + 1);
       return lc_is4(p, "null") ? p + 4 : NULL;
     case OP:
       if (*p != '"' || p[2] != '"') return NULL;

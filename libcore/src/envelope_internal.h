@@ -53,12 +53,19 @@ typedef struct lc_decode_column {
   bool unset;                         /* the row in work lacks a value here */
   bool good;                          /* the row in work has a value here that is not NULL */
   uint64_t seen;                      /* walk in which the column was last met */
+  int32_t place;                      /* how many columns were met before it in that walk */
   const uint8_t *raw[2], *raw_end[2]; /* key columns: the value's bytes in before [0] and after [1] */
   lc_decimal_target decimal;
   int32_t index;                 /* in the table; an element has its array's */
   bool element;                  /* an array's element: no placeholder counts */
   struct lc_decode_column *item; /* ARRAY: the element's column of one row; owned */
 } lc_decode_column;
+
+/* What `transaction` says about a message. */
+typedef struct lc_transaction {
+  bool has_id, has_order;
+  int64_t order;
+} lc_transaction;
 
 /* What `source` says about a message. */
 typedef struct lc_source {
@@ -75,13 +82,17 @@ typedef struct lc_decoder {
   const lc_kernels *kernels;
   lc_decode_column *columns;
   int32_t column_count, key_count;
-  lc_order top, row, source;
+  lc_order top, row, source, transaction;
 
   int64_t rows, capacity; /* rows kept; rows the buffers hold */
   uint8_t *ops, *positions, *ts_validity, *unset;
   int64_t *ts;
   int32_t *messages;
   int32_t unset_width;
+  int32_t *tx_offsets; /* with plan->transactions: each row's transaction */
+  uint8_t *tx_validity, *tx_order_validity;
+  int64_t *tx_orders;
+  lc_buffer tx_data;
 
   lc_row_error *errors;
   lc_row_event *events;
@@ -107,7 +118,12 @@ typedef struct lc_decoder {
   int32_t row_seen, row_keys; /* columns met; key columns met with a value */
   bool row_unset;
   const uint8_t *unknown; /* quote of the first unknown member's name in a row, or NULL */
+  uint64_t surprises;     /* members of rows that were not where the message before had them */
+  uint64_t carried_at;    /* d->surprises + 1 when a row without any was last found to carry what the plan says; 0 never
+                           */
   lc_source from;
+  lc_transaction within;
+  lc_buffer tx_id; /* of the message in work, where within.has_id */
   uint8_t op; /* its letter, 0 absent, 1 no known letter */
 } lc_decoder;
 
@@ -262,6 +278,7 @@ void lc_rows_fill(lc_decoder *d, int64_t row,
 bool lc_row_keys_differ(const lc_decoder *d, int64_t a, int64_t b);
 lc_code lc_rows_finish(lc_decoder *d, lc_decoded *out, lc_error *error);
 void lc_rows_free(lc_decoder *d);
+void lc_row_transaction(lc_decoder *d, int64_t row); /* what the message says of its transaction, into a kept row */
 
 static inline void lc_cell_null(lc_decode_column *column, int64_t row) {
   lc_bit_clear(column->validity, row);
@@ -286,8 +303,14 @@ const uint8_t *lc_text_take(lc_decoder *d, const lc_decode_column *column, const
 typedef enum lc_walk { LC_WALK_ALL, LC_WALK_KEYS, LC_WALK_KEY_BYTES } lc_walk;
 const uint8_t *lc_row_walk(lc_decoder *d, const uint8_t *p, int depth, int64_t row, lc_walk walk, int side);
 
+/* Whether the `after` just walked (LC_WALK_ALL) carries other columns than the plan says, or in another order;
+ * `surprises` is d->surprises from before the walk. */
+bool lc_row_carries_others(lc_decoder *d, uint64_t surprises);
+
 const char *const *lc_source_fields(int32_t position, int32_t *count);
 const uint8_t *lc_source_walk(lc_decoder *d, const uint8_t *p, int depth);
+const char *const *lc_transaction_fields(int32_t *count);
+const uint8_t *lc_transaction_walk(lc_decoder *d, const uint8_t *p, int depth);
 bool lc_source_position(const lc_decoder *d, uint8_t position[32]); /* false: the message has none */
 bool lc_source_ts(const lc_decoder *d, int64_t *ts_us);
 

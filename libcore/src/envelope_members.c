@@ -74,6 +74,7 @@ const uint8_t *lc_member_enter_slow(lc_decoder *d, lc_cursor *cursor, const uint
   p = lc_skip_space(p, d->end);
   if (p >= d->end || *p != '"') return NULL;
   lc_order *order = cursor->order;
+  d->surprises += order == &d->row;
   cursor->name = p;
   lc_member *ahead = cursor->next; /* some members of last time may be left out in this message */
   for (int tries = 0; tries < 8 && ahead->name_size != 0; tries++, ahead++) {

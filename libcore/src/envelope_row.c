@@ -40,7 +40,7 @@ __attribute__((always_inline)) static inline const uint8_t *row_walk(lc_decoder 
       p = lc_value_skip_slow(d, at, d->depth);
     }
     if (turn == 1) {
-      seen++;
+      column->place = seen++;
       unset = unset || column->unset;
       if (column->is_key) {
         keys += walk == LC_WALK_KEY_BYTES ? *at != 'n' : column->good;
@@ -69,4 +69,18 @@ const uint8_t *lc_row_walk(lc_decoder *d, const uint8_t *p, int depth, int64_t r
     case LC_WALK_KEYS: return row_walk(d, p, row, LC_WALK_KEYS, side);
     default: return row_walk(d, p, row, LC_WALK_KEY_BYTES, side);
   }
+}
+
+bool lc_row_carries_others(lc_decoder *d, uint64_t surprises) {
+  const lc_envelope_plan *plan = d->plan;
+  if (plan->carried == NULL) return false;
+  if (d->row_seen != plan->carried_count) return true;
+  /* Without a surprise a row's members are the first ones of those remembered: as many columns are the same columns. */
+  if (d->carried_at == d->surprises + 1) return false;
+  for (int32_t i = 0; i < plan->carried_count; i++) {
+    const lc_decode_column *column = &d->columns[plan->carried[i]];
+    if (column->seen != d->walk || column->place != i) return true;
+  }
+  if (d->surprises == surprises) d->carried_at = surprises + 1;
+  return false;
 }

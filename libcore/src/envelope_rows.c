@@ -32,6 +32,11 @@ static bool rows_resize(lc_decoder *d, int64_t capacity) {
   good = good && renew((void **)&d->ops, old, now) && renew((void **)&d->positions, old * 32, now * 32) &&
          renew((void **)&d->ts, old * 8, now * 8) && renew((void **)&d->messages, old * 4, now * 4) &&
          grow((void **)&d->ts_validity, LC_BITMAP_BYTES(old), LC_BITMAP_BYTES(now), 0xff);
+  if (good && d->plan->transactions)
+    good = renew((void **)&d->tx_offsets, d->tx_offsets == NULL ? 0 : (old + 1) * 4, (now + 1) * 4) &&
+           renew((void **)&d->tx_orders, old * 8, now * 8) &&
+           grow((void **)&d->tx_validity, LC_BITMAP_BYTES(old), LC_BITMAP_BYTES(now), 0xff) &&
+           grow((void **)&d->tx_order_validity, LC_BITMAP_BYTES(old), LC_BITMAP_BYTES(now), 0xff);
   if (good && d->unset != NULL)
     good = grow((void **)&d->unset, old * (size_t)d->unset_width, now * (size_t)d->unset_width, 0);
   if (good)
@@ -88,6 +93,18 @@ void lc_rows_fill(lc_decoder *d, int64_t row, bool missing_is_unset) {
   }
 }
 
+void lc_row_transaction(lc_decoder *d, int64_t row) {
+  if (!d->within.has_id)
+    lc_bit_clear(d->tx_validity, row);
+  else if (d->tx_id.size > 0 && !lc_buffer_append(&d->tx_data, d->tx_id.data, d->tx_id.size))
+    lc_decoder_fails(d, d->tx_data.size + d->tx_id.size > INT32_MAX ? LC_CAPACITY : LC_NO_MEMORY);
+  d->tx_offsets[row + 1] = (int32_t)d->tx_data.size;
+  if (d->within.has_order)
+    d->tx_orders[row] = d->within.order;
+  else
+    lc_bit_clear(d->tx_order_validity, row);
+}
+
 bool lc_row_keys_differ(const lc_decoder *d, int64_t a, int64_t b) {
   for (int32_t c = 0; c < d->column_count; c++) {
     const lc_decode_column *column = &d->columns[c];
@@ -138,9 +155,22 @@ static void unset_settle(lc_decoder *d) {
   d->unset = NULL;
 }
 
+/* The rows' transactions as the columns from `first` on. */
+static void transactions_give(lc_decoder *d, struct ArrowArray *batch, int64_t first) {
+  size_t rows = (size_t)d->rows;
+  give(batch, first, 0, shrunk(d->tx_validity, LC_BITMAP_BYTES(rows)));
+  give(batch, first, 1, shrunk(d->tx_offsets, (rows + 1) * 4));
+  if (d->tx_data.data != NULL) lc_child_give_data(batch, first, &d->tx_data);
+  give(batch, first + 1, 0, shrunk(d->tx_order_validity, LC_BITMAP_BYTES(rows)));
+  give(batch, first + 1, 1, shrunk(d->tx_orders, rows * 8));
+  d->tx_validity = d->tx_order_validity = NULL;
+  d->tx_offsets = NULL;
+  d->tx_orders = NULL;
+}
+
 lc_code lc_rows_finish(lc_decoder *d, lc_decoded *out, lc_error *error) {
   unset_settle(d);
-  int64_t count = d->column_count + 3 + (d->unset != NULL);
+  int64_t plain = d->column_count + 3 + (d->unset != NULL), count = plain + (d->plan->transactions ? 2 : 0);
   lc_column *layouts = lc_calloc((size_t)count, sizeof *layouts);
   if (layouts == NULL) return lc_fail(error, LC_NO_MEMORY, -1, -1, "no memory for %lld columns", (long long)count);
   for (int32_t c = 0; c < d->column_count; c++) {
@@ -151,6 +181,10 @@ lc_code lc_rows_finish(lc_decoder *d, lc_decoded *out, lc_error *error) {
   layouts[d->column_count + 1] = (lc_column){.type = LC_TYPE_FIXED, .width = 32};
   layouts[d->column_count + 2] = (lc_column){.type = LC_TYPE_TIMESTAMP};
   if (d->unset != NULL) layouts[d->column_count + 3] = (lc_column){.type = LC_TYPE_FIXED, .width = d->unset_width};
+  if (count > plain) {
+    layouts[plain] = (lc_column){.type = LC_TYPE_UTF8};
+    layouts[plain + 1] = (lc_column){.type = LC_TYPE_INT64};
+  }
   struct ArrowArray *batch = &out->batch;
   lc_code code = lc_batch_new(batch, layouts, count, 0, error);
   lc_free(layouts);
@@ -178,6 +212,7 @@ lc_code lc_rows_finish(lc_decoder *d, lc_decoded *out, lc_error *error) {
   give(batch, base + 2, 0, shrunk(d->ts_validity, LC_BITMAP_BYTES(rows)));
   give(batch, base + 2, 1, shrunk(d->ts, rows * 8));
   if (d->unset != NULL) give(batch, base + 3, 1, shrunk(d->unset, rows * (size_t)d->unset_width));
+  if (count > plain) transactions_give(d, batch, plain);
   out->has_unset = d->unset != NULL;
   d->ops = d->positions = d->ts_validity = d->unset = NULL;
   d->ts = NULL;
@@ -200,4 +235,9 @@ void lc_rows_free(lc_decoder *d) {
   lc_free(d->unset);
   lc_free(d->ts);
   lc_free(d->messages);
+  lc_free(d->tx_offsets);
+  lc_free(d->tx_orders);
+  lc_free(d->tx_validity);
+  lc_free(d->tx_order_validity);
+  lc_buffer_free(&d->tx_data);
 }

@@ -192,8 +192,13 @@ static const uint8_t *field_decode(lc_decoder *d, int32_t field, const uint8_t *
   return p;
 }
 
-const uint8_t *lc_source_walk(lc_decoder *d, const uint8_t *p, int depth) {
-  lc_cursor cursor = lc_cursor_start(&d->source);
+typedef const uint8_t *field_decoder(lc_decoder *d, int32_t field, const uint8_t *p, int depth);
+
+/* The members of an object that is no row: known ones by `decode`, a constant, others skipped. */
+__attribute__((always_inline)) static inline const uint8_t *members_walk(lc_decoder *d, lc_order *order,
+                                                                         const uint8_t *p, int depth,
+                                                                         field_decoder *decode) {
+  lc_cursor cursor = lc_cursor_start(order);
   uint32_t seen = 0;
   p = lc_skip_space(p, d->end);
   if (*p == '}') return p + 1;
@@ -206,7 +211,7 @@ const uint8_t *lc_source_walk(lc_decoder *d, const uint8_t *p, int depth) {
       p = lc_fault(d, LC_ROW_DUPLICATE, cursor.name, NULL);
     } else {
       seen |= 1u << cursor.field;
-      p = field_decode(d, cursor.field, at, depth);
+      p = decode(d, cursor.field, at, depth);
     }
     if (LC_UNLIKELY(p == NULL)) {
       if (!d->careful || d->failed) return NULL;
@@ -215,11 +220,48 @@ const uint8_t *lc_source_walk(lc_decoder *d, const uint8_t *p, int depth) {
     next = lc_member_next(d, &p);
     if (next < 0) return NULL;
   }
+  return p;
+}
+
+const uint8_t *lc_source_walk(lc_decoder *d, const uint8_t *p, int depth) {
+  p = members_walk(d, &d->source, p, depth, field_decode);
+  if (p == NULL) return NULL;
   int64_t ignored;
   if ((d->from.has & (1u << TS_US | 1u << TS_MS)) == 1u << TS_MS &&
       __builtin_mul_overflow(d->from.ts_ms, 1000, &ignored))
     if (lc_fault(d, LC_ROW_RANGE, d->from.ts_ms_at, NULL) == NULL && !d->careful) return NULL;
   return p;
+}
+
+enum { TX_ID, TX_ORDER };
+
+const char *const *lc_transaction_fields(int32_t *count) {
+  static const char *const names[] = {"id", "data_collection_order"};
+  *count = 2;
+  return names;
+}
+
+static const uint8_t *transaction_field(lc_decoder *d, int32_t field, const uint8_t *p, int depth) {
+  lc_transaction *within = &d->within;
+  if (*p == 'n') return lc_is4(p, "null") ? p + 4 : NULL;
+  if (field == TX_ORDER) {
+    p = integer(d, p, 0, &within->order);
+    within->has_order = p != NULL;
+    return p;
+  }
+  const uint8_t *text;
+  size_t size;
+  if (*p != '"') return lc_fault(d, LC_ROW_TYPE, p, NULL);
+  const uint8_t *after = lc_text_take(d, NULL, p, &text, &size);
+  if (after == NULL || after > d->end) return NULL;
+  d->tx_id.size = 0;
+  if (size > 0 && !lc_buffer_append(&d->tx_id, text, size)) return lc_decoder_fails(d, LC_NO_MEMORY);
+  within->has_id = true;
+  return after;
+}
+
+const uint8_t *lc_transaction_walk(lc_decoder *d, const uint8_t *p, int depth) {
+  return members_walk(d, &d->transaction, p, depth, transaction_field);
 }
 
 /* The lower 8 bytes of a big-endian number at out, the `width` - 8 higher ones before them. */
@@ -306,6 +348,7 @@ bool lc_row_commit(lc_decoder *d, int64_t row, int32_t op, bool real, const uint
     d->ts[row] = ts;
   else
     lc_bit_clear(d->ts_validity, row);
+  if (LC_UNLIKELY(d->plan->transactions)) lc_row_transaction(d, row);
   d->rows = row + 1;
   return true;
 }

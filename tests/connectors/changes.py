@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from connectors.base.target import TRUNCATES
+from connectors.base.items import ClearColumn, Truncate
+from connectors.base.target import with_markers
 from connectors.postgres.config import PostgresConfig, TargetTable
 from connectors.postgres.target import PostgresTarget
 from libcore import segment
@@ -47,9 +48,11 @@ def batch(of: Table, rows: Iterable[Mapping[str, Any]], first_order: int = 1) ->
     return ChangeBatch(of, pa.RecordBatch.from_pylist(data, schema=schema))
 
 
-def segment_of(*batches: ChangeBatch, truncates: Sequence[tuple[str, str]] = ()) -> segment.Segment:
+def segment_of(
+    *batches: ChangeBatch, truncates: Sequence[tuple[str, str]] = (), clears: Sequence[ClearColumn] = ()
+) -> segment.Segment:
     """A segment, through its bytes."""
-    metadata = {TRUNCATES: [list(pair) for pair in truncates]}
+    metadata = with_markers({}, [*(Truncate(*pair) for pair in truncates), *clears])
     return segment.read(segment.write([(item.table, item.record) for item in batches], metadata))
 
 

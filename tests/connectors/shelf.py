@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from connectors.base.target import TRUNCATES, Applied, Progress, WaitForParts
+from connectors.base.target import PREFLIGHT_S, Applied, Progress, WaitForParts, markers_of
 from libcore.errors import FatalError, TransientError
 from libcore.schema import Table
 from libcore.segment import Segment
@@ -21,11 +21,11 @@ class Shelf:
         self.up = threading.Event()
         self.up.set()
         self.broken: Exception | None = None
-        self.recorded: dict[str, set[int]] = {}  # truncates: identity -> parts that reached it
+        self.recorded: dict[str, set[int]] = {}  # markers: identity -> parts that reached it
         self.parts = 1
         self.lock = threading.Lock()
 
-    def preflight(self, tables: Sequence[Table]) -> None:
+    def preflight(self, tables: Sequence[Table], *, wait_s: float = PREFLIGHT_S) -> None:
         """Nothing to make."""
 
     def single_part_tables(self, tables: Sequence[Table]) -> frozenset[str]:
@@ -69,13 +69,13 @@ class ShelfPart:
             ids = [value for _, record in segment.parts for value in record.column("id").to_pylist()]
             self._shelf.ids += ids
             self._shelf.seqs[self._part] = seq
-            for table, identity in segment.metadata[TRUNCATES]:
-                self._shelf.recorded.setdefault(identity, set()).add(self._part)
-                self._pending.append((table, identity))
+            for marker in markers_of(segment.metadata):
+                self._shelf.recorded.setdefault(marker.identity, set()).add(self._part)
+                self._pending.append((marker.table, marker.identity))
         return Applied(len(ids))
 
     def settle(self) -> bool:
-        """A truncate is done when all parts have it; this shelf keeps the rows."""
+        """A marker is done when all parts have it; this shelf keeps the rows."""
         with self._shelf.lock:
             done = {identity for identity, parts in self._shelf.recorded.items() if len(parts) == self._shelf.parts}
         self._pending = [pair for pair in self._pending if pair[1] not in done]

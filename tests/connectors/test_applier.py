@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from connectors.base import stop
 from connectors.base.applier import EXIT_CODE, Applier
@@ -83,6 +84,25 @@ def test_an_unexpected_error_is_fatal_too(tmp_path: Path) -> None:
     applier.hand_over(manifest.files)
     with pytest.raises(ZeroDivisionError):
         applier.close()
+
+
+def test_an_error_ends_the_flow_though_its_log_cannot_be_written(tmp_path: Path) -> None:
+    """A full disk or a closed pipe under the log: the error still reaches the worker thread, and close() returns."""
+    unwritable = (tmp_path / "log").open("w")
+    unwritable.close()
+    former = structlog.get_config()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(unwritable))
+    try:
+        shelf = Shelf()
+        spool, manifest = spooled(tmp_path, 1)
+        applier = Applier(spool, Manifest(STORE), shelf.open(0))
+        applier.start(5)
+        shelf.broken = FatalError("the shelf broke")
+        applier.hand_over(manifest.files)
+        with pytest.raises(FatalError, match="the shelf broke"):
+            applier.close()
+    finally:
+        structlog.configure(**former)
 
 
 def test_a_stop_leaves_what_a_dead_target_does_not_take(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Truncates that all parts agree on, in a real PostgreSQL."""
+"""Truncates and cleared columns that all parts agree on, in a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from connectors.base.items import ClearColumn
 from connectors.base.target import WaitForParts
 from connectors.postgres.apply import PostgresPart
 from libcore.errors import FatalError
@@ -15,6 +16,7 @@ from tests.connectors.changes import batch, config, segment_of, table, target
 
 ITEMS, OTHERS = table("items"), table("others")
 MARK = [("items", "topic:0:7")]
+DROPPED = [ClearColumn("items", "name", "topic:0:7:name")]
 BOTH = [(ITEMS, OTHERS), (OTHERS, ITEMS)]  # part 0 empties one of them, part 1 the other
 
 
@@ -103,3 +105,135 @@ def test_a_truncate_of_an_unknown_table_stops(parts: tuple[PostgresPart, Postgre
         parts[0].apply(1, segment_of(truncates=[("nobody", "topic:0:7")]))
     for part in parts:
         part.close()
+
+
+def names(dsn: str, table_name: str = "items") -> dict[int, str | None]:
+    with psycopg.connect(dsn) as connection:
+        return dict(connection.execute(f"SELECT id, name FROM {table_name}").fetchall())
+
+
+@pytest.mark.parametrize(("cleared", "free"), BOTH)
+def test_a_column_is_cleared_between_all_earlier_and_all_later_rows(
+    postgres: str, parts: tuple[PostgresPart, PostgresPart], cleared: Table, free: Table
+) -> None:
+    """Rows of every part from before the drop lose the value, rows from behind it wait and keep theirs."""
+    ahead, behind = parts
+    drop = [ClearColumn(cleared.name, "name", "topic:0:7:name")]
+    ahead.apply(1, segment_of(batch(cleared, [{"id": 1, "name": "old"}]), clears=drop))
+    ahead.apply(2, segment_of(batch(free, [{"id": 5, "name": "free"}])))
+    later = segment_of(batch(cleared, [{"id": 3, "name": "new"}]))
+    with pytest.raises(WaitForParts):
+        ahead.apply(3, later)
+    assert not ahead.settle() and names(postgres, cleared.name) == {1: "old"}
+    behind.apply(1, segment_of(batch(cleared, [{"id": 2, "name": "old"}]), clears=drop))
+    while not all([part.settle() for part in parts]):
+        assert names(postgres, cleared.name) in ({1: "old", 2: "old"}, {1: None, 2: None})
+    ahead.apply(3, later)
+    behind.apply(2, segment_of(batch(cleared, [{"id": 4, "name": "new"}])))
+    assert names(postgres, cleared.name) == {1: None, 2: None, 3: "new", 4: "new"}
+    assert names(postgres, free.name) == {5: "free"}
+    for part in parts:
+        part.close()
+
+
+def test_a_replayed_or_interrupted_clear_ends_right(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: tuple[PostgresPart, PostgresPart]
+) -> None:
+    """Sessions that end behind the marker finish it when they are back; its replay takes nothing from later rows."""
+    for number, part in enumerate(parts):
+        part.apply(1, segment_of(batch(ITEMS, [{"id": number, "name": "old"}]), clears=DROPPED))
+        part.close()
+    made = target(config(postgres, tmp_path, monkeypatch), ITEMS, OTHERS, parts=2)
+    again = made.open(0), made.open(1)
+    for part in again:
+        part.progress()
+    while not all([part.settle() for part in again]):
+        continue
+    for number, part in enumerate(again):
+        part.apply(2, segment_of(batch(ITEMS, [{"id": number + 2, "name": "new"}])))
+        part.apply(3, segment_of(clears=DROPPED))
+    assert all([part.settle() for part in again])
+    assert names(postgres) == {0: None, 1: None, 2: "new", 3: "new"}
+    for part in again:
+        part.close()
+
+
+def test_not_null_is_lifted_from_a_dropped_column(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A column of the target that may not be NULL becomes one that may, so that later rows without it fit."""
+    with psycopg.connect(postgres) as connection:
+        connection.execute("CREATE TABLE items (id int8 PRIMARY KEY, name text NOT NULL)")
+    part = target(config(postgres, tmp_path, monkeypatch), ITEMS).open(0)
+    part.apply(1, segment_of(batch(ITEMS, [{"id": 1, "name": "old"}]), clears=DROPPED))
+    part.apply(2, segment_of(batch(table("items", ("id",), id="int64"), [{"id": 2}])))
+    assert names(postgres) == {1: None, 2: None}
+    part.close()
+
+
+def test_a_target_that_keeps_a_dropped_column_stops_the_flow(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a constraint holds on to the values, the error names table, column and reason; put right, it goes on."""
+    with psycopg.connect(postgres) as connection:
+        connection.execute("CREATE TABLE items (id int8 PRIMARY KEY, name text CONSTRAINT full_name CHECK (name > ''))")
+        connection.execute("ALTER TABLE items ADD CONSTRAINT named CHECK (name IS NOT NULL)")
+    part = target(config(postgres, tmp_path, monkeypatch), ITEMS).open(0)
+    part.apply(1, segment_of(batch(ITEMS, [{"id": 1, "name": "old"}]), clears=DROPPED))
+    with pytest.raises(
+        FatalError, match=r"table items: column name was dropped at the source \(topic:0:7:name\).*named"
+    ):
+        part.settle()
+    assert names(postgres) == {1: "old"}
+    with psycopg.connect(postgres) as connection:
+        connection.execute("ALTER TABLE items DROP CONSTRAINT named")
+    assert part.settle() and names(postgres) == {1: None}
+    part.close()
+
+
+def test_a_column_that_the_target_lacks_needs_no_clearing(
+    postgres: str, parts: tuple[PostgresPart, PostgresPart]
+) -> None:
+    """Nothing of it is there, so the parts just go on."""
+    gone = ClearColumn("items", "gone", "topic:0:7:gone")
+    for number, part in enumerate(parts):
+        part.apply(1, segment_of(batch(ITEMS, [{"id": number, "name": "a"}]), clears=[gone]))
+    while not all([part.settle() for part in parts]):
+        continue
+    assert names(postgres) == {0: "a", 1: "a"}
+    for part in parts:
+        part.close()
+
+
+def test_a_row_in_conflict_does_not_bring_a_dropped_value_back(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that waits for the next segment because another one stands in its way loses the column with the rest."""
+    with psycopg.connect(postgres) as connection:
+        connection.execute("CREATE TABLE items (id int8 PRIMARY KEY, name text, code int8 UNIQUE)")
+    coded = table("items", ("id",), id="int64", name="string", code="int64")
+    part = target(config(postgres, tmp_path, monkeypatch), coded).open(0)
+    part.apply(1, segment_of(batch(coded, [{"id": 1, "name": "old", "code": 7}])))
+    part.apply(2, segment_of(batch(coded, [{"id": 2, "name": "old", "code": 7}]), clears=DROPPED))
+    assert part.settle() and names(postgres) == {1: None}
+    part.apply(3, segment_of(batch(coded, [{"id": 1, "op": "d"}])))
+    assert names(postgres) == {2: None}
+    part.close()
+
+
+def test_records_of_an_older_release_get_the_new_column(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that knows truncates only is brought up to date by the preflight; what was pending still is."""
+    target(config(postgres, tmp_path, monkeypatch), ITEMS)
+    with psycopg.connect(postgres) as connection:
+        connection.execute("INSERT INTO items (id) VALUES (1)")
+        connection.execute("ALTER TABLE headrace_truncates DROP COLUMN cleared_column")
+        connection.execute(
+            "INSERT INTO headrace_truncates (flow, store_id, source_table, identity, part, seq) "
+            "VALUES ('flow', 'store-1', 'items', 'topic:0:7', 0, 0)"
+        )
+    part = target(config(postgres, tmp_path, monkeypatch), ITEMS).open(0)
+    part.progress()
+    assert part.settle() and ids(postgres) == []
+    part.close()

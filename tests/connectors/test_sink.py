@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.base import stop
-from connectors.base.items import Tick, Truncate
+from connectors.base.items import ClearColumn, Marker, Tick, Truncate
 from connectors.base.sink import SinkPart, SpooledSink
 from connectors.null.config import NullConfig
 from connectors.null.sink import NullTarget
@@ -224,15 +224,27 @@ def test_a_fatal_error_of_the_applier_stops_the_flow(tmp_path: Path) -> None:
     part.close()
 
 
-def test_rows_behind_a_truncate_go_to_the_next_segment(tmp_path: Path) -> None:
-    """A truncate ends its segment: later rows of that table in the same epoch come in a segment of their own."""
+@pytest.mark.parametrize("marker", [Truncate(ITEMS.name, "t:0:1"), ClearColumn(ITEMS.name, "name", "t:0:1")], ids=repr)
+def test_rows_behind_a_marker_go_to_the_next_segment(tmp_path: Path, marker: Marker) -> None:
+    """A truncate or a cleared column ends its segment: later rows of that table in the same epoch come in another."""
     sink = sink_at(tmp_path, Shelf())
     part = part_of(sink)
-    part.write_batch([changes(1), Truncate(ITEMS.name, "t:0:1"), changes(2)])
+    part.write_batch([changes(1), marker, changes(2)])
     seqs = [file[0] for file in part.snapshot()[3]]
     part.write_batch(TICK)
     part.close()
     assert seqs == [1, 2] and sink._target.ids == [1, 2] and sink._target.recorded == {"t:0:1": {0}}
+
+
+def test_a_part_with_a_marker_alone_writes_a_segment(tmp_path: Path) -> None:
+    """A part that has no rows in the epoch says all the same that it came so far."""
+    shelf = Shelf()
+    part = part_of(sink_at(tmp_path, shelf))
+    part.write_batch([ClearColumn(ITEMS.name, "name", "t:0:1:name"), *TICK])
+    part.snapshot()
+    part.write_batch(TICK)
+    part.close()
+    assert shelf.recorded == {"t:0:1:name": {0}} and shelf.seqs == {0: 1}
 
 
 def test_a_full_spool_and_a_truncate_do_not_lock(tmp_path: Path) -> None:

@@ -171,6 +171,10 @@ def any_plan(r: Random) -> EnvelopePlan:
         placeholder=r.choice(("__debezium_unavailable_value", "ph")),
         stop_on_unknown=r.random() < 0.2,
         creates=r.random() < 0.5,
+        carried=r.choice(
+            (None, None, None, tuple(columns), tuple(r.sample(list(columns), r.randint(0, len(columns)))))
+        ),
+        transactions=r.random() < 0.4,
     )
 
 
@@ -212,6 +216,18 @@ def _source(r: Random, flavour: str) -> bytes:
         del fields[r.choice(list(fields))]
     if r.random() < 0.03:
         fields = {b"ts_ms": b"%d" % r.choice((2**63 - 1, -(2**63), 2**63 // 1000, 2**63 // 1000 + 1, 0))}
+    return _object(r, list(fields.items()))
+
+
+def _transaction(r: Random) -> bytes:
+    """A transaction block, or null; seldom with a bad or missing field."""
+    if r.random() < 0.2:
+        return r.choice((b"null", b"null", b"null", b"7", b"[]", b"{}"))
+    number = b"%d" % r.randint(0, 3)
+    fields = {b"id": b'"%d:%d"' % (r.randint(1, 3), r.randint(4, 6)), b"total_order": number}
+    fields[b"data_collection_order"] = number
+    if r.random() < 0.1:
+        fields[r.choice(list(fields))] = r.choice(_BAD_NUMBERS + _BAD_TEXTS)
     return _object(r, list(fields.items()))
 
 
@@ -264,7 +280,13 @@ def _change(r: Random, plan: EnvelopePlan, last: list[bytes]) -> bytes:
     source = _source(r, plan.position) if r.random() < 0.95 else r.choice((b"null", b"1", b"{}"))
     if r.random() < 0.03:
         op = r.choice((b'"t"', b'"m"', b'"x"', b'""', b"null", b"1", b'"\\u0063"', b'"\\ud800"', b'"cc"'))
-    members = [(b"before", before), (b"after", after), (b"source", source), (b"transaction", b"null"), (b"op", op)]
+    members = [
+        (b"before", before),
+        (b"after", after),
+        (b"source", source),
+        (b"transaction", _transaction(r)),
+        (b"op", op),
+    ]
     return _object(r, [*members, (b"ts_ms", b"1760000000200")])
 
 

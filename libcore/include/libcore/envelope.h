@@ -16,6 +16,9 @@
  *   - op t: the call stops before it.  op m: event MESSAGE.  Any other op: OP.
  *   - no op: with `status` and `id` event TRANSACTION, with `ts_ms` event HEARTBEAT, else OP.
  *   - tombstone: DELETE by the message's key; without a key in the table or in the message event TOMBSTONE.
+ *   - op c, r, u where the plan says which columns `after` carries: the call stops before an `after` that has not
+ *     exactly these of the plan's columns in this order (a placeholder counts as there).  Value faults come first, KEY
+ *     and BEFORE behind it.
  *   - a table without key columns: u is DELETE of `before` and UPSERT of `after`, d is DELETE of `before`, all columns;
  *     without `before`, or with a placeholder in either: BEFORE; a missing column is NULL.
  *
@@ -26,11 +29,15 @@
  * REDELIVERED): a smaller first 29 bytes than the last; after such a one also equal ones, as many as the last record's
  * counter says are there.  __source_ts: `source.ts_us`, else `ts_ms` * 1000, else NULL.
  *
+ * TRANSACTION.  Where the plan says `transactions`, the last two columns are the row's `transaction.id` (UTF8) and
+ * `transaction.data_collection_order` (INT64, from 0 up); NULL where the message has none.  A tombstone is then always
+ * event TOMBSTONE: it carries no transaction, and the delete before it says the same.
+ *
  * FAULTS.  One a message, the first in this order: UTF8; SYNTAX and DEPTH (json.h); of the value faults the one with
- * the smallest byte position: DUPLICATE at the second name's quote (envelope members, used `source` fields, table
- * columns), TYPE, RANGE, SCALE, BASE64, ARRAY at the value's first byte, SURROGATE at the backslash of a lone
- * surrogate; then OP, KEY, BEFORE at byte 0.  Looked into are `source`, `after` for c r u, `before` for u d (with key
- * columns: those alone).
+ * the smallest byte position: DUPLICATE at the second name's quote (envelope members, used fields of `source` and
+ * `transaction`, table columns), TYPE, RANGE, SCALE, BASE64, ARRAY at the value's first byte, SURROGATE at the backslash of a lone
+ * surrogate; then OP, KEY, BEFORE at byte 0.  Looked into are `source`, `transaction` where the plan says so, `after`
+ * for c r u, `before` for u d (with key columns: those alone).
  *
  * UNSET.  Not sent is not NULL: a missing field, or the placeholder: as the string of STRING, RAW_JSON, DECIMAL_TEXT
  * and NUMERIC_TEXT (of the first two also as {"ph":"ph"}), as base64 of BASE64 and BITS, as ["ph"] or the list of its
@@ -112,10 +119,13 @@ typedef struct lc_envelope_plan {
   uint32_t generation;
   int32_t creates; /* 1: rows of op c and r of a table with a key are op 6 (INSERT) instead of 1 (UPSERT) */
   int32_t stop_on_unknown;
+  int32_t transactions; /* 1: two more columns, and no deletes from tombstones; see TRANSACTION */
   const uint8_t *schema; /* bytes of the schema part, or NULL: messages are not wrapped */
   int64_t schema_size;
   const uint8_t *placeholder; /* 1..1000 bytes */
   int64_t placeholder_size;
+  const int32_t *carried; /* indexes of the columns that `after` has, in its order; NULL: not looked at */
+  int32_t carried_count;
 } lc_envelope_plan;
 
 /* Kept by the caller from call to call of one partition. */
@@ -145,12 +155,19 @@ typedef struct lc_row_event {
   int32_t kind; /* lc_event_kind */
 } lc_row_event;
 
-typedef enum lc_stop { LC_STOP_NONE = 0, LC_STOP_SCHEMA = 1, LC_STOP_TRUNCATE = 2, LC_STOP_UNKNOWN = 3 } lc_stop;
+typedef enum lc_stop {
+  LC_STOP_NONE = 0,
+  LC_STOP_SCHEMA = 1,
+  LC_STOP_TRUNCATE = 2,
+  LC_STOP_UNKNOWN = 3,
+  LC_STOP_COLUMNS = 4 /* `after` carries other columns than the plan says */
+} lc_stop;
 
 /* What a call made.  Released by lc_decoded_free, once; batch may be moved out (then batch.release is NULL). */
 typedef struct lc_decoded {
   struct ArrowArray
-      batch; /* the columns, __op INT8, __position FIXED 32, __source_ts TIMESTAMP, and __unset FIXED where has_unset */
+      batch; /* the columns, __op INT8, __position FIXED 32, __source_ts TIMESTAMP, __unset FIXED where has_unset, __tx UTF8 and __tx_order
+             INT64 where the plan says `transactions` */
   int32_t has_unset;
   int32_t stop;     /* lc_stop: what message `consumed` raised */
   int64_t consumed; /* messages done, counted from the input's first */

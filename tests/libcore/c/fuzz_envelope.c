@@ -73,6 +73,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     memcpy(columns, EVERY_COLUMN, sizeof columns);
     columns[0].is_key = variant < 3;
     plan.columns = columns;
+    plan.transactions = variant >= 3;
     if (variant == 0 || variant == 3) seen = false;
     lc_envelope_state state = {.redelivered = -1};
     lc_decoded made;

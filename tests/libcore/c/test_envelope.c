@@ -172,6 +172,71 @@ static void test_refusals(void) {
   free(in.block);
 }
 
+/* The transaction of each row stands in two more columns, and a tombstone deletes nothing. */
+static void test_transactions(void) {
+  const char *values[] = {CREATE("{\"id\":1},\"transaction\":{\"id\":\"7\\u003a8\",\"data_collection_order\":3}"),
+                          CREATE("{\"id\":2}"), "null",
+                          CREATE("{\"id\":3},\"transaction\":{\"id\":\"9\"}"),
+                          CREATE("{\"id\":4},\"transaction\":{\"id\":9}")};
+  const char *keys[] = {"", "", "{\"id\":1}", "", ""};
+  messages in;
+  messages_make(&in, values, keys, 5);
+  lc_envelope_plan plan = every_plan();
+  plan.transactions = 1;
+  lc_decoded made;
+  CHECK_EQUAL(LC_OK, decode(&plan, &in, &made));
+  CHECK_EQUAL(3, made.row_count);
+  CHECK_EQUAL(EVERY_COUNT + 6, made.batch.n_children); /* rows with missing columns: __unset is there, too */
+  const struct ArrowArray *ids = made.batch.children[EVERY_COUNT + 4], *orders = made.batch.children[EVERY_COUNT + 5];
+  check_text(&made, EVERY_COUNT + 4, "7:8");
+  CHECK_EQUAL(1, ids->null_count);
+  CHECK_EQUAL(2, orders->null_count);
+  CHECK_EQUAL(3, ((const int64_t *)orders->buffers[1])[0]);
+  CHECK_EQUAL(1, made.event_count);
+  CHECK_EQUAL(LC_EVENT_TOMBSTONE, made.events[0].kind);
+  CHECK_EQUAL(1, made.error_count);
+  CHECK_EQUAL(LC_ROW_TYPE, made.errors[0].code);
+  lc_decoded_free(&made);
+  free(in.block);
+}
+
+/* Rows that carry the columns the plan says pass; one that lacks one, has another, or another order ends the call. */
+static void test_carried(void) {
+  lc_wire_column columns[3] = {{.name = "id", .name_size = 2, .is_key = 1, .encoding = LC_ENCODING_INT},
+                               {.name = "a", .name_size = 1, .encoding = LC_ENCODING_INT},
+                               {.name = "b", .name_size = 1, .encoding = LC_ENCODING_INT}};
+  for (int c = 0; c < 3; c++)
+    columns[c].type = LC_TYPE_INT64;
+  const int32_t carried[] = {0, 2};
+  lc_envelope_plan plan = every_plan();
+  plan.columns = columns;
+  plan.column_count = 3;
+  plan.carried = carried;
+  plan.carried_count = 2;
+  static const char *const others[] = {CREATE("{\"id\":3}"), CREATE("{\"id\":3,\"a\":1,\"b\":1}"),
+                                       CREATE("{\"b\":1,\"id\":3}"), CREATE("{\"id\":3,\"a\":1}"), CREATE("{}")};
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+    const char *values[] = {CREATE("{\"id\":1,\"b\":1}"), CREATE("{\"id\":2,\"x\":{},\"b\":1}"), others[i]};
+    messages in;
+    messages_make(&in, values, NULL, 3);
+    lc_decoded made;
+    CHECK_EQUAL(LC_OK, decode(&plan, &in, &made));
+    CHECK_EQUAL(LC_STOP_COLUMNS, made.stop);
+    CHECK_EQUAL(2, made.consumed);
+    CHECK_EQUAL(2, made.row_count);
+    lc_decoded_free(&made);
+    free(in.block);
+  }
+  const int32_t wrong[] = {3};
+  plan.carried = wrong;
+  plan.carried_count = 1;
+  messages in;
+  messages_make(&in, others, NULL, 1);
+  lc_decoded made;
+  CHECK_EQUAL(LC_INVALID, decode(&plan, &in, &made));
+  free(in.block);
+}
+
 /* Every allocation of a call that uses all buffers fails once, and from then on. */
 static lc_code whole_call(void *context) {
   const char *values[] = {EVERY_ROW,
@@ -181,7 +246,7 @@ static lc_code whole_call(void *context) {
                           "{\"ts_ms\":1}",
                           "[",
                           "{\"op\":\"u\",\"before\":{\"id\":1},\"after\":{\"id\":2}}",
-                          CREATE("{\"id\":1,\"y\\u0041\":0}")};
+                          CREATE("{\"id\":1,\"y\\u0041\":0},\"transaction\":{\"id\":\"5:6\"}")};
   const char *keys[] = {"", "", "", "{\"id\":9}", "", "", "", ""};
   messages *in = context;
   messages_make(in, values, keys, 8);
@@ -193,7 +258,7 @@ static lc_code whole_call(void *context) {
     CHECK_EQUAL(1, made.error_count);
     lc_decoded_free(&made);
   }
-  plan.stop_on_unknown = 1;
+  plan.stop_on_unknown = plan.transactions = 1;
   if (code == LC_OK) code = decode(&plan, in, &made);
   if (code == LC_OK) {
     CHECK_EQUAL(LC_STOP_UNKNOWN, made.stop);
@@ -209,6 +274,8 @@ int main(void) {
   test_truncated();
   test_faults_and_neighbours();
   test_refusals();
+  test_carried();
+  test_transactions();
   messages in;
   check_allocation_failures(whole_call, &in);
   return check_result("envelope");
