@@ -10,7 +10,10 @@ PY := $(BIN)/python
 CC ?= cc
 RUNS ?= 30
 SEED ?= 1
+FLOW ?= w1
 FUZZ_RUNS ?= 200000
+SEEDS ?= 200
+MODE ?= kernel
 # a compiler that appears later makes another stamp, so the C library is then built
 CORE := $(if $(shell command -v $(CC) 2>/dev/null),c,python)
 C_FILES := $(filter-out %/_reader.c,$(wildcard libcore/src/*.[ch] libcore/include/libcore/*.h connectors/kafka/*.[ch]))
@@ -19,7 +22,7 @@ INSTALLED := .venv/.installed
 BUILT := .venv/.built-$(CORE)
 C_WARNINGS := -std=c11 -Wall -Wextra -Werror -Wno-unused-parameter -fsyntax-only -Ilibcore/include -Ilibcore/src
 
-.PHONY: help build demo test check sanitize fuzz bench crash soak golden clean
+.PHONY: help build demo test check sanitize fuzz simulate bench crash soak golden clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -45,11 +48,14 @@ sanitize: build ## libcore's tests under AddressSanitizer and UndefinedBehaviorS
 fuzz: build ## hostile bytes into every decoder, FUZZ_RUNS=200000 for each
 	@$(PY) -m tests.libcore.c.fuzz --runs $(FUZZ_RUNS)
 
-bench: build ## every measure, side by side with its peer, and a table at the end
-	@$(PY) -m bench.run --all
+simulate: build ## SEEDS=200 seeded runs of joins and windows with kills, against SQL; SEED=7 replays one (MODE=kernel)
+	@$(PY) -m tests.simulate --mode $(MODE) $(if $(filter undefined default file,$(origin SEED)),--seeds $(SEEDS),--seed $(SEED))
 
-crash: build ## RUNS=30 runs with kill -9 at random moments, each compared with the truth (SEED=1)
-	@$(PY) -m bench.crash --runs $(RUNS) --seed $(SEED)
+bench: build ## every measure, side by side with its peer, and a table at the end
+	@$(PY) -m bench.run --all --minutes 10
+
+crash: build ## RUNS=30 runs with kill -9 at random moments, each compared with the truth (SEED=1, FLOW=w1 or w2)
+	@$(PY) -m bench.crash --runs $(RUNS) --seed $(SEED) --flow $(FLOW)
 
 soak: build ## 20 million events through a small spool into a slow target
 	@$(PY) -m bench.run soak

@@ -1,11 +1,11 @@
 """The killing runs: kill -9 at random moments, restart at another process count, compare with the truth each time.
 
-    python -m bench.crash --runs 30 --seed 1
+    python -m bench.crash --runs 30 --seed 1 --flow w1
 
-Each run takes a small hard workload into two tables, one by key and one without a key (where a doubled or a lost row
-cannot hide), and is hit one to three times: a random worker; a worker while the target is in the middle of a
-transaction; the command with all its processes, started again with another process count; PostgreSQL itself. The last
-line is `N runs, N equal`.
+Each run takes a small hard workload through a flow: w1 into two tables, one by key and one without a key (where a
+doubled or a lost row cannot hide); w2 through its two joins into order_lines. It is hit one to three times: a random
+worker; a worker while the target is in the middle of a transaction; the command with all its processes, started again
+with another process count; PostgreSQL itself. The last line is `N runs, N equal`.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import generate, rig, truth
+from bench import generate, rig, truth, w2
 from bench.measure import descendants
 from control.embedded import EmbeddedPostgres
 
-ITEMS = 30_000
+FLOWS = {"w1": 30_000, "w2": 60_000}  # item events of each flow's workload
 KEYED, KEYLESS = "erp.public.items", "erp.public.ledger"
 PARTITIONS = 2
 KINDS = ("worker", "commit", "all", "postgres")
-BATCH_ROWS = 1_000  # small epochs: many moments to be hit at
+SOURCE = "batch_rows_max = 1000"  # small epochs: many moments to be hit at
 RUN_SECONDS_MAX = 120.0
 
 
@@ -42,14 +42,15 @@ class Outcome:
 
     number: int
     processes: list[int]
+    tables: tuple[str, ...]
     hits: list[str] = field(default_factory=list)
     missed: int = 0
     compared: dict[str, truth.Comparison] = field(default_factory=dict)
 
     @property
     def equal(self) -> bool:
-        """Whether both tables ended equal to the truth."""
-        return len(self.compared) == 2 and all(comparison.equal for comparison in self.compared.values())
+        """Whether every table was compared and ended equal to the truth."""
+        return set(self.compared) == set(self.tables) and all(found.equal for found in self.compared.values())
 
     def __str__(self) -> str:
         counts = " -> ".join(map(str, self.processes))
@@ -58,7 +59,9 @@ class Outcome:
 
 
 class Rig:
-    """The started servers and the filled topics, used by all runs."""
+    """The started servers and the filled topics, used by all runs of a flow; this one's is w1."""
+
+    tables: tuple[str, ...] = ("items", "ledger")
 
     def __init__(self, servers: str, postgres: EmbeddedPostgres, data: Path, scratch: Path) -> None:
         self.servers, self.postgres, self.data, self.scratch = servers, postgres, data, scratch
@@ -75,14 +78,21 @@ class Rig:
         producer.write(KEYLESS, ((None, value, sum(key) % PARTITIONS) for key, value in lines))
         producer.flush()
 
+    def write(self, directory: Path) -> Path:
+        """The pipeline's file in that directory."""
+        tables = {"items": ("items", None, KEYED), "ledger": ("items", (), KEYLESS)}
+        return rig.pipeline(directory, self.servers, tables, source=SOURCE)
+
+    def truth_of(self, table: str) -> str:
+        """Which table of the workload a target table must be equal to."""
+        return "items"
+
     def pipeline(self) -> Path:
         """A new state directory with the pipeline's file in it, and an empty database."""
         shutil.rmtree(self.scratch / "run", ignore_errors=True)
         self.postgres.drop_database("crash")
         self.postgres.create_database("crash")
-        tables = {"items": ("items", None, KEYED), "ledger": ("items", (), KEYLESS)}
-        source = f"batch_rows_max = {BATCH_ROWS}"
-        return rig.pipeline(self.scratch / "run", self.servers, tables, source=source)
+        return self.write(self.scratch / "run")
 
     def start(self, file: Path, processes: int) -> subprocess.Popen[bytes]:
         """`headrace run FILE --until-end`."""
@@ -91,29 +101,34 @@ class Rig:
         return rig.start(arguments, file.parent / "run.log", environment)
 
     def compare(self) -> dict[str, truth.Comparison]:
-        """Both tables with the truth."""
+        """The tables with the truth."""
         import psycopg
 
         with psycopg.connect(self.postgres.dsn("crash")) as connection:
-            return {name: truth.check(connection, name, self.data, "items") for name in ("items", "ledger")}
+            return {name: truth.check(connection, name, self.data, self.truth_of(name)) for name in self.tables}
 
 
-def workers(process: subprocess.Popen[Any]) -> list[int]:
-    """Process ids of the Bytewax workers below a `headrace run`."""
-    found = []
-    for pid in descendants(process.pid):
-        try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:  # it ended while we looked
-            continue
-        if b"bytewax.run" in command and pid != process.pid:
-            found.append(pid)
-    return found
+class JoinRig(Rig):
+    """The flow is w2."""
+
+    tables = (w2.RESULT,)
+
+    def fill(self) -> None:
+        """The three topics."""
+        generate.produce(self.servers, self.data, w2.TOPICS, PARTITIONS)
+
+    def write(self, directory: Path) -> Path:
+        """The pipeline's file in that directory."""
+        return w2.pipeline(directory, self.servers, w2.TOPICS, source=SOURCE)
+
+    def truth_of(self, table: str) -> str:
+        """The joined table is the truth's own."""
+        return table
 
 
 def kill_one(process: subprocess.Popen[Any], chance: random.Random) -> bool:
     """kill -9 for a random worker; False where none lives."""
-    alive = workers(process)
+    alive = rig.workers(process)
     if not alive:
         return False
     try:
@@ -164,7 +179,7 @@ def hit(parts: Rig, kind: str, process: subprocess.Popen[bytes], chance: random.
 def one(parts: Rig, number: int, seed: int) -> Outcome:
     """One killing run, the same harm for the same seed and number (the moments are real time)."""
     chance = random.Random(f"{seed}/{number}")
-    outcome = Outcome(number, [chance.randint(1, 3)])
+    outcome = Outcome(number, [chance.randint(1, 3)], parts.tables)
     file = parts.pipeline()
     process = parts.start(file, outcome.processes[-1])
     try:
@@ -192,23 +207,34 @@ def _log(file: Path) -> str:
     return (file.parent / "run.log").read_text(errors="replace")[-4000:]
 
 
-def crash(runs: int, seed: int, first: int = 1) -> int:
-    """All the runs; the number of those that ended equal."""
-    data = generate.cached(ITEMS, hard=True)
+def clean(parts: Rig) -> float:
+    """Seconds of a run without any harm; SystemExit where even that fails."""
+    begun = time.monotonic()
+    file = parts.pipeline()
+    process = parts.start(file, 1)
+    try:
+        if process.wait(RUN_SECONDS_MAX) != 0:
+            raise SystemExit(f"bench: a run without any harm fails:\n{_log(file)}")
+    except subprocess.TimeoutExpired:
+        raise SystemExit(f"bench: a run without any harm takes over {RUN_SECONDS_MAX:.0f} s:\n{_log(file)}") from None
+    finally:
+        rig.kill_session(process)
+    return time.monotonic() - begun
+
+
+def crash(runs: int, seed: int, first: int = 1, flow: str = "w1", items: int = 0) -> int:
+    """All the runs; the number of those that ended equal. `items` 0: as many as FLOWS says."""
+    data = generate.cached(items or FLOWS[flow], hard=True)
     equal = 0
     with (
         rig.broker() as broker,
         rig.postgres() as postgres,
         tempfile.TemporaryDirectory(prefix="headrace-crash-") as scratch,
     ):
-        parts = Rig(broker.servers, postgres, data, Path(scratch))
+        parts = (Rig if flow == "w1" else JoinRig)(broker.servers, postgres, data, Path(scratch))
         parts.fill()
-        begun = time.monotonic()
-        file = parts.pipeline()
-        if parts.start(file, 1).wait(RUN_SECONDS_MAX) != 0:
-            raise SystemExit(f"bench: a run without any harm fails:\n{_log(file)}")
-        parts.clean_seconds = time.monotonic() - begun
-        print(f"{rig.broker_name(broker)}; a run without harm takes {parts.clean_seconds:.1f} s", flush=True)
+        parts.clean_seconds = clean(parts)
+        print(f"{flow}, {rig.broker_name(broker)}; a run without harm takes {parts.clean_seconds:.1f} s", flush=True)
         for number in range(first, first + runs):
             outcome = one(parts, number, seed)
             equal += outcome.equal
@@ -223,8 +249,11 @@ def command(arguments: Sequence[str]) -> int:
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", type=int, default=1, help="number of the first run, to repeat one")
+    parser.add_argument("--flow", choices=FLOWS, default="w1", help="w1: plain replication; w2: two joins")
+    parser.add_argument("--items", type=int, default=0, help=f"item events; default {FLOWS}")
     options = parser.parse_args(arguments)
-    return 0 if crash(options.runs, options.seed, options.first) == options.runs else 1
+    equal = crash(options.runs, options.seed, options.first, options.flow, options.items)
+    return 0 if equal == options.runs else 1
 
 
 if __name__ == "__main__":

@@ -25,6 +25,9 @@ PRODUCER: dict[str, str | int | float | bool] = {
     "compression.type": "none",
 }
 
+Form = Callable[[bytes, bytes], tuple[bytes, bytes]]
+"""From a key and a value to the key and the value of another form of the same message."""
+
 
 def write(directory: Path, items: int, hard: bool = False) -> None:
     """Write DIRECTORY/{customers,orders,items}.tsv. Raises ValueError for fewer than 40 items."""
@@ -38,13 +41,17 @@ def write(directory: Path, items: int, hard: bool = False) -> None:
             put[table](f"{key}\t{value}\n")
 
 
+def cache_root() -> Path:
+    """Where the measures keep what is made once: HEADRACE_CACHE, default ~/.cache/headrace."""
+    return Path(os.environ.get("HEADRACE_CACHE") or Path.home() / ".cache" / "headrace")
+
+
 def cached(items: int, hard: bool = False) -> Path:
     """The directory with that workload's files, written at the first call.
 
-    It lies under HEADRACE_CACHE (default ~/.cache/headrace), named by all that decides the bytes; a million items take
-    0.8 GB.
+    It lies under cache_root(), named by all that decides the bytes; a million items take 0.8 GB.
     """
-    root = Path(os.environ.get("HEADRACE_CACHE") or Path.home() / ".cache" / "headrace")
+    root = cache_root()
     directory = root / f"workload-{VERSION}-{items}{'-hard' if hard else ''}"
     if not directory.exists():
         root.mkdir(parents=True, exist_ok=True)
@@ -75,15 +82,20 @@ def produce(
     topics: Mapping[str, str],
     partitions: int,
     settings: Mapping[str, str] | None = None,
+    form: Form | None = None,
 ) -> dict[str, int]:
     """Create a topic for each table and fill it from write()'s files: {table: topic} -> {topic: messages}.
 
     A key always goes into the same partition (murmur2, as the Java client does), and the order within a partition is
-    the log's. `settings` are the topics'. Raises TransientError where the broker refuses.
+    the log's. `settings` are the topics'; `form` makes other messages for a peer that needs them. Raises TransientError
+    where the broker refuses.
     """
     create_topics(servers, dict.fromkeys(topics.values(), partitions), settings=settings)
     producer = Producer(servers, PRODUCER)
-    counts = {topic: producer.write(topic, read(directory / f"{table}.tsv")) for table, topic in topics.items()}
+    counts = {}
+    for table, topic in topics.items():
+        lines = read(directory / f"{table}.tsv")
+        counts[topic] = producer.write(topic, lines if form is None else (form(key, value) for key, value in lines))
     producer.flush()
     return counts
 

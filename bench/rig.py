@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.measure import MemoryProbe
-from bench.truth import COLUMNS, KEYS
+from bench.measure import MemoryProbe, descendants
+from bench.truth import COLUMNS, KEYS, ddl
 from control.embedded import ApacheKafka, EmbeddedPostgres, Tansu
 
 # for ours and the peer alike; fsync and synchronous_commit stay on
@@ -42,9 +42,9 @@ def broker_name(server: ApacheKafka | Tansu) -> str:
     return "Apache Kafka" if isinstance(server, ApacheKafka) else "Tansu"
 
 
-def postgres() -> EmbeddedPostgres:
-    """A PostgreSQL of its own; not started yet."""
-    return EmbeddedPostgres(settings=POSTGRES_SETTINGS)
+def postgres(**settings: str | int | bool) -> EmbeddedPostgres:
+    """A PostgreSQL of its own, perhaps with more settings; not started yet."""
+    return EmbeddedPostgres(settings={**POSTGRES_SETTINGS, **settings})
 
 
 def pipeline(
@@ -55,6 +55,7 @@ def pipeline(
     sink: str = "postgres",
     settings: str = "",
     source: str = "",
+    steps: str = "",
 ) -> Path:
     """Write a pipeline file for tables of the workload.
 
@@ -64,6 +65,7 @@ def pipeline(
         sink: "postgres" (dsn from BENCH_DSN; the target table is called as in the file) or "null".
         settings: more lines of the sink's section.
         source: more lines of the source's section.
+        steps: the `[[step]]` sections; the result goes to a target table of the result's name.
     """
     path.mkdir(parents=True, exist_ok=True)
     lines = ['name = "bench"', "[source.kafka]", f'servers = "{servers}"', source]
@@ -71,7 +73,7 @@ def pipeline(
         columns = ", ".join(f'"{column}"' for column in (KEYS[table] if key is None else key))
         lines += [f"[tables.{name}]", f'topic = "{topic}"', f"key = [{columns}]", f'target = "{name}"']
         lines += [f"[tables.{name}.columns]", *(f'{column} = "{types[0]}"' for column, types in COLUMNS[table].items())]
-    lines += [f"[sink.{sink}]", 'dsn = "env:BENCH_DSN"' if sink == "postgres" else "", settings]
+    lines += [steps, f"[sink.{sink}]", 'dsn = "env:BENCH_DSN"' if sink == "postgres" else "", settings]
     file = path / "pipeline.toml"
     file.write_text("\n".join(lines) + "\n", "utf-8")
     return file
@@ -116,6 +118,32 @@ def headrace_run(
     """Command line and environment of `headrace run FILE`."""
     arguments = [*HEADRACE, "run", str(file), "--processes", str(processes)]
     return arguments + (["--until-end"] if until_end else []), {"BENCH_DSN": dsn}
+
+
+def clear(connection: Any, table: str | None = None) -> None:
+    """An empty target, `table` of the workload created in it, and all that was written so far on disk.
+
+    So no run pays for the one before.
+    """
+    tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+    for (name,) in connection.execute(tables).fetchall():
+        connection.execute(f'DROP TABLE "{name}" CASCADE')
+    if table is not None:
+        connection.execute(ddl(table))
+    connection.execute("CHECKPOINT")
+
+
+def workers(process: subprocess.Popen[Any]) -> list[int]:
+    """Process ids of the Bytewax workers below a `headrace run`."""
+    found = []
+    for pid in descendants(process.pid):
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:  # it ended while we looked
+            continue
+        if b"bytewax.run" in command and pid != process.pid:
+            found.append(pid)
+    return found
 
 
 def kill_session(process: subprocess.Popen[Any]) -> None:

@@ -6,63 +6,51 @@ Standard output has the result alone, one JSON line with --json; what happens me
 from __future__ import annotations
 
 import argparse
+import importlib
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
 from bench.measure import Result, table
 
-Measure = Callable[[int, int, int], Result]
-
-
-def _w1() -> Measure:
-    from bench.w1 import w1
-
-    return w1
-
-
-def _w1_null() -> Measure:
-    from bench.w1 import w1_null
-
-    return w1_null
-
-
-def _decode() -> Measure:
-    from bench.decode import decode
-
-    return decode
-
-
-def _decode_flat() -> Measure:
-    from bench.decode import decode_flat
-
-    return decode_flat
-
-
-def _latency_kafka() -> Measure:
-    from bench.latency import latency_kafka
-
-    return latency_kafka
-
-
-def _soak() -> Measure:
-    from bench.soak import soak
-
-    return soak
+Measure = Callable[..., Result]
 
 
 # looked up on demand: a measure of one system must not need the drivers of another
-MEASURES: dict[str, Callable[[], Measure]] = {
-    "w1": _w1,
-    "w1-null": _w1_null,
-    "decode": _decode,
-    "decode-flat": _decode_flat,
-    "latency-kafka": _latency_kafka,
-    "soak": _soak,
+MEASURES: dict[str, str] = {
+    "w1": "bench.w1:w1",
+    "w1-null": "bench.w1:w1_null",
+    "w2": "bench.w2:w2",
+    "w2-naive": "bench.w2:w2_naive",
+    "w2-null": "bench.w2:w2_null",
+    "w2-hard": "bench.w2:w2_hard",
+    "state": "bench.state:state",
+    "state-bytes": "bench.state:state_bytes",
+    "state-resume": "bench.state:state_resume",
+    "decode": "bench.decode:decode",
+    "decode-flat": "bench.decode:decode_flat",
+    "table": "bench.table:table",
+    "table-lookup": "bench.table:table_lookup",
+    "table-growth": "bench.table:table_growth",
+    "table-memory": "bench.table:table_memory",
+    "latency-kafka": "bench.latency:latency_kafka",
+    "idle-partitions": "bench.idle:idle_partitions",
+    "steady": "bench.steady:steady",
+    "soak": "bench.soak:soak",
 }
+TIMED = ("steady",)  # those that run for a given time
+MINUTES = 30.0
 
 
-def measure(name: str, items: int = 1_000_000, pairs: int = 5, processes: int = 1) -> Result:
+def function(name: str) -> Measure:
+    """What runs a measure. Raises SystemExit that lists the names for an unknown one."""
+    if name not in MEASURES:
+        raise SystemExit(f"bench: no measure {name!r}; expected one of {', '.join(MEASURES)}")
+    module, _, attribute = MEASURES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def measure(name: str, items: int = 1_000_000, pairs: int = 5, processes: int = 1, minutes: float = MINUTES) -> Result:
     """Run one measure. Raises SystemExit that lists the names for an unknown one.
 
     Args:
@@ -70,26 +58,35 @@ def measure(name: str, items: int = 1_000_000, pairs: int = 5, processes: int = 
         items: item events in the workload.
         pairs: how many times ours and the peer run in turn.
         processes: worker processes of ours.
+        minutes: how long those in TIMED run.
     """
-    if name not in MEASURES:
-        raise SystemExit(f"bench: no measure {name!r}; expected one of {', '.join(MEASURES)}")
-    return MEASURES[name]()(items, pairs, processes)
+    timed = {"minutes": minutes} if name in TIMED else {}
+    return function(name)(items, pairs, processes, **timed)
 
 
-def main(name: str, as_json: bool = False, *, items: int = 1_000_000, pairs: int = 5, processes: int = 1) -> int:
+def main(
+    name: str,
+    as_json: bool = False,
+    *,
+    items: int = 1_000_000,
+    pairs: int = 5,
+    processes: int = 1,
+    minutes: float = MINUTES,
+) -> int:
     """What `headrace bench NAME [--json]` does; exit code 1 where the result is not equal to the truth."""
-    result = measure(name, items, pairs, processes)
+    result = measure(name, items, pairs, processes, minutes)
     print(result.to_json() if as_json else table([result]), flush=True)
     return 0 if result.equal else 1
 
 
-def every(items: int, pairs: int, processes: int, names: Sequence[str]) -> int:
+def every(items: int, pairs: int, processes: int, minutes: float, names: Sequence[str]) -> int:
     """Each measure in a process of its own, so that none inherits another's memory; the table at the end."""
     import json
 
     results, failed = [], []
     for name in names:
         options = ["--items", str(items), "--pairs", str(pairs), "--processes", str(processes)]
+        options += ["--minutes", str(minutes)]
         arguments = [sys.executable, "-m", "bench.run", name, "--json", *options]
         done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=False)
         if done.stdout.strip():
@@ -111,12 +108,20 @@ def command(arguments: Sequence[str]) -> int:
     parser.add_argument("--items", type=int, default=1_000_000, help="item events (1000000)")
     parser.add_argument("--pairs", type=int, default=5, help="interleaved pairs, of which the median counts (5)")
     parser.add_argument("--processes", type=int, default=1, help="worker processes of ours (1)")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help=f"of {', '.join(TIMED)} ({MINUTES:g})")
     options = parser.parse_args(arguments)
     if options.all == bool(options.name):
         parser.error("expected one NAME, or --all")
     if options.all:
-        return every(options.items, options.pairs, options.processes, list(MEASURES))
-    return main(options.name, options.json, items=options.items, pairs=options.pairs, processes=options.processes)
+        return every(options.items, options.pairs, options.processes, options.minutes, list(MEASURES))
+    return main(
+        options.name,
+        options.json,
+        items=options.items,
+        pairs=options.pairs,
+        processes=options.processes,
+        minutes=options.minutes,
+    )
 
 
 if __name__ == "__main__":

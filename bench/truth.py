@@ -48,7 +48,22 @@ COLUMNS: dict[str, dict[str, tuple[str, str, str]]] = {
         "updated_at": ("timestamp", "timestamp", _TIME),
     },
 }
-KEYS: dict[str, tuple[str, ...]] = {"items": ("order_id", "line_no"), "orders": ("id",), "customers": ("id",)}
+# what the stateful flows make of them: items JOIN orders JOIN customers, inner, by the item's key
+JOINED: dict[str, dict[str, tuple[str, str, str]]] = {
+    "order_lines": {
+        **COLUMNS["items"],
+        "status": COLUMNS["orders"]["status"],
+        "customer_id": COLUMNS["orders"]["customer_id"],
+        "customer_name": COLUMNS["customers"]["name"],
+        "country": COLUMNS["customers"]["country"],
+    }
+}
+KEYS: dict[str, tuple[str, ...]] = {
+    "items": ("order_id", "line_no"),
+    "orders": ("id",),
+    "customers": ("id",),
+    "order_lines": ("order_id", "line_no"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +84,15 @@ class Comparison:
         return f"{self.expected} rows expected, {self.found} found, {self.missing} missing, {self.extra} extra"
 
 
+def columns(table: str) -> dict[str, tuple[str, str, str]]:
+    """The columns of one of the workload's tables, or of what is joined from them."""
+    return COLUMNS.get(table) or JOINED[table]
+
+
 def ddl(table: str, name: str | None = None) -> str:
-    """CREATE TABLE for one of the workload's tables, under another name if given."""
-    columns = ", ".join(f"{column} {types[1]}" for column, types in COLUMNS[table].items())
-    return f"CREATE TABLE {name or table} ({columns}, PRIMARY KEY ({', '.join(KEYS[table])}))"
+    """CREATE TABLE for one of the workload's tables or a joined one, under another name if given."""
+    listed = ", ".join(f"{column} {types[1]}" for column, types in columns(table).items())
+    return f"CREATE TABLE {name or table} ({listed}, PRIMARY KEY ({', '.join(KEYS[table])}))"
 
 
 def final(directory: Path, table: str) -> pa.Table:
@@ -85,7 +105,8 @@ def final(directory: Path, table: str) -> pa.Table:
     path = directory / f"{table}.truth.parquet"
     if not path.exists():
         fresh = path.with_suffix(".new")
-        pq.write_table(_fold(directory / f"{table}.tsv", table), fresh)
+        rows = _join(directory) if table in JOINED else _fold(directory / f"{table}.tsv", table)
+        pq.write_table(rows, fresh)
         fresh.rename(path)
     return pq.read_table(path)
 
@@ -94,7 +115,7 @@ def _fold(path: Path, table: str) -> pa.Table:
     import duckdb
 
     texts = {name: f"json_extract_string(a, '$.{name}')" for name in COLUMNS[table]}
-    columns = ", ".join(f"{form.format(texts[name])} AS {name}" for name, (_, _, form) in COLUMNS[table].items())
+    listed = ", ".join(f"{form.format(texts[name])} AS {name}" for name, (_, _, form) in COLUMNS[table].items())
     with duckdb.connect() as connection:
         # one column a line, split by hand: no quoting rule of CSV may touch the JSON
         lines = (
@@ -107,13 +128,27 @@ def _fold(path: Path, table: str) -> pa.Table:
                 FROM {lines}),
             last AS (SELECT arg_max(v, n) AS v FROM numbered GROUP BY k),
             after AS (SELECT json_extract(v, '$.after') AS a FROM last WHERE json_extract_string(v, '$.op') <> 'd')
-            SELECT {columns} FROM after ORDER BY ALL"""
+            SELECT {listed} FROM after ORDER BY ALL"""
+        return connection.sql(query).to_arrow_table()
+
+
+def _join(directory: Path) -> pa.Table:
+    """order_lines of the final tables: SQL's inner join, in which a NULL or dangling reference has no partner."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        for table in COLUMNS:
+            connection.register(table, final(directory, table))
+        query = """
+            SELECT items.*, orders.status, orders.customer_id, customers.name AS customer_name, customers.country
+            FROM items JOIN orders ON items.order_id = orders.id JOIN customers ON orders.customer_id = customers.id
+            ORDER BY ALL"""
         return connection.sql(query).to_arrow_table()
 
 
 def found(connection: Any, name: str, table: str) -> pa.Table:
     """The rows of a PostgreSQL table as text, through an open psycopg connection."""
-    names = list(COLUMNS[table])
+    names = list(columns(table))
     statement = f"COPY (SELECT {', '.join(names)} FROM {name}) TO STDOUT (FORMAT csv, NULL '\\N')"
     buffer = io.BytesIO()
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
@@ -160,5 +195,5 @@ def compare(expected: pa.Table, actual: pa.Table) -> Comparison:
 
 
 def check(connection: Any, name: str, directory: Path, table: str) -> Comparison:
-    """Compare a PostgreSQL table with what the workload's files lead to."""
+    """Compare a PostgreSQL table (or view) with what the workload's files lead to."""
     return compare(final(directory, table), found(connection, name, table))

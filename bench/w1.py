@@ -84,16 +84,6 @@ def peer(parts: Bench, with_target: bool) -> tuple[Run, dict[str, float]]:
     return done, json.loads(done.output.strip().splitlines()[-1])
 
 
-def clear(parts: Bench, create: bool) -> None:
-    """An empty target, and everything written so far on disk, so that no run pays for the one before."""
-    tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
-    for (name,) in parts.connection.execute(tables).fetchall():
-        parts.connection.execute(f'DROP TABLE "{name}" CASCADE')
-    if create:
-        parts.connection.execute(truth.ddl("items"))
-    parts.connection.execute("CHECKPOINT")
-
-
 def say(text: str) -> None:
     """A line for people; the result alone goes to standard output."""
     print(text, file=sys.stderr, flush=True)
@@ -109,7 +99,7 @@ def w1(items: int, pairs: int, processes: int) -> Result:
         for pair in range(pairs):
             # the order changes, so that neither always runs on the warmer caches
             for mine in (True, False) if pair % 2 == 0 else (False, True):
-                clear(parts, create=not mine)
+                rig.clear(parts.connection, None if mine else "items")
                 done = ours(parts, "postgres")[0] if mine else peer(parts, with_target=True)[0]
                 compared = truth.check(parts.connection, "items", parts.data, "items")
                 equal = equal and compared.equal
@@ -119,7 +109,7 @@ def w1(items: int, pairs: int, processes: int) -> Result:
                     f"  pair {pair + 1} {'headrace' if mine else 'script  '} {done.seconds:6.2f} s "
                     f"{parts.events / done.seconds:9,.0f} events/s {done.peak_mb:5.0f} MB  {compared}"
                 )
-        clear(parts, create=False)
+        rig.clear(parts.connection)
         start = ours(parts, "postgres", EMPTY)[0].seconds
         events, name = parts.events, parts.broker
     median, theirs_s = statistics.median(ours_s), statistics.median(peer_s)

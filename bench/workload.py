@@ -92,21 +92,13 @@ class IndexedList:
         return node, self._blocks[node], index
 
 
-class _Workload:
-    """One run of the generator; every random number is drawn in one fixed order."""
+class Emitter:
+    """Draws numbers and makes events of them, whose log positions rise."""
 
-    def __init__(self, items: int, hard: bool) -> None:
-        if items < ITEMS_MIN:
-            raise ValueError(f"items: expected at least {ITEMS_MIN}, found {items}")
-        self.items, self.hard = items, hard
-        self.order_count, self.customer_count = items // 4, max(10, items // 100)
+    def __init__(self) -> None:
         source = random.Random(7)
         self.draw, self._bits = source.random, source.getrandbits
-        self.lsn, self.tx, self.now_us = 30_000_000, 700, _BASE_US + 10**6
-        self.customers: list[tuple[str, str] | None] = [None]  # (the row up to the country, credit limit and time)
-        self.orders: list[tuple[str, str, str] | None] = [None]  # (customer_id, status, the rest of the row)
-        self.alive = IndexedList(2 * items + 2)  # (order_id, line_no, `,"sku":..`, quantity, `,"unit_price":..`)
-        self.emitted = 0
+        self.lsn, self.tx = 30_000_000, 700
 
     def below(self, limit: int) -> int:
         """A number in [0, limit): random.randrange without its argument checks, and the same draws."""
@@ -131,6 +123,22 @@ class _Workload:
     def event(self, table: str, op: str, key: str, before: str, after: str, ts_us: int) -> Event:
         """One event with its key."""
         return table, key, self.envelope(table, op, before, after, ts_us)
+
+
+class _Workload(Emitter):
+    """One run of the generator; every random number is drawn in one fixed order."""
+
+    def __init__(self, items: int, hard: bool) -> None:
+        if items < ITEMS_MIN:
+            raise ValueError(f"items: expected at least {ITEMS_MIN}, found {items}")
+        super().__init__()
+        self.items, self.hard = items, hard
+        self.order_count, self.customer_count = items // 4, max(10, items // 100)
+        self.now_us = _BASE_US + 10**6
+        self.customers: list[tuple[str, str] | None] = [None]  # (the row up to the country, credit limit and time)
+        self.orders: list[tuple[str, str, str] | None] = [None]  # (customer_id, status, the rest of the row)
+        self.alive = IndexedList(2 * items + 2)  # (order_id, line_no, `,"sku":..`, quantity, `,"unit_price":..`)
+        self.emitted = 0
 
     # -- customers ---------------------------------------------------------------------------------------------------
 

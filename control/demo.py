@@ -192,9 +192,9 @@ def _verified(stage: Stage, file: Path) -> bool:
     from control.cli.support import quiet_logs
     from flows.verify import verify
 
-    quiet_logs(logging.ERROR)
     os.environ[_DSN] = stage.postgres.dsn("warehouse")
-    report = verify(str(file))
+    with quiet_logs(logging.ERROR):
+        report = verify(str(file))
     *lines, _ = report.lines()  # the last one sums up, and knows nothing of what is lost on purpose
     for line in lines:
         stage.say(f"  {line}")

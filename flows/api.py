@@ -46,10 +46,12 @@ __all__ = [
 def kafka_source(step_id: str, flow: Dataflow, prepared: Prepared) -> Stream[Item]:
     """The pipeline's topics as a stream of ChangeBatch, Tick, Truncate and ClearColumn items.
 
+    With [document] in the file they come in whole transactions (docs/document.md).
+
     Args:
         step_id: unique name of the step. flow: the dataflow it begins. prepared: from `prepare`.
     """
-    return op.input(step_id, flow, prepared.source)
+    return prepared.whole(op.input(step_id, flow, prepared.source))
 
 
 def shape(step_id: str, up: Stream[Item], prepared: Prepared) -> KeyedStream[Item]:

@@ -14,7 +14,7 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libcore.change import OP, UNSET, ChangeBatch, Op, arrow_schema, unset_bytes
+from libcore.change import OP, UNSET, ChangeBatch, Op, arrow_schema, op_is, unset_bytes
 from libcore.compact import compact
 from libcore.hashing import hash_rows
 from libcore.schema import Column, Table
@@ -75,7 +75,7 @@ class Spill:
             records = [self._cleared(start, widened(self._read(start, length), shape, table), table)
                        for start, length, shape in pieces]  # fmt: skip
             rows = compact(pa.Table.from_batches(records).combine_chunks().to_batches()[0], table)
-            alive = rows.filter(pc.not_equal(rows.column(OP), int(Op.DELETE)))
+            alive = rows.filter(pc.invert(op_is(rows, Op.DELETE)))
             if alive.num_rows:
                 yield ChangeBatch(table, alive)
 

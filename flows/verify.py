@@ -27,7 +27,7 @@ from flows.spill import Spill
 from flows.stateful import compile_steps
 from flows.topics import Binding
 from flows.verify_steps import StepTruth
-from libcore.change import OP, ChangeBatch, Op
+from libcore.change import ChangeBatch, Op, op_is
 from libcore.dead_letter import DEAD_LETTERS
 from libcore.errors import ConfigurationError
 from libcore.schema import Table
@@ -205,7 +205,7 @@ class _StepSide:
 
 def _alive(record: pa.RecordBatch) -> pa.RecordBatch:
     """Without the deletes that `where` made."""
-    return record.filter(pc.not_equal(record.column(OP), int(Op.DELETE)))
+    return record.filter(pc.invert(op_is(record, Op.DELETE)))
 
 
 def _straight(

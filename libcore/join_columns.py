@@ -72,15 +72,18 @@ def widened(record: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """The record with the columns of `schema`, by name: what it lacks becomes NULL and unset.
 
     __unset, in `schema` or in the record, has a bit for each column of its own that is no control column; __op, where
-    `schema` has none, stays behind. Shares memory where the columns are the same.
+    `schema` has none, stays behind. Shares memory where the columns are the same. Raises ConfigurationError for a
+    record with more columns.
     """
     own = [name for name in record.schema.names if name not in CONTROL]
     names = [name for name in schema.names if name not in CONTROL]
     if own == names:
         return record
+    if more := [name for name in own if name not in names]:
+        raise ConfigurationError(f"join: expected columns {names}, found {more} beside; replan() takes them")
     rows = record.num_rows
     own_lacks = dict(zip(own, lacks_of(record, len(own)), strict=True))
-    everywhere = pa.repeat(pa.scalar(True), rows)
+    everywhere = pa.repeat(pa.scalar(True, pa.bool_()), rows)
     bits = bitmap_of([own_lacks.get(name, everywhere) for name in names], rows)
     fields = [field for field in schema if field.name != UNSET]
     behind = [field for field in record.schema if field.name == OP and OP not in schema.names]
@@ -160,7 +163,7 @@ def as_positions(record: pa.RecordBatch, column: pa.Array) -> pa.RecordBatch:
 
 def counted(start: int, rows: int) -> pa.Array:
     """int64: start + 1, start + 2, ..."""
-    return pc.cumulative_sum(pa.repeat(pa.scalar(1, pa.int64()), rows), start=start)
+    return pc.cumulative_sum(pa.repeat(pa.scalar(1, pa.int64()), rows), start=pa.scalar(start, pa.int64()))
 
 
 def differs(new: pa.Array, old: pa.Array) -> pa.BooleanArray:
@@ -168,7 +171,7 @@ def differs(new: pa.Array, old: pa.Array) -> pa.BooleanArray:
     if pa.types.is_floating(new.type):
         bits = pa.int32() if new.type.bit_width == 32 else pa.int64()
         new, old = new.view(bits), old.view(bits)
-    other = pc.fill_null(pc.not_equal(new, old), False)
+    other = pc.fill_null(pc.not_equal(new, old), pa.scalar(False, pa.bool_()))
     return pc.or_(other, pc.xor(new.is_null(), old.is_null()))
 
 
@@ -244,17 +247,17 @@ def pieces(rows: int, rows_max: int, build: Callable[[int, int], pa.RecordBatch 
             yield piece
 
 
-def versions_of(positions: pa.Array) -> pa.Array:
-    """The inverse of positions_of."""
-    rows = len(positions)
-    raw = memoryview(positions.buffers()[1] or b"")[32 * positions.offset : 32 * (positions.offset + rows)]
-    data = bytearray(8 * rows)
-    for byte in range(8):
-        data[byte::8] = raw[24 + byte :: 32]
-    words = array.array("q", bytes(data))
-    if sys.byteorder == "little":
-        words.byteswap()
-    return pa.Array.from_buffers(pa.int64(), rows, [None, pa.py_buffer(words.tobytes())])
+def runs_of_keys(record: pa.RecordBatch, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The record in pieces, in order, in none of which a key comes twice; most often one."""
+    waiting = [record] if record.num_rows else []
+    while waiting:
+        run = waiting.pop()
+        hashes = hash_rows(run.select(list(names)), range(len(names)))
+        if pc.count_distinct(hashes).as_py() == run.num_rows:
+            yield run
+        else:
+            half = run.num_rows // 2
+            waiting += [run.slice(half), run.slice(0, half)]
 
 
 def keys_of_slots(slots: int) -> pa.Array:

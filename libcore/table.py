@@ -6,13 +6,16 @@ A store is used by one thread at a time. Every column it gives is nullable; all 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 
+from libcore import IMPLEMENTATION, arrow_c
 from libcore.change import OP
 from libcore.reference import table as reference
 
 _SLOTS_MAX = 65536
+_PAIRS = pa.schema([("probe", pa.int32()), ("row", pa.int64())])
 
 
 class RowStore:
@@ -50,7 +53,10 @@ class RowStore:
         self._key_schema = pa.schema([self.schema.field(column) for column in self.key])
         self._index_schema = pa.schema([self.schema.field(column) for column in self.index])
         self._logged_schema = self.schema.append(pa.field(OP, pa.int8(), nullable=False))
-        self._core = reference.RowStore(self.schema, self.key, self.index, self.slot_by, slots, bytes_max)
+        core = _CStore if IMPLEMENTATION == "c" else reference.RowStore
+        self._core: _CStore | reference.RowStore = core(
+            self.schema, self.key, self.index, self.slot_by, slots, bytes_max
+        )
 
     def _check_arguments(self) -> None:
         columns = len(self.schema)
@@ -116,15 +122,15 @@ class RowStore:
 
         Args:
             rows: int64 without NULL, of find() or matches().
-            columns: column numbers of the schema in the order wanted; all of them by default.
+            columns: different column numbers of the schema in the order wanted; all of them by default.
         Raises: IndexError for the number of no row, CapacityError where a column would exceed 2^31-1 bytes.
         """
         if rows.type != pa.int64() or rows.null_count:
             raise ValueError(f"expected int64 row numbers without NULL, found {rows.type} with {rows.null_count} NULL")
         chosen = range(len(self.schema)) if columns is None else columns
-        if any(not 0 <= column < len(self.schema) for column in chosen):
-            raise IndexError(f"expected column numbers below {len(self.schema)}, found {list(chosen)}")
-        return self._core.take(rows, chosen)
+        if any(not 0 <= column < len(self.schema) for column in chosen) or len(set(chosen)) != len(chosen):
+            raise ValueError(f"expected different column numbers below {len(self.schema)}, found {list(chosen)}")
+        return self._core.take(rows, list(chosen))
 
     def matches(self, values: pa.RecordBatch) -> tuple[pa.Int32Array, pa.Int64Array]:
         """Every row of the store whose index columns have one of these values.
@@ -187,6 +193,105 @@ class RowStore:
         """
         _expect(keys, self._key_schema, by_name=False)
         return self._core.slots_of(keys)
+
+
+class _CStore:
+    """The store of include/libcore/table.h; arguments were checked by RowStore."""
+
+    def __init__(
+        self,
+        schema: pa.Schema,
+        key: Sequence[int],
+        index: Sequence[int],
+        slot_by: Sequence[int],
+        slots: int,
+        bytes_max: int,
+    ) -> None:
+        ffi, lib = arrow_c.ffi, arrow_c.lib
+        self._schema, self._slots = schema, slots
+        self._logged_schema = schema.append(pa.field(OP, pa.int8(), nullable=False))
+        self._error = ffi.new("lc_error *")
+        out = ffi.new("lc_table **")
+        keys = (list(key), len(key), list(index), len(index), list(slot_by), len(slot_by))
+        layouts = arrow_c.layouts(schema)
+        self._check(lib.lc_table_new(layouts, len(schema), *keys, slots, bytes_max, out, self._error))
+        self._table = ffi.gc(out[0], lib.lc_table_free)
+
+    def _check(self, code: int) -> None:
+        arrow_c.check(code, self._error)
+
+    @property
+    def rows(self) -> int:
+        return int(arrow_c.lib.lc_table_rows(self._table))
+
+    @property
+    def bytes(self) -> int:
+        return int(arrow_c.lib.lc_table_bytes(self._table))
+
+    def upsert(self, record: pa.RecordBatch) -> None:
+        with arrow_c.exported(record) as batch:
+            self._check(arrow_c.lib.lc_table_upsert(self._table, batch, self._error))
+
+    def load(self, record: pa.RecordBatch, with_op: bool) -> None:
+        with arrow_c.exported(record) as batch:
+            self._check(arrow_c.lib.lc_table_load(self._table, batch, with_op, self._error))
+
+    def delete(self, keys: pa.RecordBatch) -> int:
+        count = arrow_c.ffi.new("int64_t *")
+        with arrow_c.exported(keys) as batch:
+            self._check(arrow_c.lib.lc_table_delete(self._table, batch, count, self._error))
+        return int(count[0])
+
+    def find(self, keys: pa.RecordBatch) -> pa.Int64Array:
+        buffer = pa.allocate_buffer(8 * keys.num_rows)
+        rows = arrow_c.ffi.cast("int64_t *", buffer.address)
+        with arrow_c.exported(keys) as batch:
+            self._check(arrow_c.lib.lc_table_find(self._table, batch, rows, self._error))
+        return pa.Int64Array.from_buffers(pa.int64(), keys.num_rows, [None, buffer], null_count=0)
+
+    def slots_of(self, keys: pa.RecordBatch) -> pa.Int32Array:
+        buffer = pa.allocate_buffer(4 * keys.num_rows)
+        slots = arrow_c.ffi.cast("int32_t *", buffer.address)
+        with arrow_c.exported(keys) as batch:
+            self._check(arrow_c.lib.lc_table_slots_of(self._table, batch, slots, self._error))
+        return pa.Int32Array.from_buffers(pa.int32(), keys.num_rows, [None, buffer], null_count=0)
+
+    def take(self, rows: pa.Int64Array, columns: Sequence[int]) -> pa.RecordBatch:
+        ffi, lib = arrow_c.ffi, arrow_c.lib
+        numbers = ffi.cast("int64_t *", rows.buffers()[1].address + 8 * rows.offset) if len(rows) else ffi.NULL
+        out = ffi.new("struct ArrowArray *")
+        code = lib.lc_table_take(self._table, numbers, len(rows), columns, len(columns), out, self._error)
+        if code == lib.LC_INVALID and self._error.row >= 0:
+            raise IndexError(ffi.string(self._error.message).decode())
+        self._check(code)
+        return arrow_c.imported(out, pa.schema([self._schema.field(column) for column in columns]))
+
+    def matches(self, values: pa.RecordBatch) -> tuple[pa.Int32Array, pa.Int64Array]:
+        out = arrow_c.ffi.new("struct ArrowArray *")
+        with arrow_c.exported(values) as batch:
+            self._check(arrow_c.lib.lc_table_matches(self._table, batch, out, self._error))
+        pairs = arrow_c.imported(out, _PAIRS)
+        return pairs.column(0), pairs.column(1)
+
+    def changed(self) -> tuple[pa.RecordBatch, list[tuple[int, int, int]]]:
+        ffi, lib = arrow_c.ffi, arrow_c.lib
+        out, count = ffi.new("struct ArrowArray *"), ffi.new("int64_t *")
+        ranges: Any = ffi.new("lc_table_range[]", self._slots)
+        self._check(lib.lc_table_changed(self._table, out, ranges, count, self._error))
+        found = [(ranges[i].slot, ranges[i].first, ranges[i].count) for i in range(count[0])]
+        return arrow_c.imported(out, self._logged_schema), found
+
+    def mark(self) -> None:
+        arrow_c.lib.lc_table_mark(self._table)
+
+    def whole(self, slot: int | None) -> pa.RecordBatch:
+        out = arrow_c.ffi.new("struct ArrowArray *")
+        code = arrow_c.lib.lc_table_whole(self._table, -1 if slot is None else slot, out, self._error)
+        self._check(code)
+        return arrow_c.imported(out, self._schema)
+
+    def clear(self) -> None:
+        arrow_c.lib.lc_table_clear(self._table)
 
 
 def _expect(record: pa.RecordBatch, schema: pa.Schema, *, by_name: bool = True) -> None:

@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+import structlog
 
+from connectors.base import stop
 from control.embedded import EmbeddedPostgres, Tansu
 
 _NUMBERS = itertools.count(1)
+
+
+def _process_state() -> dict[str, Any]:
+    """What one test could leave behind for the next: a fault then shows in another file, in some orders only."""
+    # a name with a line in front is a library's own (Polars sets one when it is first imported)
+    environment = {f"${name}": value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "_"))}
+    handlers = {f"handler of {number.name}": signal.getsignal(number) for number in stop.SIGNALS}
+    return {"logging": structlog.get_config(), "stop": stop.requested(), **handlers, **environment}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_outlives_a_test() -> Iterator[None]:
+    """Each test leaves logging, stop flag, signal handlers and environment as it found them, or fails itself."""
+    before = _process_state()
+    yield
+    assert _process_state() == before
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from connectors.base.items import Item, Marker, Tick
 from connectors.base.metrics import SPOOL_WAIT, SPOOL_WAITING
 from connectors.base.spool import Manifest, SegmentFile, Spool
 from connectors.base.target import Target, with_markers
-from libcore.change import OP, ChangeBatch, Op
+from libcore.change import ChangeBatch, Op, op_is
 from libcore.compact import compact
 from libcore.errors import ConfigurationError, FatalError, HeadraceError
 from libcore.schema import Table
@@ -218,6 +218,6 @@ class SpooledSink(FixedPartitionedSink[Item, tuple[Any, ...]]):
 
 
 def _compact(table: Table, record: pa.RecordBatch) -> pa.RecordBatch:
-    if not table.key and not pc.any(pc.equal(record.column(OP), int(Op.DELETE))).as_py():
+    if not table.key and not pc.any(op_is(record, Op.DELETE)).as_py():
         return record  # only additions: nothing cancels, and equal rows must all stay
     return compact(record, table)

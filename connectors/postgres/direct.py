@@ -18,7 +18,7 @@ from connectors.postgres.plan import Plan
 from connectors.postgres.session import Connection, quote
 from connectors.postgres.types import staging_type
 from libcore import pgcopy
-from libcore.change import OP, Op
+from libcore.change import Op, op_is
 
 _ROWS_MIN = 200  # below, the savepoint and a second COPY cost more than they save
 _PAUSE_MAX = 64  # segments without a try after repeated conflicts: at most one try in 65 is lost
@@ -46,7 +46,7 @@ class Direct:
         """The rows in two, or None where all should go by MERGE."""
         if not self._possible:
             return None
-        new = pc.equal(record.column(OP), int(Op.INSERT))
+        new = op_is(record, Op.INSERT)
         if (pc.sum(new).as_py() or 0) < _ROWS_MIN:
             return None
         if self._left > 0:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.postgres.plan import Plan
-from libcore.change import OP, Op
+from libcore.change import Op, op_is
 from libcore.schema import Table
 
 
@@ -68,9 +68,9 @@ def _shape_runs(steps: Sequence[Step]) -> list[list[Step]]:
 
 def deletes_of(record: pa.RecordBatch) -> pa.RecordBatch:
     """Its DELETE rows."""
-    return record.filter(pc.equal(record.column(OP), int(Op.DELETE)))
+    return record.filter(op_is(record, Op.DELETE))
 
 
 def upserts_of(record: pa.RecordBatch) -> pa.RecordBatch:
     """Its rows that stay: UPSERT and INSERT."""
-    return record.filter(pc.not_equal(record.column(OP), int(Op.DELETE)))
+    return record.filter(pc.invert(op_is(record, Op.DELETE)))

@@ -30,8 +30,7 @@ def check(
     """
     from control import pipeline
 
-    with reported():
-        quiet_logs()
+    with reported(), quiet_logs():
         out.print(f"{file}: no errors; {pipeline.check(file, connect=connect)}", markup=False)
 
 
@@ -115,8 +114,7 @@ def verify(
 
         headrace verify orders.toml --source-dsn env:ERP_DSN
     """
-    with reported():
-        quiet_logs()
+    with reported(), quiet_logs():
         from flows.verify import verify as compare
 
         report = compare(str(file), source_dsn)

@@ -12,11 +12,12 @@ from libcore.errors import ConfigurationError
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="The measure: w1, decode, soak ...", show_default=False)],
+    name: Annotated[str, typer.Argument(help="The measure: w1, w2, decode, steady, soak ...", show_default=False)],
     as_json: AsJson = False,
     items: Annotated[int, typer.Option(min=1000, help="Item events in the workload.")] = 1_000_000,
     pairs: Annotated[int, typer.Option(min=1, help="Ours and the peer in turn, so often; the median counts.")] = 5,
     processes: Annotated[int, typer.Option("--processes", "-n", min=1, help="Worker processes of ours.")] = 1,
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long steady runs.")] = 30.0,
 ) -> None:
     """Run one measure, side by side with its peer where it has one.
 
@@ -27,6 +28,8 @@ def bench(
         headrace bench w1
 
         headrace bench decode --json
+
+        headrace bench steady --minutes 30
     """
     with reported():
         # By name, because nothing in the product may depend on its measures.
@@ -34,7 +37,9 @@ def bench(
             module = importlib.import_module("bench.run")
         except ModuleNotFoundError as error:
             raise ConfigurationError(f"the measures are not installed ({error}): run it in a checkout") from error
-        raise typer.Exit(int(module.main(name, as_json, items=items, pairs=pairs, processes=processes)))
+        raise typer.Exit(
+            int(module.main(name, as_json, items=items, pairs=pairs, processes=processes, minutes=minutes))
+        )
 
 
 def demo(

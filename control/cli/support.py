@@ -25,14 +25,24 @@ File = Annotated[Path, typer.Argument(help="The pipeline file, such as orders.to
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
-def quiet_logs(level: int = logging.WARNING) -> None:
-    """Send what the product logs to standard error, from a level on: standard output is for the answer."""
+@contextmanager
+def quiet_logs(level: int = logging.WARNING) -> Iterator[None]:
+    """Send what the product logs to standard error, from a level on: standard output is for the answer.
+
+    Only inside the `with` block: who calls a command inside a process of their own keeps their own logging, and what
+    the process does later does not write to a stream that the command's caller has closed.
+    """
     import structlog
 
+    former = structlog.get_config()
     structlog.configure(
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
+    try:
+        yield
+    finally:
+        structlog.configure(**former)
 
 
 @contextmanager

@@ -216,7 +216,8 @@ class Documents:
         if (waiting := self.keeper.waiting.get(key)) is not None:
             if waiting.name != mark.transaction:
                 raise _fatal(f"transaction {mark.transaction}: another one of that number waits: {waiting.name}")
-            return  # the connector went back while it waits
+            self.keeper.waits_again(key)
+            return
         counts: dict[str, int] = {}
         for part in parts:
             table = self.rules.table_of(part.collection or "")

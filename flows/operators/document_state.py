@@ -49,14 +49,16 @@ class Done:
     repeated: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass
 class Meta:
-    """Counters: ordinal of the last END that is done, and of the newest; PostgreSQL's lsn in it."""
+    """Counters: ordinal of the last END that is done, and of the newest; PostgreSQL's lsn in it. `again`: transactions
+    whose END came again while they wait: what comes of them after their release is a repeat."""
 
     released: int = 0
     newest: int = 0
     lsn: int = 0
     generation: int = 0
+    again: tuple[str, ...] = ()
 
 
 @dataclass
@@ -88,7 +90,7 @@ class Keeper:
 
     def end(self, key: str, name: str, counts: Mapping[str, int]) -> End:
         """A new END, at the end of the queue."""
-        self.meta = replace(self.meta, newest=self.meta.newest + 1)
+        self.meta.newest += 1
         self.waiting[key] = end = End(self.meta.newest, key, name, counts)
         self._new_ends.append(end)
         return end
@@ -96,9 +98,17 @@ class Keeper:
     def release(self, end: End, *, skipped: bool = False) -> None:
         """The first END of the queue is done."""
         del self.waiting[end.key]
-        self.meta = replace(self.meta, released=end.ordinal)
+        self.meta.released = end.ordinal
+        again = end.key in self.meta.again
+        if again:
+            self.meta.again = tuple(key for key in self.meta.again if key != end.key)
         if end.counts:
-            self.set_done(end.key, Done(end.name, skipped))
+            self.set_done(end.key, Done(end.name, skipped, again))
+
+    def waits_again(self, key: str) -> None:
+        """The END of a transaction that waits came once more."""
+        if key not in self.meta.again:
+            self.meta.again = (*self.meta.again, key)
 
     def set_done(self, key: str, done: Done) -> None:
         """Remember what became of a transaction."""
@@ -126,11 +136,11 @@ class Keeper:
                 f"or the connector went back more than {DONE_MAX:,} transactions; [document] generation = "
                 f"{self.meta.generation + 1} goes on from there"
             )
-        self.meta = replace(self.meta, lsn=lsn)
+        self.meta.lsn = lsn
 
     def new_generation(self, generation: int) -> None:
         """The source was restored: its numbers and positions begin anew."""
-        self.meta = replace(self.meta, lsn=0, generation=generation)
+        self.meta.lsn, self.meta.generation = 0, generation
         self.done, self._refused, self._place = {}, set(), {}
         self._gone += [("done", number) for number, _ in self._done_blobs]
         self._done_blobs.clear()
@@ -150,7 +160,7 @@ class Keeper:
             rows.append(("marks", number, _json(asdict(mark))))
         self._new_marks = []
         if self.meta != self._kept_meta:
-            self._kept_meta = self.meta
+            self._kept_meta = replace(self.meta)
             rows.append(("meta", 0, _json(asdict(self.meta))))
         self._write(rows)
 
@@ -200,7 +210,9 @@ class Keeper:
         for kind, number, data in found:
             blobs.setdefault(kind, []).append((number, data))
         for _, data in blobs.get("meta", ()):
-            self.meta = self._kept_meta = Meta(**json.loads(data))
+            values = json.loads(data)
+            self.meta = Meta(**{**values, "again": tuple(values["again"])})
+            self._kept_meta = replace(self.meta)
         for number, data in blobs.get("done", ()):
             done = {key: Done(*values) for key, *values in json.loads(data)}
             self.done.update(done)

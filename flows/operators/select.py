@@ -20,7 +20,7 @@ from flows.operators import unset as unset_bits
 from flows.operators.batch import BatchStep
 from flows.operators.dead_letters import dead_letters
 from flows.operators.where import one_row_only
-from libcore.change import OP, UNSET, ChangeBatch, Op, arrow_schema
+from libcore.change import UNSET, ChangeBatch, Op, arrow_schema, op_is
 from libcore.errors import ConfigurationError
 from libcore.schema import Column, ColumnType, Table, parse_type
 
@@ -126,7 +126,7 @@ class Select:
         lacks = pa.array([False] * batch.row_count)
         for name in self._plan(batch.table).read:
             lacks = pc.or_(lacks, unset_bits.bits(batch.record.column(UNSET), names.index(name)))
-        lacks = pc.and_(lacks, pc.not_equal(batch.record.column(OP), int(Op.DELETE)))
+        lacks = pc.and_(lacks, pc.invert(op_is(batch.record, Op.DELETE)))
         return [row.as_py() for row in pc.indices_nonzero(lacks)]
 
     def _computed(self, batch: ChangeBatch) -> ChangeBatch:
@@ -135,7 +135,7 @@ class Select:
         found = self._relation(rows).project(plan.query).to_arrow_table().combine_chunks()
         kept = [column.name for column in plan.result.columns if column.name not in plan.expressions]
         arrays = {name: record.column(name) for name in kept}
-        deleted = pc.equal(record.column(OP), int(Op.DELETE))
+        deleted = op_is(record, Op.DELETE)
         for name in plan.expressions:
             values = found.column(name).combine_chunks().cast(plan.result.column(name).type.arrow)
             values = values.chunk(0) if isinstance(values, pa.ChunkedArray) else values

@@ -20,7 +20,7 @@ from connectors.base.items import ClearColumn, Item, Truncate
 from flows.operators import unset as unset_bits
 from flows.operators.dead_letters import dead_letters
 from flows.operators.where import Predicate, columns_of, compile_where
-from libcore.change import OP, UNSET, ChangeBatch, Op, arrow_schema, unset_bytes
+from libcore.change import OP, UNSET, ChangeBatch, Op, arrow_schema, op_is, unset_bytes
 from libcore.dead_letter import DEAD_LETTERS
 from libcore.errors import ConfigurationError, HeadraceError
 from libcore.hashing import hash_rows
@@ -223,7 +223,7 @@ class Shaper:
         inside = predicate.mask(batch.record)
         if not batch.table.key:
             return ChangeBatch(batch.table, batch.record.filter(inside)), letters
-        leaves = pc.and_(pc.not_equal(batch.record.column(OP), int(Op.DELETE)), pc.invert(inside))
+        leaves = pc.and_(pc.invert(op_is(batch.record, Op.DELETE)), pc.invert(inside))
         return (_deleted(batch, leaves) if pc.any(leaves).as_py() else batch), letters
 
 
@@ -236,7 +236,7 @@ def _undecided(batch: ChangeBatch, predicate: Predicate) -> list[int]:
     lacks = pa.array([False] * batch.row_count)
     for name in predicate.columns:
         lacks = pc.or_(lacks, unset_bits.bits(bitmap, names.index(name)))
-    lacks = pc.and_(lacks, pc.not_equal(batch.record.column(OP), int(Op.DELETE)))
+    lacks = pc.and_(lacks, pc.invert(op_is(batch.record, Op.DELETE)))
     return [row.as_py() for row in pc.indices_nonzero(lacks)]
 
 

@@ -19,7 +19,7 @@ import structlog
 
 from flows.state.segments import SLOTS, SegmentStore, slot_rows
 from libcore import segment
-from libcore.change import OP, POSITION, SOURCE_TS, SOURCE_TS_TYPE, Op
+from libcore.change import OP, POSITION, SOURCE_TS, SOURCE_TS_TYPE, Op, op_is
 from libcore.compact import compact
 from libcore.schema import Column, Table, parse_type
 from libcore.table import RowStore
@@ -142,7 +142,7 @@ def latest(records: Sequence[pa.RecordBatch], key: Sequence[int], *, drop_delete
     arrays = [*record.columns, zeros, pa.nulls(record.num_rows, SOURCE_TS_TYPE)]
     compacted = compact(pa.RecordBatch.from_arrays(arrays, [*names, OP, POSITION, SOURCE_TS]), pseudo)
     kept = pa.RecordBatch.from_arrays(compacted.columns[: width + 1], schema=record.schema)
-    return kept.filter(pc.not_equal(kept.column(OP), int(Op.DELETE))) if drop_deletes else kept
+    return kept.filter(pc.invert(op_is(kept, Op.DELETE))) if drop_deletes else kept
 
 
 def concatenated(records: Sequence[pa.RecordBatch]) -> pa.RecordBatch:

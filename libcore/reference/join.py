@@ -1,6 +1,7 @@
 """The three stages of the join in plain Python over dicts, a row at a time: what the tests hold libcore.join against.
 
-It has no stores to snapshot; where no compiler exists, libcore.join itself serves, on the reference of its stores.
+Row, FactRouter, Matcher and Latest are an oracle without stores: where no compiler exists, libcore.join serves itself,
+on the reference of its stores, and takes only LatestRows from here.
 """
 
 from __future__ import annotations
@@ -121,26 +122,25 @@ def _beside(row: Row, partner: Row | None, plan: JoinPlan) -> Row:
 
 @dataclass
 class Matcher:
-    """Stage (b). See libcore.join.Matcher; facts in the order they come, dimension rows each key at most once a call."""
+    """Stage (b). See libcore.join.Matcher; facts in the order they come, a dimension's key at most once a call."""
 
     plan: JoinPlan
     places: dict[Key, dict[Key, Row]] = field(default_factory=dict)
     partners: dict[Key, Row] = field(default_factory=dict)
 
     def facts(self, rows: Iterable[Row]) -> list[Row]:
-        """The results of what routers sent: of each place the last row."""
+        """The results of what routers sent."""
         plan = self.plan
-        last: dict[Key, Row] = {}
+        results = []
         for row in rows:
-            at, key = row.key(plan.foreign_key), row.key(plan.fact.key)
-            here = self.places.setdefault(at, {})
+            key = row.key(plan.fact.key)
+            here = self.places.setdefault(row.key(plan.foreign_key), {})
             if row.op == Op.DELETE:
                 here.pop(key, None)
-                last.pop(at + key, None)
                 continue
             here[key] = _filled(row, here.get(key), plan.fact_names)
-            last[at + key] = here[key]
-        return [out for row in last.values() if (out := self._result(row, row.new)) is not None]
+            results.append(self._result(here[key], row.new))
+        return [row for row in results if row is not None]
 
     def dimension(self, rows: Iterable[Row]) -> list[Row]:
         """The results of every fact whose partner came, went, or changed in a taken column."""
@@ -194,4 +194,29 @@ class Latest:
 
     def clear(self) -> None:
         """The epoch ends."""
+        self.seen.clear()
+
+
+@dataclass
+class LatestRows:
+    """The rules of include/libcore/join.h: which rows of a batch of keys and versions pass, and their positions."""
+
+    seen: dict[Key, int] = field(default_factory=dict)
+    counter: int = 0
+
+    def take(self, record: pa.RecordBatch) -> tuple[pa.Array, pa.Array]:
+        """(rows that pass, a position for each)."""
+        columns = [["NaN" if v != v else v for v in plain(column)] for column in record.columns[:-1]]
+        passing = []
+        for row, version in enumerate(record.columns[-1].to_pylist()):
+            key = tuple(column[row] for column in columns)
+            if version >= self.seen.get(key, version):
+                self.seen[key] = version
+                passing.append(row)
+        positions = [(self.counter + 1 + i).to_bytes(32, "big") for i in range(len(passing))]
+        self.counter += len(passing)
+        return pa.array(passing, pa.int32()), pa.array(positions, pa.binary(32))
+
+    def clear(self) -> None:
+        """Forget the versions."""
         self.seen.clear()

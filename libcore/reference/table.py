@@ -79,8 +79,8 @@ class RowStore:
         more = sum(map(_size, rows))
         if self._bytes_max and self.bytes + more > self._bytes_max:
             raise CapacityError(
-                f"state: expected at most {self._bytes_max} bytes, found {self.bytes} and {more} more for "
-                f"{record.num_rows} rows; use more processes, or raise state_bytes"
+                f"state: expected at most {self._bytes_max} bytes, found {self.bytes} and {more} more "
+                f"needed for {record.num_rows} rows; use more processes, or raise state_bytes"
             )
         slots = self._slots_by(record, self._slot_by)
         for values, op, slot in zip(rows, ops, slots, strict=True):
@@ -256,13 +256,20 @@ def _same(value: Any) -> Any:
 
 def _check_decimals(record: pa.RecordBatch) -> None:
     """Refuse what a decimal of up to 9 digits in 32 bits, or 18 in 64, cannot hold: the first row, its first column."""
-    columns = [plain(column) for column in record.columns]
-    for row in range(record.num_rows):
-        for field, column in zip(record.schema, columns, strict=True):
-            if pa.types.is_decimal128(field.type) and column[row] is not None and field.type.precision <= 18:
-                bits = 32 if field.type.precision <= 9 else 64
-                if not -(1 << bits - 1) <= column[row] < 1 << bits - 1:
-                    raise DataError(f"column {field.name}: expected a {field.type}, found more digits", row=row)
+    found: list[tuple[int, int]] = []
+    for number, column in enumerate(record.columns):
+        if pa.types.is_decimal128(column.type) and column.type.precision <= 18:
+            most = 1 << (31 if column.type.precision <= 9 else 63)
+            values = plain(column)
+            found += [(row, number) for row, v in enumerate(values) if v is not None and not -most <= v < most]
+    if found:
+        row, number = min(found)
+        digits = record.schema.field(number).type.precision
+        raise DataError(
+            f"column {number}: expected a decimal of at most {digits} digits, found one above "
+            f"{32 if digits <= 9 else 64} bits",
+            row=row,
+        )
 
 
 def _size(values: list[Any]) -> int:

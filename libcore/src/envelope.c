@@ -176,7 +176,8 @@ static bool decoder_init(lc_decoder *d, int64_t messages) {
   if (d->columns == NULL) return false;
   d->column_count = plan->column_count;
   if (!order_init(&d->top, top, top_count, 64) || !order_init(&d->source, source, source_count, 64) ||
-      !order_init(&d->transaction, transaction, transaction_count, 16) || !order_init(&d->row, NULL, plan->column_count, plan->column_count + 64) || !placeholder_init(d))
+      !order_init(&d->transaction, transaction, transaction_count, 16) ||
+      !order_init(&d->row, NULL, plan->column_count, plan->column_count + 64) || !placeholder_init(d))
     return false;
   for (int32_t c = 0; c < plan->column_count; c++) {
     const lc_wire_column *wire = &plan->columns[c];

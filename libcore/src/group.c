@@ -36,7 +36,7 @@ static bool value_equal(const lc_view *view, int64_t a, int64_t b) {
   return memcmp(view->values + view->width * a, view->values + view->width * b, (size_t)view->width) == 0;
 }
 
-static bool key_equal(const lc_view *views, int64_t key_count, int64_t a, int64_t b) {
+bool lc_rows_equal(const lc_view *views, int64_t key_count, int64_t a, int64_t b) {
   for (int64_t k = 0; k < key_count; k++)
     if (!value_equal(&views[k], a, b)) return false;
   return true;
@@ -71,7 +71,7 @@ static void fill(lc_groups *groups, entry *table, uint64_t mask, const uint64_t 
     uint32_t tag = (uint32_t)(hashes[row] >> 32);
     int32_t sign = op->values[row] == LC_OP_DELETE ? -1 : 1;
     while (table[place].group != 0 &&
-           !(table[place].tag == tag && key_equal(keys, key_count, table[place].group - 1, row)))
+           !(table[place].tag == tag && lc_rows_equal(keys, key_count, table[place].group - 1, row)))
       place = (place + 1) & mask;
     if (table[place].group != 0) {
       join(groups, (int32_t)row, table[place].group - 1, position, sign);

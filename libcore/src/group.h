@@ -19,6 +19,9 @@ typedef struct lc_groups {
 /* < 0, 0, > 0 as position a stands before, at, or behind position b (32 bytes each). */
 int lc_position_compare(const uint8_t *a, const uint8_t *b);
 
+/* Whether rows a and b have equal keys: NULL is equal to NULL, NaN to NaN, -0.0 to 0.0, everything else bit by bit. */
+bool lc_rows_equal(const lc_view *views, int64_t key_count, int64_t a, int64_t b);
+
 /* Group `rows` rows by the values of some columns.  `links` asks for next and tail.  On LC_OK the caller frees with
  * lc_groups_free; LC_NO_MEMORY leaves nothing behind. */
 lc_code lc_groups_make(lc_groups *groups, const struct ArrowArray *batch, const lc_column *columns,

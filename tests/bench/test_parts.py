@@ -99,13 +99,15 @@ def test_the_target_is_compared_as_postgresql_prints_it(tmp_path: Path, postgres
 def test_a_killing_run_is_equal_only_if_both_tables_are() -> None:
     """One different row in either table, or a table that was not compared, makes the run unequal, and is shown."""
     same, other = truth.Comparison(10, 10, 0, 0), truth.Comparison(10, 11, 0, 1)
-    outcome = crash.Outcome(3, [1, 2], hits=["worker at 1.00 s"], compared={"items": same, "ledger": same})
+    outcome = crash.Outcome(
+        3, [1, 2], ("items", "ledger"), ["worker at 1.00 s"], compared={"items": same, "ledger": same}
+    )
     assert outcome.equal
     assert str(outcome) == "run 3: 1 -> 2 processes, worker at 1.00 s: equal"
     outcome.compared["ledger"] = other
     assert not outcome.equal
     assert "ledger: 10 rows expected, 11 found, 0 missing, 1 extra" in str(outcome)
-    assert not crash.Outcome(4, [1], compared={"items": same}).equal
+    assert not crash.Outcome(4, [1], ("items", "ledger"), compared={"items": same}).equal
 
 
 def test_the_spool_is_watched(tmp_path: Path) -> None:

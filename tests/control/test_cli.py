@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -21,6 +23,7 @@ from typer.testing import CliRunner, Result
 
 from control import pipeline
 from control.cli.main import app
+from control.cli.support import quiet_logs
 from control.dead_letters import text_of
 from control.progress import Progress, Rate, progress_text, summary_text
 from control.runner import Result as RunResult
@@ -193,6 +196,19 @@ def test_a_letter_or_format_that_is_not_there_is_refused(file: Path) -> None:
     assert _headrace("dead-letters", "show", file, "erp.items:0:0").exit_code == 78
     found = _headrace("dead-letters", "export", file, file.parent / "out.xlsx")
     assert found.exit_code == 78 and "ndjson, csv, parquet" in found.output
+
+
+def test_a_command_leaves_the_logging_of_its_process(file: Path) -> None:
+    """Who calls a command inside a process of their own goes on to log where they did, and at the level they did."""
+    before = structlog.get_config()
+    assert _headrace("check", file).exit_code == 0 and structlog.get_config() == before
+    file.write_text(_PIPELINE.replace('"int64"', '"int65"'), "utf-8")
+    for command in ("check", "verify"):
+        assert _headrace(command, file).exit_code == 78 and structlog.get_config() == before
+    with pytest.raises(KeyError), quiet_logs(logging.ERROR):
+        assert structlog.get_config() != before
+        raise KeyError
+    assert structlog.get_config() == before
 
 
 def test_bench_hands_over_or_says_what_is_missing() -> None:

@@ -35,7 +35,8 @@
  *
  * FAULTS.  One a message, the first in this order: UTF8; SYNTAX and DEPTH (json.h); of the value faults the one with
  * the smallest byte position: DUPLICATE at the second name's quote (envelope members, used fields of `source` and
- * `transaction`, table columns), TYPE, RANGE, SCALE, BASE64, ARRAY at the value's first byte, SURROGATE at the backslash of a lone
+ * `transaction`, table columns), TYPE, RANGE, SCALE, BASE64, ARRAY at the value's first byte, SURROGATE at the
+ * backslash of a lone
  * surrogate; then OP, KEY, BEFORE at byte 0.  Looked into are `source`, `transaction` where the plan says so, `after`
  * for c r u, `before` for u d (with key columns: those alone).
  *
@@ -166,8 +167,8 @@ typedef enum lc_stop {
 /* What a call made.  Released by lc_decoded_free, once; batch may be moved out (then batch.release is NULL). */
 typedef struct lc_decoded {
   struct ArrowArray
-      batch; /* the columns, __op INT8, __position FIXED 32, __source_ts TIMESTAMP, __unset FIXED where has_unset, __tx UTF8 and __tx_order
-             INT64 where the plan says `transactions` */
+      batch; /* the columns, __op INT8, __position FIXED 32, __source_ts TIMESTAMP, __unset FIXED where has_unset,
+                __tx UTF8 and __tx_order INT64 where the plan says `transactions` */
   int32_t has_unset;
   int32_t stop;     /* lc_stop: what message `consumed` raised */
   int64_t consumed; /* messages done, counted from the input's first */
