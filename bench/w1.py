@@ -84,6 +84,16 @@ def peer(parts: Bench, with_target: bool) -> tuple[Run, dict[str, float]]:
     return done, json.loads(done.output.strip().splitlines()[-1])
 
 
+def without_start(seconds: float, start: float) -> float:
+    """What is left of a run's seconds; SystemExit where a start alone took as long, as no rate can be told then."""
+    if seconds <= start:
+        raise SystemExit(
+            f"bench: expected a run longer than a start, found {seconds:.2f} s and {start:.2f} s: more --items, or a "
+            "machine with less to do"
+        )
+    return seconds - start
+
+
 def say(text: str) -> None:
     """A line for people; the result alone goes to standard output."""
     print(text, file=sys.stderr, flush=True)
@@ -132,7 +142,7 @@ def w1_null(items: int, pairs: int, processes: int) -> Result:
             done, state = ours(parts, "null")
             seen = rig.status_sum(state, "events")
             equal = equal and seen == parts.events
-            ours_s.append(done.seconds - start)
+            ours_s.append(without_start(done.seconds, start))
             memory = max(memory, done.peak_mb)
             theirs, said = peer(parts, with_target=False)
             peer_s.append(said["seconds"] - said["start_seconds"])

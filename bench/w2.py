@@ -28,7 +28,7 @@ from bench import generate, rig, truth
 from bench.measure import MemoryProbe, Result
 from bench.peers import environment
 from bench.rig import Run
-from bench.w1 import PARTITIONS, say
+from bench.w1 import PARTITIONS, say, without_start
 from bench.workload import TABLES
 from connectors.kafka.topics import create_topics
 
@@ -311,7 +311,7 @@ def w2_null(items: int, pairs: int, processes: int) -> Result:
             done, state = ours(parts, "null")
             seen = rig.status_sum(state, "events")
             equal = equal and seen == parts.load.events
-            ours_s.append(done.seconds - start)
+            ours_s.append(without_start(done.seconds, start))
             memory = max(memory, done.peak_mb)
             theirs, said = run_naive(parts, peer.load, with_target=False)
             peer_s.append(said["seconds"] - said["start_seconds"])

@@ -1,37 +1,29 @@
 """Two brokers that speak the Kafka protocol: Tansu from pip, and Apache Kafka where Java and Maven are.
 
 Tansu starts in 0.1 s, keeps everything in memory and has no consumer groups: a kill loses its topics. Apache Kafka (one
-node, KRaft) keeps its log on disk, starts in about 4 s and needs Java 17; its jars come once through Maven into a cache
-directory: $HEADRACE_CACHE, else ~/.cache/headrace.
+node, KRaft) keeps its log on disk, starts in about 4 s and needs Java 17; its jars come once through Maven
+(`embedded_java.py`).
 """
 
 from __future__ import annotations
 
 import base64
-import os
-import re
-import shutil
 import signal
 import socket
 import struct
 import subprocess
-import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from control.embedded_java import JavaProgram, java
 from control.embedded_server import Server, ServerError, free_port
 from control.tied import command
 
 KAFKA_VERSION = "4.1.1"
-_JAVA_VERSION_MIN = 17
+_PROGRAM = JavaProgram("kafka", "org.apache.kafka", "kafka_2.13", KAFKA_VERSION, java_min=17)
 # ApiVersions, version 0, correlation id 1, no client id: the one request that every broker answers to everybody.
 _API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
-_POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
-<groupId>headrace</groupId><artifactId>broker</artifactId><version>1</version><dependencies><dependency>
-<groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{version}</version>
-</dependency></dependencies></project>
-"""
 
 
 class Broker(Server):
@@ -97,15 +89,11 @@ class ApacheKafka(Broker):
     @staticmethod
     def available() -> bool:
         """True where Java 17 or newer is installed, and Maven or the cached jars are."""
-        return _java_version() >= _JAVA_VERSION_MIN and (
-            _cached_libraries().exists() or shutil.which("mvn") is not None
-        )
+        return _PROGRAM.available
 
     def _prepare(self) -> None:
-        if not self.available():
-            raise ServerError(f"Apache Kafka needs Java {_JAVA_VERSION_MIN} or newer and, once, Maven: install both")
         if self._libraries is None:
-            self._libraries = _fetched_libraries()
+            self._libraries = _PROGRAM.libraries()
         if self._properties.exists():
             return
         logs = self.directory.resolve() / "data"
@@ -140,46 +128,7 @@ class ApacheKafka(Broker):
 
     def _java(self, main: str, *arguments: str) -> list[str]:
         assert self._libraries is not None
-        return [_java(), f"-Xmx{self.heap_mb}m", "-cp", f"{self._libraries}/*", main, *arguments]
+        return java(self._libraries, self.heap_mb, main, *arguments)
 
     def _command(self) -> Sequence[str]:
         return command(self._java("kafka.Kafka", str(self._properties)))
-
-
-def _java() -> str:
-    home = os.environ.get("JAVA_HOME")
-    found = shutil.which("java", path=f"{home}/bin") if home else None
-    return found or shutil.which("java") or "java"
-
-
-def _java_version() -> int:
-    """Major version of the installed Java, 0 where there is none."""
-    if shutil.which(_java()) is None:
-        return 0
-    done = subprocess.run([_java(), "-version"], capture_output=True, text=True, check=False)
-    match = re.search(r'version "(\d+)', done.stderr + done.stdout)
-    return int(match.group(1)) if match else 0
-
-
-def _cached_libraries() -> Path:
-    cache = os.environ.get("HEADRACE_CACHE")
-    return (Path(cache) if cache else Path.home() / ".cache" / "headrace") / f"kafka-{KAFKA_VERSION}"
-
-
-def _fetched_libraries() -> Path:
-    """The folder of jars, fetched through Maven where it is missing."""
-    target = _cached_libraries()
-    if target.exists():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix="kafka-") as scratch:
-        pom = Path(scratch) / "pom.xml"
-        pom.write_text(_POM.format(version=KAFKA_VERSION), encoding="utf-8")
-        goal = ["dependency:copy-dependencies", f"-DoutputDirectory={scratch}/lib"]
-        done = subprocess.run(["mvn", "-q", "-B", "-f", str(pom), *goal], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise ServerError(f"Maven could not fetch Apache Kafka {KAFKA_VERSION}:\n{done.stdout}{done.stderr}")
-        # Several processes may fetch at the same time: the first rename wins, and both copies are the same.
-        if not target.exists():
-            (Path(scratch) / "lib").rename(target)
-    return target

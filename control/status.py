@@ -32,9 +32,11 @@ class WorkerStatus:
         rows_applied: rows written to the target.
         lag_offsets: messages behind the end of this worker's partitions.
         lag_ms: age of the oldest of its partitions' newest change, 0 when all are at their end.
-        spool_bytes: segments on disk.
+        spool_bytes: bytes of segments that wait for the target; 0 when all are applied.
         dead_letters: rows that became dead letters.
         backpressure: whether the flow waits for room in the spool, for the target or for the broker.
+        document_consistent: its newest rows were whole transactions.
+        document_pending_rows: rows that wait for theirs. document_wait_s: how long the next one has been incomplete.
     """
 
     worker: int
@@ -50,6 +52,9 @@ class WorkerStatus:
     spool_bytes: int = 0
     dead_letters: int = 0
     backpressure: bool = False
+    document_consistent: bool = False
+    document_pending_rows: int = 0
+    document_wait_s: float = 0.0
 
     def epoch_age_seconds(self, now: float) -> float:
         """Seconds since the newest epoch, or since the start where there was none."""

@@ -23,6 +23,7 @@ from bytewax.outputs import DynamicSink
 
 from connectors import registry
 from connectors.base import metrics, stop
+from connectors.base.clock import ClockSource, standing_at, system_us
 from connectors.base.sink import SpooledSink
 from connectors.base.target import PREFLIGHT_S
 from connectors.postgres.config import PostgresConfig, TargetTable
@@ -38,6 +39,7 @@ from libcore.errors import ConfigurationError, TransientError
 from libcore.schema import Table
 
 STATE_ENVIRONMENT = "HEADRACE_STATE_DIR"
+CLOCK_ENVIRONMENT = "HEADRACE_CLOCK"
 NO_RECOVERY_ENVIRONMENT = "HEADRACE_ALLOW_NO_RECOVERY"
 
 _KEPT_BYTES = 64 << 20  # freed memory of the C library that a worker keeps for its next batches
@@ -60,6 +62,7 @@ class Prepared:
     context: Context = field(default_factory=Context)
     router: Shaper | None = None
     whole: Callable[[Stream[Any]], Stream[Any]] = lambda items: items
+    clock: ClockSource | None = None
 
     @property
     def name(self) -> str:
@@ -96,6 +99,7 @@ def draw(prepared: Prepared) -> Dataflow:
         prepared.router,
         prepared.sink,
         prepared.whole,
+        prepared.clock,
     )
 
 
@@ -149,7 +153,17 @@ def prepare(
         context,
         router,
         document.step(pipeline.document, pipeline.name, [binding.topic for binding in bindings], context),
+        make_clock(steps, until_end),
     )
+
+
+def make_clock(steps: Sequence[Stateful], until_end: bool) -> ClockSource | None:
+    """What tells the time to `due` steps, None where there are none; HEADRACE_CLOCK makes it stand at a time."""
+    wanted = [step.clock_us for step in steps if step.clock_us]
+    if not wanted:
+        return None
+    standing = os.environ.get(CLOCK_ENVIRONMENT)
+    return ClockSource(min(wanted), until_end=until_end, now=standing_at(standing) if standing else system_us)
 
 
 def make_steps(

@@ -11,7 +11,9 @@ from bytewax.dataflow import Dataflow, Stream
 from bytewax.inputs import FixedPartitionedSource
 from bytewax.outputs import FixedPartitionedSink
 
+from connectors.base.clock import ClockSource, SourceWithClock
 from connectors.base.items import Item, Truncate
+from flows.operators.due import only_clocks, without_clocks
 from flows.operators.keyed import Context
 from libcore.change import ChangeBatch
 
@@ -27,11 +29,13 @@ class Stateful:
         id: part of the recovery store.
         draw: makes the step.
         last_read: tables that nothing reads behind this step, and that are not written.
+        clock_us: the step wants a Clock that often, in microseconds; 0: it wants none.
     """
 
     id: str
     draw: Step
     last_read: frozenset[str]
+    clock_us: int = 0
 
 
 def enrich(
@@ -43,6 +47,7 @@ def enrich(
     parts: Callable[[Iterable[Item]], list[tuple[str, Item]]],
     sink: FixedPartitionedSink[Item, Any],
     whole: Callable[[Stream[Item]], Stream[Item]] = lambda items: items,
+    clock: ClockSource | None = None,
 ) -> Dataflow:
     """Source -> shape -> steps -> parts -> sink. Ticks and dead letters pass by the steps.
 
@@ -55,11 +60,18 @@ def enrich(
         parts: says which sink part each batch goes to.
         sink: spools each part's items durably and applies them once their epoch is durable.
         whole: the document step, which gathers whole transactions.
+        clock: tells the time to those steps that want it; needed where one does.
     """
     flow = Dataflow(name)
-    items = op.flat_map_batch("prepare", whole(op.input("source", flow, source)), shape)
+    if clock is None:
+        read, times = op.input("source", flow, source), None
+    else:
+        both = op.input("source", flow, SourceWithClock(source, clock))
+        read, times = op.flat_map_batch("items", both, without_clocks), op.flat_map_batch("times", both, only_clocks)
+    items = op.flat_map_batch("prepare", whole(read), shape)
     for step in steps:
-        results = step.draw(items, context)
+        seen = op.merge(f"{step.id}-times", items, times) if step.clock_us and times is not None else items
+        results = step.draw(seen, context)
         left = op.flat_map_batch(f"{step.id}-past", items, Past(step.last_read))
         items = op.merge(f"{step.id}-and", left, results)
     op.output("sink", op.flat_map_batch("shape", items, parts), sink)

@@ -114,6 +114,9 @@ def snapshot(worker: int, started_at: float, *, ended: bool = False) -> dict[str
         "spool_bytes": int(total(metrics.SPOOL_BYTES)),
         "dead_letters": int(total(metrics.DEAD_LETTERS)),
         "backpressure": any(_values(metrics.SPOOL_WAITING)),
+        "document_consistent": bool(total(metrics.DOCUMENT_CONSISTENT)),
+        "document_pending_rows": int(total(metrics.DOCUMENT_PENDING_ROWS)),
+        "document_wait_s": round(total(metrics.DOCUMENT_WAIT), 1),
     }
 
 

@@ -1,4 +1,4 @@
-"""`[[step]]` of a pipeline file: joins, windows, groups and computed columns, applied in the order they stand in.
+"""`[[step]]` of a pipeline file: joins, windows, groups, computed columns, due dates, in the order they stand in.
 
 A step names tables by their NAME in [tables.NAME], or by the name of an earlier step's result.
 """
@@ -112,4 +112,31 @@ class SelectStep(Section):
     as_: ResultName | None = Field(default=None, alias="as", description="name of the result; default: that of `of`")
 
 
-Step = JoinStep | WindowStep | GroupStep | SelectStep
+class DueStep(Section):
+    """`due = TABLE`: a boolean column that turns true when a moment of the row has passed, without a change of it."""
+
+    due: str = Field(min_length=1, description="the table that gets the column")
+    at: str = Field(
+        min_length=1,
+        description="date, timestamp or timestamptz column: a date has passed when its next day begins; NULL: never",
+    )
+    flag: ResultName = Field(default="is_due", description="name of the boolean column")
+    zone: str = Field(default="UTC", min_length=1, description="time zone of dates and of timestamps without one")
+    every: DurationText = Field(
+        default=60_000_000, description="how often the time is looked at; the shortest of all `due` steps counts"
+    )
+    as_: ResultName | None = Field(default=None, alias="as", description="name of the result; default: that of `due`")
+
+    @property
+    def result(self) -> str:
+        """The result's name."""
+        return self.as_ or self.due
+
+    @model_validator(mode="after")
+    def _moves_on(self) -> DueStep:
+        if self.every == 0:
+            raise ValueError("every|a duration above 0|0")
+        return self
+
+
+Step = JoinStep | WindowStep | GroupStep | SelectStep | DueStep

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from flows.spec_errors import near
-from flows.spec_steps import GroupStep, JoinStep, SelectStep, Step, WindowStep
+from flows.spec_steps import DueStep, GroupStep, JoinStep, SelectStep, Step, WindowStep
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,8 @@ def _reads(step: Step, before: Sequence[Wired]) -> Iterator[tuple[str, str]]:
         yield "window", step.window
     elif isinstance(step, GroupStep):
         yield "group", step.group
+    elif isinstance(step, DueStep):
+        yield "due", step.due
     elif step.of is not None:
         yield "of", step.of
     elif before:
@@ -97,8 +99,8 @@ def _result(step: Step, inputs: Sequence[Node]) -> str:
 def _id(step: Step, result: str) -> str:
     if isinstance(step, JoinStep):
         return f"join-{result}-{step.with_}"
-    kind = "window" if isinstance(step, WindowStep) else "group" if isinstance(step, GroupStep) else "select"
-    return f"{kind}-{result}"
+    kinds = {WindowStep: "window", GroupStep: "group", SelectStep: "select", DueStep: "due"}
+    return f"{kinds[type(step)]}-{result}"
 
 
 def _unique(wanted: str, taken: set[str]) -> str:

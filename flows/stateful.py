@@ -11,12 +11,14 @@ from bytewax.dataflow import Stream
 
 from flows import spec
 from flows.enrich import Stateful
+from flows.operators.due import due
 from flows.operators.join import join
 from flows.operators.keyed import Context
 from flows.operators.select import Select, SelectPlan, plan_select
-from flows.spec_steps import JoinStep, SelectStep
+from flows.spec_steps import DueStep, JoinStep, SelectStep
 from flows.spec_wiring import Node, Wired
 from flows.topics import Binding
+from libcore.due import DuePlan, plan_due
 from libcore.errors import ConfigurationError
 from libcore.join import plan_join
 from libcore.schema import Table
@@ -50,7 +52,8 @@ def compile_steps(
         tables[wired.output] = table
         later = {node for step in wiring.steps[index + 1 :] for node in step.inputs}
         gone = {node for node in wired.inputs if node not in later and node not in wiring.written}
-        steps.append(Stateful(wired.id, draw, frozenset(tables[node].name for node in gone)))
+        clock_us = wired.spec.every if isinstance(wired.spec, DueStep) else 0
+        steps.append(Stateful(wired.id, draw, frozenset(tables[node].name for node in gone), clock_us))
     return tuple(steps), tables
 
 
@@ -66,11 +69,18 @@ def _compiled(
         (node,) = wired.inputs
         selected = plan_select(tables[node], step.select, step.types, step.drop, wired.output.name)
         return selected.result, partial(_draw_select, flow, wired.id, selected)
+    if isinstance(step, DueStep):
+        flagged = plan_due(tables[wired.inputs[0]], step.at, step.flag, step.zone, wired.output.name)
+        return flagged.result, partial(_draw_due, wired.id, flagged)
     raise ConfigurationError(f"expected a join or a select, found {type(step).__name__}")
 
 
 def _draw_join(step_id: str, plan: Any, items: Stream[Any], context: Context) -> Stream[Any]:
     return join(step_id, items, items, plan, context)
+
+
+def _draw_due(step_id: str, plan: DuePlan, items: Stream[Any], context: Context) -> Stream[Any]:
+    return due(step_id, items, plan, context)
 
 
 def _draw_select(flow: str, step_id: str, plan: SelectPlan, items: Stream[Any], context: Context) -> Stream[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from flows.spec_steps import GroupStep, JoinStep, SelectStep, WindowStep
+from flows.spec_steps import DueStep, GroupStep, JoinStep, SelectStep, WindowStep
 from flows.spec_wiring import Node, Wired
 from libcore.schema import Table
 
@@ -19,17 +19,20 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def statement(wired: Wired, tables: Mapping[Node, Table]) -> str:
+def statement(wired: Wired, tables: Mapping[Node, Table], as_of_us: int) -> str:
     """CREATE TABLE for the step's result over the tables of its inputs.
 
     Args:
         tables: the table of every stream, the result's too.
+        as_of_us: the time for `due` steps, in microseconds since 1970.
     """
     step = wired.spec
     if isinstance(step, JoinStep):
         query = _join(step, wired.inputs)
     elif isinstance(step, SelectStep):
         query = _select(step, wired, tables)
+    elif isinstance(step, DueStep):
+        query = _due(step, wired.inputs[0], tables, as_of_us)
     else:
         query = _aggregate(step, relation(wired.inputs[0]))
     return f"CREATE TABLE {relation(wired.output)} AS {query}"
@@ -50,6 +53,20 @@ def _select(step: SelectStep, wired: Wired, tables: Mapping[Node, Table]) -> str
     gone = [*step.drop, *step.select]
     kept = [quoted(c.name) for c in tables[wired.inputs[0]].columns if c.name not in gone]
     return f"SELECT {', '.join([*kept, *computed])} FROM {relation(wired.inputs[0])}"
+
+
+def _due(step: DueStep, source: Node, tables: Mapping[Node, Table], as_of_us: int) -> str:
+    """A time at the change to winter time is its later instant: so do DuckDB's time zones."""
+    at, zone = quoted(step.at), "'" + step.zone.replace("'", "''") + "'"
+    kind = tables[source].column(step.at).type.name
+    if kind == "timestamptz":
+        moment = at
+    elif kind == "date":
+        moment = f"timezone({zone}, CAST({at} AS TIMESTAMP) + INTERVAL 1 DAY)"
+    else:
+        moment = f"timezone({zone}, CAST({at} AS TIMESTAMP))"
+    passed = f"coalesce({moment} <= make_timestamptz({as_of_us}), false)"
+    return f"SELECT *, {passed} AS {quoted(step.flag)} FROM {relation(source)}"
 
 
 def _aggregate(step: GroupStep | WindowStep, source: str) -> str:

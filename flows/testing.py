@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -32,6 +32,7 @@ def run_flow(
     *,
     processes: int = 1,
     kill_after_s: float | None = None,
+    ready: Callable[[], bool] = lambda: True,
     victims: Sequence[int] | None = None,
     environment: Mapping[str, str] | None = None,
     timeout_s: float = 60.0,
@@ -43,6 +44,7 @@ def run_flow(
         directory: holds recovery/ (made where missing), the state directory state/, and process-N.log.
         processes: how many, one worker each.
         kill_after_s: seconds after which processes are killed with SIGKILL; None lets the flow end by itself.
+        ready: the seconds count from when it first says true, at most timeout_s after the start.
         victims: which processes are killed then; None: all. The others end by themselves, with an error.
         environment: variables besides this process's own.
         timeout_s: seconds after which all are killed and TimeoutError is raised.
@@ -63,6 +65,9 @@ def run_flow(
             )
             stack.callback(_end, started[-1])
         if kill_after_s is not None:
+            deadline = time.monotonic() + timeout_s
+            while not ready() and time.monotonic() < deadline:
+                time.sleep(0.02)
             time.sleep(kill_after_s)
             for index in range(processes) if victims is None else victims:
                 started[index].send_signal(signal.SIGKILL)

@@ -7,6 +7,7 @@ applier shows. Or it is a source database given. The target compares itself with
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from connectors.base.clock import standing_at, system_us
 from connectors.base.items import ClearColumn, Truncate
 from connectors.postgres.compare import Comparison, Difference, copy_from_source
 from connectors.postgres.config import PostgresConfig, TargetTable
@@ -24,6 +26,7 @@ from flows import build, reading, spec, topics
 from flows.operators.shape import Shaper
 from flows.spec_wiring import Wired
 from flows.spill import Spill
+from flows.state import look
 from flows.stateful import compile_steps
 from flows.topics import Binding
 from flows.verify_steps import StepTruth
@@ -183,7 +186,7 @@ class _StepSide:
             return shaper.plan(table).target
 
         _, self._tables = compile_steps(pipeline, bindings, shaped, path)
-        self.truth = StepTruth(pipeline, self._tables, directory)
+        self.truth = StepTruth(pipeline, self._tables, directory, _as_of_us(pipeline, path))
         self.refused = 0
         by_setting = {binding.setting: binding.topic for binding in bindings}
         for node in self._tables:
@@ -201,6 +204,17 @@ class _StepSide:
             for batch in self.truth.results(wired):
                 unreadable += len(comparison.expect(batch.record))
             return TableResult(wired.output.name, target.name, comparison.result(), unreadable)
+
+
+def _as_of_us(pipeline: spec.Pipeline, path: str) -> int:
+    """The time that `due` steps were last told, in microseconds since 1970: what they show is as of then.
+
+    HEADRACE_CLOCK says it where it is set; where no state directory of the flow is to be found, it is now.
+    """
+    if standing := os.environ.get(build.CLOCK_ENVIRONMENT):
+        return standing_at(standing)()
+    told = look.read_clock(build.state_directory(pipeline, path) / "recovery", pipeline.name)
+    return system_us() if told is None else told
 
 
 def _alive(record: pa.RecordBatch) -> pa.RecordBatch:

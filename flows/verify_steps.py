@@ -26,11 +26,12 @@ class StepTruth:
 
     Args:
         directory: for the database's file.
+        as_of_us: the time for `due` steps, in microseconds since 1970.
         tables: the table of every stream, in the form it has behind `where`, `drop` and `rename`.
     Raises: ConfigurationError where DuckDB is missing, or where a result depends on when rows came.
     """
 
-    def __init__(self, pipeline: spec.Pipeline, tables: Mapping[Node, Table], directory: Path) -> None:
+    def __init__(self, pipeline: spec.Pipeline, tables: Mapping[Node, Table], directory: Path, as_of_us: int) -> None:
         try:
             import duckdb
         except ImportError as error:
@@ -42,7 +43,7 @@ class StepTruth:
                     f"step {wired.id}: its result depends on when rows came (emit, allowed_lateness), so the topics' "
                     "last state does not say what it must be; name the other tables with --table"
                 )
-        self._wiring, self._tables = pipeline.wiring, dict(tables)
+        self._wiring, self._tables, self._as_of_us = pipeline.wiring, dict(tables), as_of_us
         self._connection = duckdb.connect(str(directory / "steps.duckdb"), config={"threads": 2})
         self._connection.execute("SET TimeZone = 'UTC'")
         self._made: set[Node] = set()
@@ -61,7 +62,7 @@ class StepTruth:
         for wired in self._wiring.steps:
             for node in wired.inputs:
                 self._create(node)
-            self._connection.execute(step_sql.statement(wired, self._tables))
+            self._connection.execute(step_sql.statement(wired, self._tables, self._as_of_us))
             self._made.add(wired.output)
 
     def results(self, wired: Wired) -> Iterator[ChangeBatch]:

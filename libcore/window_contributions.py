@@ -19,6 +19,7 @@ from libcore.window_results import Results, is_late
 
 _ROWS_MAX = 32768  # rows purged at once
 _DUE = "__due"
+_UNCOUNTED = 2**63 - 1  # due of a row that is kept but counts nowhere
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,9 @@ class Contributed:
 class Contributions:
     """Stage one: what each row counts with, by its key.
 
-    Stores: "rows" (plan.carried by key; where lateness has a bound, rows of closed windows keep their key alone), and
-    "watermark" where lateness has a bound. A keyless table has no "rows": its copies come and go by themselves.
+    Stores: "rows" (plan.carried by key, rows without a time and late ones too; where lateness has a bound, rows of
+    closed windows keep their key alone), and "watermark" where lateness has a bound. A keyless table has no "rows": its
+    copies come and go by themselves.
 
     Args:
         plan: of plan_window.
@@ -118,30 +120,41 @@ class Contributions:
         stamps, deleted = record.column(SOURCE_TS), pc.equal(record.column(OP), int(Op.DELETE))
         dead = pc.and_not(self._without_time(columns), deleted)
         late = pc.and_not(self._late(columns), deleted)
-        live, moved = known, pc.invert(known)
+        frozen, live, moved = None, known, pc.invert(known)
         if old is not None:
-            frozen = pc.and_(known, self._late(old, old=True))
+            frozen, uncounted = self._frozen(old, known)
             late = pc.or_(late, frozen)
             dead = pc.and_not(dead, frozen)
-            live = pc.and_not(known, frozen)
-            moved = pc.or_(moved, self._moved(columns, old))
-        valid = pc.invert(pc.or_(deleted, pc.or_(dead, late)))
-        kept = pc.and_(valid, moved)
+            live = pc.and_not(known, pc.or_(frozen, uncounted))
+            moved = pc.or_(pc.invert(live), self._moved(columns, old))
+        counted = pc.and_(pc.invert(pc.or_(deleted, pc.or_(dead, late))), moved)
         pieces = []
         if old is not None:
-            out = pc.and_(live, pc.or_(moved, pc.invert(valid)))
+            out = pc.and_(live, pc.or_(moved, pc.or_(deleted, pc.or_(dead, late))))
             if pc.any(out).as_py():
                 pieces.append(self._travelling(old, pa.scalar(-1, pa.int8()), stamps, out))
-        if pc.any(kept).as_py():
-            pieces.append(self._travelling(columns, pa.scalar(1, pa.int8()), stamps, kept))
-        gone = pc.or_(pc.and_(known, deleted), pc.and_(live, pc.or_(dead, late)))
+        if pc.any(counted).as_py():
+            pieces.append(self._travelling(columns, pa.scalar(1, pa.int8()), stamps, counted))
         result = Contributed(
             (pa.concat_batches(pieces) if len(pieces) > 1 else pieces[0]) if pieces else None,
             self._to_late(columns, stamps, late, deleted),
             _picked(changes, dead),
         )
-        self._save(store, columns, kept, gone)
+        held = pc.or_(dead, pc.and_not(late, deleted))
+        if frozen is not None:
+            held = pc.and_not(held, frozen)
+        self._save(store, columns, counted, held, pc.and_(known, deleted))
         return result
+
+    def _frozen(self, old: list[pa.Array], known: pa.BooleanArray) -> tuple[pa.BooleanArray, pa.BooleanArray]:
+        """(rows that counted and whose windows are all closed, rows that are kept but count nowhere)."""
+        if not self.plan.bounded:
+            nowhere = self._without_time(old)
+            return pa.repeat(pa.scalar(False), len(known)), pc.and_(known, nowhere)
+        due = old[len(self._fields)]
+        uncounted = pc.fill_null(pc.equal(due, int64(_UNCOUNTED)), False)
+        frozen = pc.and_(pc.and_not(known, uncounted), pc.or_(due.is_null(), self._late(old)))
+        return frozen, uncounted
 
     def _fill(self, columns: list[pa.Array], changes: ChangeBatch, old: list[pa.Array], known: pa.BooleanArray) -> None:
         """Values that were not sent are those that the row has."""
@@ -172,7 +185,15 @@ class Contributions:
         record = pa.RecordBatch.from_arrays([*arrays, signs, stamps], schema=plan.travelling_schema)
         return record if pc.all(chosen).as_py() else record.filter(chosen)
 
-    def _save(self, store: RowStore, columns: list[pa.Array], kept: pa.BooleanArray, gone: pa.BooleanArray) -> None:
+    def _save(
+        self,
+        store: RowStore,
+        columns: list[pa.Array],
+        counted: pa.BooleanArray,
+        held: pa.BooleanArray,
+        gone: pa.BooleanArray,
+    ) -> None:
+        """Keep rows that count, and those that do not for what later changes may leave out; forget deleted ones."""
         keys = batch([self._fields[i] for i in self._key], [columns[i] for i in self._key])
         if self.plan.bounded and self._clock.us is not None:
             self._clock.touch(pc.unique(store.slots_of(keys)).to_pylist())
@@ -181,9 +202,10 @@ class Contributions:
         arrays = columns
         if self.plan.bounded:
             due = self._due(time_us(columns[self.plan.carried.index(self.plan.time)]))
-            self._live().update(pc.unique(due.filter(kept)).to_pylist())
-            arrays = [*columns, due]
+            self._live().update(pc.unique(due.filter(counted)).to_pylist())
+            arrays = [*columns, pc.if_else(held, int64(_UNCOUNTED), due)]
         record = batch(store.schema, arrays)
+        kept = pc.or_(counted, held)
         store.upsert(record if pc.all(kept).as_py() else record.filter(kept))
 
     def _due(self, times: pa.Int64Array) -> pa.Int64Array:
@@ -197,7 +219,7 @@ class Contributions:
             if self._rows is not None and self.plan.bounded:
                 for slot in range(self._rows.slots):
                     found = pc.unique(self._rows.whole(slot).column(_DUE)).to_pylist()
-                    self._dues.update(due for due in found if due is not None)
+                    self._dues.update(due for due in found if due is not None and due != _UNCOUNTED)
         return self._dues
 
     def _without_time(self, columns: list[pa.Array]) -> pa.BooleanArray:
@@ -205,12 +227,12 @@ class Contributions:
             return pa.repeat(pa.scalar(False), len(columns[0]))
         return time_us(columns[self.plan.carried.index(self.plan.time)]).is_null()
 
-    def _late(self, columns: list[pa.Array], old: bool = False) -> pa.BooleanArray:
-        """Which rows have a time whose windows are all closed; of kept rows also those whose time is purged."""
+    def _late(self, columns: list[pa.Array]) -> pa.BooleanArray:
+        """Which rows have a time whose windows are all closed."""
         plan = self.plan
         if plan.time is None or not plan.bounded or self._clock.us is None:
             return pa.repeat(pa.scalar(False), len(columns[0]))
-        return pc.fill_null(is_late(plan, time_us(columns[plan.carried.index(plan.time)]), self._clock.us), old)
+        return pc.fill_null(is_late(plan, time_us(columns[plan.carried.index(plan.time)]), self._clock.us), False)
 
     def _to_late(
         self, columns: list[pa.Array], stamps: pa.Array, late: pa.BooleanArray, deleted: pa.BooleanArray

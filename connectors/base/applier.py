@@ -66,6 +66,8 @@ class Applier:
         self._ended = False
         self._noticed = threading.Event()
         self._label = str(spool.part)
+        self._waiting = metrics.SPOOL_BYTES.labels(self._label)
+        self._waiting.set(manifest.bytes)
         self._log = _LOG.bind(flow=spool.flow, part=spool.part)
         self._thread = threading.Thread(target=self._run, name=f"applier-{spool.part}", daemon=True)
 
@@ -96,6 +98,10 @@ class Applier:
         """Whether it waits for another part to reach a marker (a truncate, a cleared column)."""
         with self._changed:
             return self._waits_for_parts
+
+    def spooled(self, file: SegmentFile) -> None:
+        """A segment was written, which will be handed over once its epoch is durable: from now on it waits."""
+        self._waiting.inc(file.bytes)
 
     def hand_over(self, files: Sequence[SegmentFile]) -> None:
         """Give it segments whose epoch is proven durable, in order."""
@@ -157,7 +163,9 @@ class Applier:
         applied = progress.seq if progress is not None else (pending[0] - 1 if pending else self._seq)
         with self._changed:
             while self._queue and self._queue[0].seq <= applied:
-                self._backlog_bytes -= self._queue.popleft().bytes
+                file = self._queue.popleft()
+                self._backlog_bytes -= file.bytes
+                self._waiting.dec(file.bytes)
             self._applied = applied
             self._changed.notify_all()
 
@@ -189,6 +197,7 @@ class Applier:
         with self._changed:
             self._queue.popleft()
             self._backlog_bytes -= file.bytes
+            self._waiting.dec(file.bytes)
             self._applied, self._waits_for_parts = file.seq, False
             self._changed.notify_all()
 

@@ -14,7 +14,12 @@ LAG_MS = Gauge(
 )
 EPOCHS = Counter("headrace_epochs", "Epochs closed by a source partition of this worker")
 EPOCH_AT = Gauge("headrace_epoch_timestamp_seconds", "Unix time of the newest epoch closed by this worker")
-SPOOL_BYTES = Gauge("headrace_spool_bytes", "Bytes of segments on disk", ["part"])
+SPOOL_BYTES = Gauge(
+    "headrace_spool_bytes", "Bytes of segments that wait for the target, 0 when all are applied", ["part"]
+)
+SPOOL_DISK_BYTES = Gauge(
+    "headrace_spool_disk_bytes", "Bytes of segments on disk; the newest stay until the next epoch with rows", ["part"]
+)
 SPOOL_WAIT = Counter("headrace_spool_wait_seconds", "Seconds that the flow waited for room in the spool", ["part"])
 SPOOL_WAITING = Gauge("headrace_spool_waiting", "1 while the flow waits for room in the spool", ["part"])
 APPLY_SECONDS = Histogram(

@@ -136,6 +136,7 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
         self._seq = file.seq
         self._files.append(file)
         self._ready.append(file)
+        self._applier.spooled(file)
 
     def _wait_for_room(self) -> None:
         """Backpressure: at most half of the bound waits for the target when the epoch's segment is written.

@@ -26,7 +26,7 @@ from typing import Any
 import pyarrow as pa
 import structlog
 
-from connectors.base.metrics import SPOOL_BYTES
+from connectors.base.metrics import SPOOL_DISK_BYTES
 from connectors.base.target import markers_of
 from libcore import segment
 from libcore.errors import CapacityError, CorruptionError, FatalError
@@ -204,7 +204,7 @@ class Spool:
             os.close(descriptor)
 
     def _show(self) -> None:
-        SPOOL_BYTES.labels(str(self.part)).set(self.bytes)
+        SPOOL_DISK_BYTES.labels(str(self.part)).set(self.bytes)
 
 
 def _write_all(descriptor: int, data: memoryview) -> None:

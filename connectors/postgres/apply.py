@@ -300,8 +300,8 @@ def _torn(flow: str, seq: int, letters: Letters) -> str:
     row = letters.rows[-1]
     return (
         f"flow {flow}: the target refuses {letters.refused} rows of segment {seq}, the last of {row['table_name']}, "
-        f"key {row['key_text']}: {row['error']}; a source transaction would go in without them, so nothing of the segment "
-        'was applied. Ways out: let the target take them and start again, or [document] on_bad_row = "apply"'
+        f"key {row['key_text']}: {row['error']}; a source transaction would go in without them, so nothing of the "
+        'segment was applied. Ways out: let the target take them and start again, or [document] on_bad_row = "apply"'
     )
 
 

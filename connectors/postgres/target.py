@@ -58,7 +58,7 @@ class PostgresTarget:
                 with connection.transaction():
                     lock(connection, "metadata")
                     create_metadata(connection, binding.config.metadata_schema)
-                self._check_parts(connection)
+                    self._check_parts(connection)
                 for table in tables:
                     if table.name != DEAD_LETTERS.name:
                         self._take_over(connection, table)
@@ -73,6 +73,7 @@ class PostgresTarget:
             (binding.flow, binding.store_id),
         ).fetchone()
         assert rows is not None
+        # In one transaction, so that a start that is killed here leaves all rows or none, and two see each other's.
         if rows[0] not in (0, binding.parts) or (rows[1] is not None and rows[1] >= binding.parts):
             raise ConfigurationError(
                 f"flow {binding.flow}: expected {binding.parts} parts in {progress}, found {rows[0]}; parts are "

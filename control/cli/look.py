@@ -63,6 +63,13 @@ def status(file: File, as_json: AsJson = False) -> None:
             out.print("no worker has run yet")
             return
         out.print(_worker_table([asdict(worker) for worker in workers], asdict(sums), time.time()))
+        if plan.pipeline.document is not None:
+            whole = any(worker.document_consistent for worker in workers)
+            out.print(
+                f"whole transactions: {'yes' if whole else 'not yet: the newest rows are of a snapshot'}; "
+                f"{sum(worker.document_pending_rows for worker in workers):,} rows wait, the next transaction for "
+                f"{max(worker.document_wait_s for worker in workers):,.1f} s"
+            )
 
 
 def _supervisor_text(supervisor: dict[str, Any] | None) -> str:

@@ -162,7 +162,9 @@ class Shaper:
     def routed_alone(self, plan: TablePlan) -> bool:
         """Whether all rows of the table go through one part. Raises what the target refuses."""
         if plan.target not in self._alone:
-            self._alone[plan.target] = plan.single_part or self._single_part(plan.target)
+            # asked in any case: the question also makes the target prepare the table
+            tied = self._single_part(plan.target)
+            self._alone[plan.target] = tied or plan.single_part
         return self._alone[plan.target]
 
     def shaped(self, batch: ChangeBatch) -> tuple[ChangeBatch, ChangeBatch | None]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from connectors.base.clock import PART
 from flows.state.log import STATE_VERSION
 from flows.state.merge import concatenated, latest
 from flows.state.segments import SegmentStore, slot_rows
@@ -55,12 +56,36 @@ def read_manifests(recovery: Path, flow: str) -> list[StepState]:
         recovery: Bytewax's recovery store. flow: the flow's name.
     Raises: ConfigurationError where there is no recovery store, or one of another release.
     """
-    partitions = sorted(recovery.glob("part-*.sqlite3"))
-    if not partitions:
+    if not _partitions(recovery):
         raise ConfigurationError(f"{recovery}: expected a recovery store, found none: this pipeline has not run yet")
+    states = []
+    for step, changes in sorted(_durable(recovery, flow).items()):
+        manifests = dict(_manifests(change for _, change in changes.values()))
+        if manifests:
+            newest = max(epoch for epoch, _ in changes.values())
+            states.append(StepState(step.removeprefix(f"{flow}."), manifests, newest))
+    return states
+
+
+def read_clock(recovery: Path, flow: str) -> int | None:
+    """The greatest time that a durable epoch of the flow was told, in microseconds since 1970; None for none."""
+    told = [
+        state[1]
+        for changes in _durable(recovery, flow).values()
+        if PART in changes and (change := changes[PART][1]) is not None and (state := _Plain(change).load()) is not None
+    ]
+    return max(told, default=None)
+
+
+def _partitions(recovery: Path) -> list[Path]:
+    return sorted(recovery.glob("part-*.sqlite3"))
+
+
+def _durable(recovery: Path, flow: str) -> dict[str, dict[str, tuple[int, bytes | None]]]:
+    """{step: {key: (epoch, snapshot)}} of the flow, as of its newest durable epoch."""
     executions: dict[int, list[int]] = {}
     rows: list[tuple[str, str, int, bytes | None]] = []
-    for path in partitions:
+    for path in _partitions(recovery):
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
             connection.execute("BEGIN")
             for number, frontier in connection.execute("SELECT ex_num, worker_frontier FROM fronts"):
@@ -69,18 +94,11 @@ def read_manifests(recovery: Path, flow: str) -> list[StepState]:
                 "SELECT step_id, state_key, snap_epoch, ser_change FROM snaps ORDER BY snap_epoch"
             ).fetchall()
     durable = min(executions[max(executions)]) if executions else 0
-    found: dict[str, dict[str, Any]] = {}
-    newest: dict[str, int] = {}
+    found: dict[str, dict[str, tuple[int, bytes | None]]] = {}
     for step, key, epoch, change in rows:
         if epoch < durable and step.startswith(f"{flow}."):
-            found.setdefault(step, {})[key] = change
-            newest[step] = max(epoch, newest.get(step, 0))
-    states = []
-    for step, changes in sorted(found.items()):
-        manifests = dict(_manifests(changes.values()))
-        if manifests:
-            states.append(StepState(step.removeprefix(f"{flow}."), manifests, newest[step]))
-    return states
+            found.setdefault(step, {})[key] = (epoch, change)
+    return found
 
 
 def _manifests(changes: Any) -> Iterator[tuple[int, tuple[str | bytes, ...]]]:

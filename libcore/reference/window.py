@@ -38,7 +38,8 @@ class Windows:
     dead: list[Row] = field(default_factory=list)
     results: dict[Key, list[Any]] = field(default_factory=dict)
     _rows: dict[Key, _Counted] = field(default_factory=dict)
-    _frozen: set[Key] = field(default_factory=set)  # keys of rows whose windows are all closed
+    _held: dict[Key, Row] = field(default_factory=dict)  # known rows that count nowhere: without a time, or late
+    _frozen: set[Key] = field(default_factory=set)  # keys of rows that counted, and whose windows are all closed
     _purged: list[_Counted] = field(default_factory=list)  # what still counts in an open session
     _copies: list[_Counted] = field(default_factory=list)  # rows of a keyless table
     _us: int | None = None
@@ -54,26 +55,30 @@ class Windows:
 
     def _change(self, deleted: bool, row: dict[str, Any], unset: set[str]) -> None:
         key = tuple(same(row[name]) for name in self.plan.source.key)
-        old = self._rows.get(key)
+        old = self._rows[key].row if key in self._rows else self._held.get(key)
         if deleted:
             if key in self._frozen:
                 self._frozen.discard(key)
                 self.late.append((row, "remove"))
             self._rows.pop(key, None)
+            self._held.pop(key, None)
             return
         if old is not None:
-            row |= {name: old.row[name] for name in unset}
+            row |= {name: old[name] for name in unset}
         us = self._time(row)
         if key in self._frozen:
             self.late.append((row, "add"))
-        elif us is None:
-            self.dead.append(row)
-            self._rows.pop(key, None)
-        elif self._is_late(us):
-            self.late.append((row, "add"))
-            self._rows.pop(key, None)
-        else:
-            self._rows[key] = _Counted(row, us)
+            return
+        self._rows.pop(key, None)
+        if us is None or self._is_late(us):
+            self._held[key] = row
+            if us is None:
+                self.dead.append(row)
+            else:
+                self.late.append((row, "add"))
+            return
+        self._held.pop(key, None)
+        self._rows[key] = _Counted(row, us)
 
     def _copy(self, deleted: bool, row: Row) -> None:
         us = self._time(row)

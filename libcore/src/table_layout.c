@@ -77,7 +77,8 @@ lc_code lc_table_layout(lc_table *t, lc_error *error) {
   while (t->page_shift < PAGE_SHIFT_MAX && ((uint64_t)(t->record_size + 3) << (t->page_shift + 1)) <= PAGE_BYTES)
     t->page_shift++;
   t->nothing = lc_calloc((size_t)t->record_size + 2 * LC_SLACK_BYTES, 1);
-  if (t->nothing == NULL) return lc_fail(error, LC_NO_MEMORY, -1, -1, "no memory for a row of %u bytes", t->record_size);
+  if (t->nothing == NULL)
+    return lc_fail(error, LC_NO_MEMORY, -1, -1, "no memory for a row of %u bytes", t->record_size);
   for (int32_t c = 0; c < t->column_count; c++)
     t->nothing[t->fields[c].null_byte] |= (uint8_t)(1u << t->fields[c].null_bit);
   return LC_OK;

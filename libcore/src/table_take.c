@@ -174,7 +174,8 @@ lc_code lc_records_write(const lc_table *t, const int64_t *numbers, int64_t coun
   for (int32_t n = 0; n < t->text_count; n++)
     if (of_column[t->texts[n]] >= 0) w.texts_until = n + 1;
   w.data = lc_calloc((size_t)layout_count, sizeof *w.data);
-  if (w.data == NULL) code = lc_fail(error, LC_NO_MEMORY, -1, -1, "no memory for %lld columns", (long long)layout_count);
+  if (w.data == NULL)
+    code = lc_fail(error, LC_NO_MEMORY, -1, -1, "no memory for %lld columns", (long long)layout_count);
   if (code == LC_OK) code = write_all(&w, numbers, count, error);
   if (code == LC_OK) code = give_texts(&w, error);
   for (int64_t c = 0; w.data != NULL && c < layout_count; c++)

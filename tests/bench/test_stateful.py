@@ -14,7 +14,9 @@ import pyarrow as pa
 import pytest
 
 from bench import crash, generate, state, steady, truth, w2, workload
+from bench.measure import Result
 from bench.peers import environment
+from bench.w1 import without_start
 from flows.spec import load
 
 
@@ -123,6 +125,29 @@ def test_an_item_of_the_steady_world_moves_by_a_delete_and_a_create(monkeypatch:
     for (_, old, gone), (_, new, made) in moves:
         assert [json.loads(event)["op"] for event in (gone, made)] == ["d", "c"]
         assert json.loads(old)["line_no"] == json.loads(new)["line_no"] == 0
+
+
+def test_a_load_that_has_not_settled_is_not_called_flat() -> None:
+    """Memory that falls by a tenth is as far from flat as memory that rises by one; a line without slope is flat."""
+
+    def judged(*heights: float) -> Result:
+        samples = steady.Samples.__new__(steady.Samples)
+        samples.memory = samples.state = [(float(second), height) for second, height in enumerate(heights)]
+        pacer = steady.Pacer.__new__(steady.Pacer)
+        pacer.events, pacer.late_s = 1, 0.0
+        return steady.judge(samples, pacer, 0.0, truth.Comparison(1, 1, 0, 0))
+
+    rising = [1e6 + 1e3 * second for second in range(100)]
+    assert judged(*rising).value == pytest.approx(judged(*rising[::-1]).value, rel=0.1)
+    assert judged(*rising).ratio < 1 and judged(*rising[::-1]).ratio < 1
+    assert judged(*[1e6] * 100).ratio > 1
+
+
+def test_a_run_as_short_as_a_start_gives_no_rate() -> None:
+    """Where taking off the start leaves nothing, the measure stops instead of printing a rate below zero."""
+    assert without_start(5.0, 2.0) == 3.0
+    with pytest.raises(SystemExit, match=r"found 2\.00 s and 6\.00 s"):
+        without_start(2.0, 6.0)
 
 
 def test_rows_of_the_state_change_by_turn() -> None:

@@ -9,7 +9,7 @@ from control.embedded import ApacheKafka
 
 READERS = ["plain", *([] if c_reader.missing() else ["c"])]
 
-collect_ignore = [] if ApacheKafka.available() else ["test_kafka_apache.py"]
+collect_ignore = [] if ApacheKafka.available() else ["test_kafka_apache.py", "test_kafka_secured.py"]
 
 
 @pytest.fixture(params=READERS)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from connectors.base import stop
 from connectors.base.items import ClearColumn, Marker, Tick, Truncate
+from connectors.base.metrics import SPOOL_BYTES, SPOOL_DISK_BYTES
 from connectors.base.sink import SinkPart, SpooledSink
 from connectors.null.config import NullConfig
 from connectors.null.sink import NullTarget
@@ -122,6 +123,28 @@ def test_files_go_when_no_durable_manifest_names_them(tmp_path: Path) -> None:
     part.write_batch(TICK)
     part.close()  # waits for deletes under way, begins none
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_metric_says_what_waits_for_the_target(tmp_path: Path) -> None:
+    """Bytes wait from the writing of a segment until it is applied, over a restart too; then it is 0, files or not."""
+    waiting, on_disk = SPOOL_BYTES.labels("0")._value.get, SPOOL_DISK_BYTES.labels("0")._value.get
+    shelf = Shelf()
+    sink = sink_at(tmp_path, shelf)
+    part = part_of(sink)
+    shelf.up.clear()
+    for number in range(3):
+        part.write_batch([changes(number)])
+        state = part.snapshot()
+        assert waiting() == on_disk() == sum(path.stat().st_size for path in tmp_path.iterdir()) > 0
+    stop.request()  # or close() would wait for the target
+    part.close()
+    stop.reset()
+    part = part_of(sink, state)
+    assert waiting() == on_disk() > 0
+    shelf.up.set()
+    applied(part, 3)
+    assert waiting() == 0 and on_disk() > 0
+    part.close()
 
 
 def test_changes_of_a_key_are_compacted(tmp_path: Path) -> None:

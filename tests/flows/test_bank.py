@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -66,6 +68,19 @@ def write_slowly(servers: str, messages: list[Message], seconds: float) -> None:
         time.sleep(seconds / len(portions))
 
 
+def all_run(directory: Path, processes: int) -> Callable[[], bool]:
+    """Whether each process of the flow that starts now has closed an epoch; one killed earlier leaves the others
+    waiting for it."""
+    started = time.time()
+
+    def ready() -> bool:
+        found = [directory / "state" / "run" / f"worker-{index}.json" for index in range(processes)]
+        told = [json.loads(path.read_text("utf-8")) for path in found if path.exists()]
+        return sum(one["started_at"] > started and one["epochs"] > 0 for one in told) == processes
+
+    return ready
+
+
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("processes", [1, 2])
 def test_no_reader_sees_a_wrong_total(processes: int, broker: str, postgres: str, tmp_path: Path) -> None:
@@ -89,7 +104,8 @@ def test_no_reader_sees_a_wrong_total(processes: int, broker: str, postgres: str
                 flow,
                 tmp_path,
                 processes=processes,
-                kill_after_s=random.uniform(2.0, 4.0),
+                kill_after_s=random.uniform(0.2, 2.5),
+                ready=all_run(tmp_path, processes),
                 victims=victims,
                 environment=environment,
             )

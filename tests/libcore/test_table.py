@@ -40,9 +40,15 @@ class Case:
         schema = self.face.schema
         chosen = range(len(schema)) if columns is None else columns
         before = r.randrange(10)
-        arrays = [build(schema.field(c).type, [r.choice(self.pools[c]) for _ in range(before + rows)]) for c in chosen]
+        arrays = [_nulled(r, build(schema.field(c).type, r.choices(self.pools[c], k=before + rows))) for c in chosen]
         whole = pa.RecordBatch.from_arrays(arrays, schema=pa.schema([schema.field(c) for c in chosen]))
         return whole.slice(before, rows)
+
+
+def _nulled(r: Random, column: pa.Array) -> pa.Array:
+    """The column with NULLs in some places, where the values stay behind the NULLs, as Arrow allows."""
+    valid = pa.array([r.random() < 0.8 for _ in range(len(column))], pa.bool_()).buffers()[1]
+    return pa.Array.from_buffers(column.type, len(column), [valid, *column.buffers()[1:]])
 
 
 def _case(
@@ -70,7 +76,8 @@ def cases(draw: st.DrawFn) -> Case:
     pools = []
     for data_type in types:
         value = _TEXTS if pa.types.is_binary(data_type) else values(data_type)
-        pools.append([*draw(st.lists(value, min_size=1, max_size=_POOLED)), None])
+        zeros = [0.0, -0.0, float("nan")] if pa.types.is_floating(data_type) else []
+        pools.append([*draw(st.lists(value, min_size=1, max_size=_POOLED)), *zeros])
     slots = draw(st.sampled_from([1, 3, 64, 65536]))
     return _case(schema, key, chosen(range(len(types)), 0), chosen(key, 1), slots, pools)
 

@@ -84,12 +84,12 @@ def test_a_bound_on_lateness(kind: str, emit: str, seed: int) -> None:
 
 
 SQL = {
-    "tumbling": "SELECT *, time_bucket(INTERVAL 60 SECOND, at) AS s, s + INTERVAL 60 SECOND AS e FROM rows",
-    "sliding": "SELECT *, unnest(generate_series(time_bucket(INTERVAL 10 SECOND, at) - INTERVAL 20 SECOND, at, "
-    "INTERVAL 10 SECOND)) AS s, s + INTERVAL 30 SECOND AS e FROM rows",
-    "session": "SELECT *, min(at) OVER w AS s, max(at) OVER w + INTERVAL 5 SECOND AS e FROM (SELECT *, sum(opens) "
-    "OVER (PARTITION BY customer ORDER BY at, opens DESC ROWS UNBOUNDED PRECEDING) AS n FROM (SELECT *, coalesce(at - "
-    "lag(at) OVER (PARTITION BY customer ORDER BY at) >= INTERVAL 5 SECOND, true)::INT AS opens FROM rows)) "
+    "tumbling": "SELECT *, time_bucket(INTERVAL 60 SECOND, t) AS s, s + INTERVAL 60 SECOND AS e FROM orders",
+    "sliding": "SELECT *, unnest(generate_series(time_bucket(INTERVAL 10 SECOND, t) - INTERVAL 20 SECOND, t, "
+    "INTERVAL 10 SECOND)) AS s, s + INTERVAL 30 SECOND AS e FROM orders",
+    "session": "SELECT *, min(t) OVER w AS s, max(t) OVER w + INTERVAL 5 SECOND AS e FROM (SELECT *, sum(opens) "
+    "OVER (PARTITION BY customer ORDER BY t, opens DESC ROWS UNBOUNDED PRECEDING) AS n FROM (SELECT *, coalesce(t - "
+    "lag(t) OVER (PARTITION BY customer ORDER BY t) >= INTERVAL 5 SECOND, true)::INT AS opens FROM orders)) "
     "WINDOW w AS (PARTITION BY customer, n)",
 }
 
@@ -107,13 +107,19 @@ def test_duckdb_gives_the_same(kind: str, seed: int) -> None:
     for _ in range(8):
         run.apply(history.batch())
     good = [row for row in history.rows.values() if row["at"] is not None and row["at"] < 2**60]
-    rows = batch_of([(Op.UPSERT, row, set()) for row in good], TABLE, 1).record  # noqa: F841 - duckdb reads it by name
-    inner = SQL[kind] + (" WHERE at < e" if kind == "sliding" else "")
-    found = duckdb.sql(
-        f"SELECT customer, epoch_us(s), epoch_us(e), count(*), (sum(amount) * 10000)::HUGEINT, "
-        f"(min(amount) * 10000)::HUGEINT, count(DISTINCT note) FROM ({inner}) GROUP BY customer, s, e"
+    connection = duckdb.connect()
+    connection.register("rows_", batch_of([(Op.UPSERT, row, set()) for row in good], TABLE, 1).record)
+    connection.execute('CREATE TABLE orders AS SELECT *, "at" AS t FROM rows_')
+    found = connection.execute(
+        "SELECT customer, epoch_us(s), epoch_us(e), count(*), sum(amount), min(amount), count(DISTINCT note) "
+        f"FROM ({SQL[kind]}) GROUP BY customer, s, e"
     ).fetchall()
-    expected = {(None if row[0] is None else row[0].encode(), row[1]): list(row[1:]) for row in found}
+    expected = {
+        (None if customer is None else customer.encode(), start): [
+            start, end, count, *(None if value is None else int(value.scaleb(4)) for value in (total, least)), notes
+        ]
+        for customer, start, end, count, total, least, notes in found
+    }  # fmt: skip
     assert comparable(run.target) == comparable(expected)
 
 
@@ -158,7 +164,7 @@ def shown(batch: ChangeBatch | None) -> list[tuple[Any, ...]]:
 
 
 def test_an_order_that_moves() -> None:
-    """An order of 9 o'clock is corrected to 10: the earlier hour goes, as nothing is left of it, the later one grows."""
+    """An order of 9 o'clock is corrected to 10: the earlier hour goes, as nothing is left in it, the other grows."""
     first, second = Contributions(hourly()), Aggregates(hourly())
 
     def given_by(changes: ChangeBatch) -> list[tuple[Any, ...]]:
@@ -232,7 +238,7 @@ def test_a_sum_that_does_not_fit_is_refused_and_comes_back() -> None:
     assert given.results is None and given.refused is not None
     assert "customer=a" in given.refused[1][0] and "window_start=1970" in given.refused[1][0]
     given = second.apply(first.apply(batch_of([(Op.DELETE, other, set())], TABLE, 3)).rows)
-    assert given.refused is None and given.results.record.column("wide")[0].as_py() == Decimal(10**38 - 1) / 100
+    assert given.refused is None and str(given.results.record.column("wide")[0]) == "9" * 36 + ".99"
 
 
 def test_a_row_without_a_time_counts_nowhere() -> None:
@@ -293,7 +299,6 @@ def test_times_of_all_kinds() -> None:
         plan = plan_window(table, [], "at", "tumbling", {"n": "count(*)"}, size_us=HOUR, name="t")
         changes = batch_of([(Op.UPSERT, {"id": i, "at": at}, set()) for i, at in enumerate(values)], table, 1)
         found = Aggregates(plan).apply(Contributions(plan).apply(changes).rows).results
-        assert found is not None
         hours = [start // HOUR for start in found.record.column("window_start").cast(pa.int64()).to_pylist()]
         assert hours == starts
 
@@ -305,8 +310,8 @@ def test_a_truncate_takes_back_all_results() -> None:
         run.apply(history.batch())
     assert run.target
     run.first.truncate()
-    for given in run.second.truncate():
-        run._take(given)
+    for applied in run.second.truncate():
+        run._take(applied)
     assert not run.target
     assert all(store.rows == 0 for held in (run.first, run.second) for store in held.stores.values())
     assert set(TYPES) == {column.name for column in TABLE.columns}

@@ -10,6 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from unittest.mock import patch
@@ -27,7 +28,7 @@ from tests.simulate import truth
 from tests.simulate.ends import Ending, Killed, Results, contents
 from tests.simulate.engine import Engine, Store
 from tests.simulate.flow import dataflow
-from tests.simulate.model import Row, Run, Scenario, runs
+from tests.simulate.model import Restart, Row, Run, Scenario, runs
 
 PROCESSES_MAX, RESTARTS_MAX = 3, 2
 
@@ -163,6 +164,17 @@ def run_processes(scenario: Scenario) -> Results:
                 logs = [path.read_text(errors="replace")[-2000:] for path in sorted(directory.glob("process-*.log"))]
                 raise RuntimeError(f"start {number} ended with {codes}; the logs end with {' | '.join(logs)}")
         return contents(pickle.loads(path.read_bytes()) for path in sorted(directory.glob("part-*.pickle")))
+
+
+def _lighter(scenario: Scenario) -> Scenario:
+    """With fewer processes and restarts."""
+    restarts = [place for place, event in enumerate(scenario.events) if isinstance(event, Restart)]
+    kept = [
+        replace(event, workers=min(event.workers, PROCESSES_MAX)) if isinstance(event, Restart) else event
+        for place, event in enumerate(scenario.events)
+        if place not in restarts[RESTARTS_MAX:]
+    ]
+    return replace(scenario, workers=min(scenario.workers, PROCESSES_MAX), events=tuple(kept))
 
 
 MODES: dict[str, Callable[[Scenario], Results]] = {

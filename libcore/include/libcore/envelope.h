@@ -36,9 +36,8 @@
  * FAULTS.  One a message, the first in this order: UTF8; SYNTAX and DEPTH (json.h); of the value faults the one with
  * the smallest byte position: DUPLICATE at the second name's quote (envelope members, used fields of `source` and
  * `transaction`, table columns), TYPE, RANGE, SCALE, BASE64, ARRAY at the value's first byte, SURROGATE at the
- * backslash of a lone
- * surrogate; then OP, KEY, BEFORE at byte 0.  Looked into are `source`, `transaction` where the plan says so, `after`
- * for c r u, `before` for u d (with key columns: those alone).
+ * backslash of a lone surrogate; then OP, KEY, BEFORE at byte 0.  Looked into are `source`, `transaction` where the
+ * plan says so, `after` for c r u, `before` for u d (with key columns: those alone).
  *
  * UNSET.  Not sent is not NULL: a missing field, or the placeholder: as the string of STRING, RAW_JSON, DECIMAL_TEXT
  * and NUMERIC_TEXT (of the first two also as {"ph":"ph"}), as base64 of BASE64 and BITS, as ["ph"] or the list of its
