@@ -209,13 +209,20 @@ def stored_rows(
 
 
 def result_rows(
-    plan: JoinPlan, facts: pa.RecordBatch, partner: pa.RecordBatch | None, source_ts: pa.Array
+    plan: JoinPlan,
+    facts: pa.RecordBatch,
+    partner: pa.RecordBatch | None,
+    source_ts: pa.Array,
+    op: pa.Array | None = None,
 ) -> pa.RecordBatch:
     """Upserts of the result: facts (their columns, __version, __unset) beside what is taken of their partners, or NULL.
 
-    `partner`: rows of the store "dimension", one a fact.
+    `partner`: rows of the store "dimension", one a fact. `op`: upsert or insert, the hint that no result of the fact
+    was sent before; by default that of the facts where they have one.
     """
     rows = facts.num_rows
+    if op is None:
+        op = facts.column(OP) if OP in facts.schema.names else pa.repeat(pa.scalar(Op.UPSERT, pa.int8()), rows)
     columns = [facts.column(name) for name in plan.fact_names]
     lacks = lacks_of(facts, len(columns))
     if partner is None:
@@ -225,7 +232,7 @@ def result_rows(
         partner_lacks = lacks_of(partner, len(plan.partner))
         columns += [partner.column(name) for name in plan.take]
         lacks += [partner_lacks[plan.partner.index(name)] for name in plan.take]
-    columns += [pa.repeat(pa.scalar(Op.UPSERT, pa.int8()), rows), facts.column(VERSION), source_ts]
+    columns += [op, facts.column(VERSION), source_ts]
     record = pa.RecordBatch.from_arrays(columns, schema=plan.result_schema)
     return with_unset(record, bitmap_of(lacks, rows))
 

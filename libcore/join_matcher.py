@@ -29,7 +29,7 @@ from libcore.join_columns import (
     with_unset,
 )
 from libcore.join_plan import VERSION, JoinPlan
-from libcore.join_stage import DELETED, NOWHERE, ROWS_MAX, UNKNOWN, ZERO, Stage
+from libcore.join_stage import DELETED, ENTERING, NOWHERE, ROWS_MAX, UNKNOWN, ZERO, Stage
 from libcore.slots import take
 from libcore.table import RowStore
 
@@ -107,7 +107,10 @@ class Matcher(Stage):
         store.upsert(stored.filter(comes))
         store.delete(keys.filter(goes))
         stamps = record.select([SOURCE_TS])
-        came = self._emitted(keys.filter(comes), stamps.filter(comes), stored.filter(comes))
+        ops = None
+        if self.plan.inner:  # no result of a fact was sent while its partner was not there
+            ops = pc.if_else(known, ENTERING, UNKNOWN).filter(comes)
+        came = self._emitted(keys.filter(comes), stamps.filter(comes), stored.filter(comes), ops)
         return self._guarded(chain(came, self._emitted(keys.filter(goes), stamps.filter(goes), None)))
 
     def truncate_dimension(self) -> Iterator[pa.RecordBatch]:
@@ -206,9 +209,9 @@ class Matcher(Stage):
         return changed
 
     def _emitted(
-        self, keys: pa.RecordBatch, stamps: pa.RecordBatch, partner: pa.RecordBatch | None
+        self, keys: pa.RecordBatch, stamps: pa.RecordBatch, partner: pa.RecordBatch | None, ops: pa.Array | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """The results of all facts at these keys of the dimension; `partner` None: it went."""
+        """The results of all facts at these keys of the dimension; `partner` None: it went; `ops`: one a key."""
         store = self.stores["facts"]
         if keys.num_rows == 0 or store.rows == 0:
             return
@@ -220,6 +223,7 @@ class Matcher(Stage):
             source_ts = take(stamps, at).column(0)
             if partner is None:
                 return self._alone(facts, source_ts)
-            return result_rows(self.plan, facts, take(partner, at), source_ts)
+            op = None if ops is None else pc.take(ops, at)
+            return result_rows(self.plan, facts, take(partner, at), source_ts, op)
 
         yield from pieces(len(rows), self._rows_max, build)

@@ -23,12 +23,13 @@ from libcore.change import SOURCE_TS, UNSET, unset_bytes
 from libcore.errors import ConfigurationError, CorruptionError
 from libcore.hashing import xxh64
 from libcore.reference import segment as reference
-from libcore.reference.segment import MAGIC
+from libcore.reference.segment import MAGIC, TAIL_BYTES
 from libcore.schema import Column, Table, parse_type
 
 FORMAT_VERSION = 1
 # What reading a footer or stream raises that `write` did not make.
 _NOT_OURS = (ValueError, LookupError, TypeError, AttributeError, OSError, pa.ArrowException, ConfigurationError)
+_OFFSET_MAX = 10**15  # no offset in a footer has more digits
 _ALIGNMENT = 64  # of streams, so that Arrow's own alignment inside them holds in the file too
 
 
@@ -59,22 +60,41 @@ def write(parts: Sequence[tuple[Table, pa.RecordBatch]], metadata: Mapping[str, 
     Returns: the bytes, ready to be written to a file as they are.
     Raises: TypeError for metadata that is no JSON, ValueError for NaN in it or a segment above 4 GB of footer.
     """
-    sink = pa.BufferOutputStream()
+    tables = {table: index for index, table in enumerate(dict.fromkeys(table for table, _ in parts))}
+    named = [table_as_json(table) for table in tables]
+
+    def footer_of(places: Sequence[tuple[int, int]]) -> bytes:
+        ranges = [
+            {"table": tables[table], "offset": offset, "length": length, "rows": record.num_rows}
+            for (table, record), (offset, length) in zip(parts, places, strict=True)
+        ]
+        return _footer({"version": FORMAT_VERSION, "metadata": dict(metadata), "tables": named, "ranges": ranges})
+
+    # All bytes are written once, into memory of a size that suffices: growing and sealing copied them twice more.
+    bound = len(footer_of([(_OFFSET_MAX, _OFFSET_MAX)] * len(parts))) + sum(
+        _stream_bytes(record) for _, record in parts
+    )
+    buffer = pa.allocate_buffer(bound + len(MAGIC) + TAIL_BYTES)
+    sink = pa.FixedSizeBufferWriter(buffer)
     sink.write(MAGIC)
-    tables: dict[Table, int] = {}
-    ranges = []
-    for table, record in parts:
+    places = []
+    for _, record in parts:
         sink.write(bytes(-sink.tell() % _ALIGNMENT))
         offset = sink.tell()
         with pa.ipc.new_stream(sink, record.schema) as writer:
             writer.write_batch(record)
-        index = tables.setdefault(table, len(tables))
-        ranges.append({"table": index, "offset": offset, "length": sink.tell() - offset, "rows": record.num_rows})
-    named = [table_as_json(table) for table in tables]
-    footer = _footer({"version": FORMAT_VERSION, "metadata": dict(metadata), "tables": named, "ranges": ranges})
+        places.append((offset, sink.tell() - offset))
+    footer = footer_of(places)
     sink.write(footer)
     sink.write(len(footer).to_bytes(4, "little"))
-    return _sealed(sink.getvalue())
+    sink.write(xxh64(buffer.slice(0, sink.tell())).to_bytes(8, "little"))
+    sink.write(MAGIC)
+    return buffer.slice(0, sink.tell())
+
+
+def _stream_bytes(record: pa.RecordBatch) -> int:
+    """At least what the record's IPC stream takes: alignment, schema, batch, the stream's end."""
+    return _ALIGNMENT + record.schema.serialize().size + 64 + pa.ipc.get_record_batch_size(record)
 
 
 def _footer(content: dict[str, Any]) -> bytes:
@@ -82,14 +102,6 @@ def _footer(content: dict[str, Any]) -> bytes:
     if len(footer) >= 2**32:
         raise ValueError(f"segment: expected a footer below 2^32 bytes, found {len(footer)}; write less metadata")
     return footer
-
-
-def _sealed(body: pa.Buffer) -> pa.Buffer:
-    sink = pa.BufferOutputStream()
-    sink.write(body)
-    sink.write(xxh64(body).to_bytes(8, "little"))
-    sink.write(MAGIC)
-    return sink.getvalue()
 
 
 def read(data: Any) -> Segment:
@@ -115,6 +127,28 @@ def read(data: Any) -> Segment:
         return Segment(dict(footer["metadata"]), parts)
     except _NOT_OURS as error:
         raise CorruptionError(f"segment: the checksum holds, but the footer or a stream does not: {error!r}") from error
+
+
+def tail_bytes(tail: bytes) -> int:
+    """How many of a segment's last bytes hold its footer; `tail` is the last TAIL_BYTES of them, or more.
+
+    Raises: CorruptionError where they are not those of a segment.
+    """
+    if len(tail) < TAIL_BYTES or tail[-len(MAGIC) :] != MAGIC:
+        raise CorruptionError("segment: the last 8 bytes are not those of a segment; it was cut")
+    return TAIL_BYTES + int.from_bytes(tail[-TAIL_BYTES:][:4], "little")
+
+
+def read_metadata(tail: bytes) -> dict[str, Any]:
+    """The metadata from a segment's last bytes, at least `tail_bytes` of them; its checksum is not looked at.
+
+    Raises: CorruptionError where they are not those of a segment.
+    """
+    size = tail_bytes(tail)
+    try:
+        return dict(json.loads(tail[len(tail) - size : -TAIL_BYTES])["metadata"])
+    except _NOT_OURS as error:
+        raise CorruptionError(f"segment: expected a footer in its last {size} bytes, found: {error!r}") from error
 
 
 def _check(buffer: pa.Buffer) -> tuple[int, int]:

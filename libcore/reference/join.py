@@ -98,7 +98,7 @@ class FactRouter:
             if at is not None:
                 enters.append(row)
             elif not plan.inner:
-                direct.append(_beside(row, None, plan))
+                direct.append(_beside(row, None, plan, row.new))
             elif was is not None:
                 direct.append(_bare(row, plan.fact.key, plan.result))
         return forgets + enters, direct
@@ -113,11 +113,11 @@ def _foreign(row: Row, plan: JoinPlan) -> Key | None:
     return None if None in key else key
 
 
-def _beside(row: Row, partner: Row | None, plan: JoinPlan) -> Row:
-    """A result row: the fact and what is taken of its partner."""
+def _beside(row: Row, partner: Row | None, plan: JoinPlan, new: bool) -> Row:
+    """A result row: the fact and what is taken of its partner; `new`: no result of the fact was sent before."""
     taken = {here: None if partner is None else partner.values[there] for there, here in plan.take.items()}
     lacks = [here for there, here in plan.take.items() if partner is not None and there in partner.lacks]
-    return replace(row, values={**row.values, **taken}, lacks=row.lacks | set(lacks), new=False)
+    return replace(row, values={**row.values, **taken}, lacks=row.lacks | set(lacks), new=new)
 
 
 @dataclass
@@ -156,18 +156,19 @@ class Matcher:
                 self.partners[at] = row
                 same = old is not None and _taken(old, plan) == _taken(row, plan)
             if not same and None not in at:
-                facts = self.places.get(at, {}).values()
-                results += [self._result(replace(fact, source_ts=row.source_ts), False) for fact in facts]
+                facts = [replace(fact, source_ts=row.source_ts) for fact in self.places.get(at, {}).values()]
+                came = plan.inner and old is None
+                results += [self._result(fact, False, came) for fact in facts]
         return [row for row in results if row is not None]
 
     def truncate_dimension(self) -> list[Row]:
         """The whole dimension deleted."""
         return self.dimension([Row(int(Op.DELETE), row.values) for row in self.partners.values()])
 
-    def _result(self, fact: Row, new: bool) -> Row | None:
+    def _result(self, fact: Row, new: bool, came: bool = False) -> Row | None:
         partner = self.partners.get(fact.key(self.plan.foreign_key))
         if partner is not None or not self.plan.inner:
-            return _beside(fact, partner, self.plan)
+            return _beside(fact, partner, self.plan, new or came)
         return None if new else _bare(fact, self.plan.fact.key, self.plan.result)
 
 

@@ -128,12 +128,12 @@ def test_an_example() -> None:
         return list(matcher.dimension(batch([Event(ORDERS, op, values)])))
 
     assert told(line(Op.INSERT, order_id=1, note="x")) == []
-    assert told(order(Op.INSERT, id=1, status="open")) == [(Op.UPSERT, 7, "open")]
+    assert told(order(Op.INSERT, id=1, status="open")) == [(Op.INSERT, 7, "open")]
     assert told(order(Op.UPSERT, id=1, status="open", customer="not taken")) == []
     assert told(order(Op.UPSERT, id=1, status="sent")) == [(Op.UPSERT, 7, "sent")]
     assert told(line(Op.UPSERT, order_id=2, note="x")) == [(Op.DELETE, 7, None)]
     assert told(order(Op.UPSERT, id=1, status="paid")) == []
-    assert told(order(Op.INSERT, id=2, status="new")) == [(Op.UPSERT, 7, "new")]
+    assert told(order(Op.INSERT, id=2, status="new")) == [(Op.INSERT, 7, "new")]
     assert told(line(Op.UPSERT, order_id=None)) == [(Op.DELETE, 7, None)]
     assert told(line(Op.UPSERT, order_id=2)) == [(Op.UPSERT, 7, "new")]
     assert told(order(Op.DELETE, id=2)) == [(Op.DELETE, 7, None)]
