@@ -123,6 +123,7 @@ class Life:
         self.hub.work([Parcel("rows", None, record)])
         changed = [slot for slot, _, _ in self.stage.stores["rows"].changed()[1]]
         touched = sorted(self.hub.to_awake().union(changed))
+        self.hub.awoken.update(touched)
         begun, begun_busy = time.perf_counter(), time.thread_time()
         states = {slot: self.hub.snapshot(slot) for slot in touched}
         taken_ms, busy_ms = (time.perf_counter() - begun) * 1000, (time.thread_time() - begun_busy) * 1000

@@ -93,9 +93,7 @@ class S3Proxy(Server):
     def _command(self) -> Sequence[str]:
         assert self._libraries is not None
         arguments = (f"-Dlogback.configurationFile={self._logging}", "org.gaul.s3proxy.Main")
-        return command(
-            java(self._libraries, self.heap_mb, *_OPTIONS, *arguments, "--properties", str(self._settings))
-        )
+        return command(java(self._libraries, self.heap_mb, *_OPTIONS, *arguments, "--properties", str(self._settings)))
 
     def _answers(self) -> bool:
         try:

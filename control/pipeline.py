@@ -148,9 +148,10 @@ def state_tables(file: Path) -> list[dict[str, Any]]:
     Raises: ConfigurationError where the pipeline has not run, FatalError where a segment is missing.
     """
     from flows.state import look
+    from flows.state.location import segments_location
 
     found = plan(file)
-    location = found.pipeline.segments or str(found.state_dir / "segments")
+    location = segments_location(found.pipeline.segments, found.state_dir, file)
     states = {one.step: one for one in look.read_manifests(found.state_dir / "recovery", found.name)}
     return [
         {
@@ -170,9 +171,10 @@ def state_query(file: Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]
     """(column names, rows) of SQL over the steps' durable state. Raises ConfigurationError where it does not fit."""
     from flows.operators.select import connect
     from flows.state import look
+    from flows.state.location import segments_location
 
     found = plan(file)
-    location = found.pipeline.segments or str(found.state_dir / "segments")
+    location = segments_location(found.pipeline.segments, found.state_dir, file)
     connection = connect()
     names = []
     for step, stores in look.read_state(found.state_dir / "recovery", found.name, location).items():

@@ -32,6 +32,8 @@ from flows.enrich import Stateful, enrich
 from flows.operators.keyed import Context
 from flows.operators.shape import Shaper, TableShape
 from flows.replicate import replicate
+from flows.state.location import segments_location
+from flows.state.segments import SegmentStore
 from flows.state.store import Store, open_store
 from flows.stateful import compile_steps
 from libcore import memory
@@ -137,7 +139,7 @@ def prepare(
     single_part = asking(target, store)
     if pipeline.document is not None:
         single_part = document.one_part(single_part)
-    context = make_context(pipeline, store, worker)
+    context = make_context(pipeline, path, store, worker)
     shaper = make_shaper(pipeline, bindings, single_part)
     steps, router = make_steps(pipeline, path, store, bindings, shaper, single_part)
     return Prepared(
@@ -162,8 +164,13 @@ def make_clock(steps: Sequence[Stateful], until_end: bool) -> ClockSource | None
     wanted = [step.clock_us for step in steps if step.clock_us]
     if not wanted:
         return None
-    standing = os.environ.get(CLOCK_ENVIRONMENT)
-    return ClockSource(min(wanted), until_end=until_end, now=standing_at(standing) if standing else system_us)
+    return ClockSource(min(wanted), until_end=until_end, now=standing_clock() or system_us)
+
+
+def standing_clock() -> Callable[[], int] | None:
+    """The time of HEADRACE_CLOCK, in microseconds since 1970; None where it is not set. Raises ConfigurationError."""
+    text = os.environ.get(CLOCK_ENVIRONMENT)
+    return standing_at(text) if text else None
 
 
 def make_steps(
@@ -196,11 +203,12 @@ def make_steps(
     return steps, router
 
 
-def make_context(pipeline: spec.Pipeline, store: Store, worker: int) -> Context:
-    """What the stateful steps need to know of this process."""
+def make_context(pipeline: spec.Pipeline, path: str, store: Store, worker: int) -> Context:
+    """What the stateful steps need to know of this process. Raises ConfigurationError where it cannot keep segments."""
     if not pipeline.step and pipeline.document is None:
         return Context()
-    segments = pipeline.segments or str(store.directory / "segments")
+    segments = segments_location(pipeline.segments, store.directory, path)
+    SegmentStore(segments, pipeline.name, worker)  # what is wrong with the place shows now, not at the first row
     workers = process.worker_count(sys.argv[1:])
     return Context(
         pipeline.slots, workers, worker, segments, pipeline.state_bytes, process.backup_interval_s(sys.argv[1:])

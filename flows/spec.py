@@ -29,6 +29,7 @@ from flows.spec_base import Names, Section
 from flows.spec_errors import configuration_error, near
 from flows.spec_steps import Step
 from flows.spec_wiring import Wiring, wire
+from flows.state.location import WITHOUT_KEYS, has_keys
 from flows.toml_text import dumps as toml_dumps
 from flows.toml_text import error_line
 from libcore.errors import ConfigurationError
@@ -278,6 +279,13 @@ class Pipeline(Section):
         description="where steps keep state: a directory or s3://...; default: in state_dir",
     )
     sink: Sink
+
+    @field_validator("segments")
+    @classmethod
+    def _without_keys(cls, segments: str | None) -> str | None:
+        if segments is not None and has_keys(segments):
+            raise ValueError(f"expected a location {WITHOUT_KEYS}, found keys")
+        return segments
 
     @model_validator(mode="after")
     def _fits_together(self) -> Pipeline:

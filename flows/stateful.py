@@ -13,15 +13,17 @@ from flows import spec
 from flows.enrich import Stateful
 from flows.operators.due import due
 from flows.operators.join import join
-from flows.operators.keyed import Context
+from flows.operators.keyed import Context, Watermark
 from flows.operators.select import Select, SelectPlan, plan_select
-from flows.spec_steps import DueStep, JoinStep, SelectStep
+from flows.operators.window import window
+from flows.spec_steps import DueStep, GroupStep, JoinStep, SelectStep, WindowStep
 from flows.spec_wiring import Node, Wired
 from flows.topics import Binding
 from libcore.due import DuePlan, plan_due
 from libcore.errors import ConfigurationError
 from libcore.join import plan_join
 from libcore.schema import Table
+from libcore.window import WindowPlan, plan_window
 
 TableOf = Callable[[str], Table]
 
@@ -63,7 +65,9 @@ def _compiled(
     step = wired.spec
     if isinstance(step, JoinStep):
         fact, dimension = (tables[node] for node in wired.inputs)
-        plan = plan_join(fact, dimension, step.on, step.taken, step.how, wired.output.name)
+        # A topic's text may come unset (an unchanged large value); in a step's result the step has filled it.
+        kept = () if wired.inputs[0].step >= 0 else None
+        plan = plan_join(fact, dimension, step.on, step.taken, step.how, wired.output.name, kept=kept)
         return plan.result, partial(_draw_join, wired.id, plan)
     if isinstance(step, SelectStep):
         (node,) = wired.inputs
@@ -72,11 +76,37 @@ def _compiled(
     if isinstance(step, DueStep):
         flagged = plan_due(tables[wired.inputs[0]], step.at, step.flag, step.zone, wired.output.name)
         return flagged.result, partial(_draw_due, wired.id, flagged)
-    raise ConfigurationError(f"expected a join or a select, found {type(step).__name__}")
+    summed = _plan_aggregates(step, tables[wired.inputs[0]])
+    return summed.result, partial(_draw_window, flow, wired.id, summed)
+
+
+def _plan_aggregates(step: GroupStep | WindowStep, table: Table) -> WindowPlan:
+    if isinstance(step, GroupStep):
+        return plan_window(table, step.by, None, "all", step.aggregate, name=step.as_)
+    if step.emit == "final" or step.allowed_lateness is not None:
+        raise ConfigurationError(
+            'expected emit = "changes" without allowed_lateness, as nothing tells windows yet how far time is'
+        )
+    if step.gap is not None:
+        return plan_window(table, step.by, step.time, "session", step.aggregate, gap_us=step.gap, name=step.as_)
+    size = step.size or 0
+    kind = "tumbling" if step.slide in (None, size) else "sliding"
+    return plan_window(
+        table, step.by, step.time, kind, step.aggregate, size_us=size, slide_us=step.slide or size, name=step.as_
+    )
 
 
 def _draw_join(step_id: str, plan: Any, items: Stream[Any], context: Context) -> Stream[Any]:
     return join(step_id, items, items, plan, context)
+
+
+def _draw_window(flow: str, step_id: str, plan: WindowPlan, items: Stream[Any], context: Context) -> Stream[Any]:
+    marks = [op.flat_map_batch(f"{step_id}-marks", items, _watermarks)] if plan.bounded else []
+    return window(step_id, items, *marks, plan=plan, flow=flow, context=context)
+
+
+def _watermarks(items: list[Any]) -> list[Any]:
+    return [item for item in items if isinstance(item, Watermark)]
 
 
 def _draw_due(step_id: str, plan: DuePlan, items: Stream[Any], context: Context) -> Stream[Any]:

@@ -56,7 +56,7 @@ def _select(step: SelectStep, wired: Wired, tables: Mapping[Node, Table]) -> str
 
 
 def _due(step: DueStep, source: Node, tables: Mapping[Node, Table], as_of_us: int) -> str:
-    """A time at the change to winter time is its later instant: so do DuckDB's time zones."""
+    """DuckDB's time zones agree with the step's: the later instant where clocks go back."""
     at, zone = quoted(step.at), "'" + step.zone.replace("'", "''") + "'"
     kind = tables[source].column(step.at).type.name
     if kind == "timestamptz":

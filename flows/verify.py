@@ -7,7 +7,6 @@ applier shows. Or it is a source database given. The target compares itself with
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectors.base.clock import standing_at, system_us
+from connectors.base.clock import system_us
 from connectors.base.items import ClearColumn, Truncate
 from connectors.postgres.compare import Comparison, Difference, copy_from_source
 from connectors.postgres.config import PostgresConfig, TargetTable
@@ -211,8 +210,8 @@ def _as_of_us(pipeline: spec.Pipeline, path: str) -> int:
 
     HEADRACE_CLOCK says it where it is set; where no state directory of the flow is to be found, it is now.
     """
-    if standing := os.environ.get(build.CLOCK_ENVIRONMENT):
-        return standing_at(standing)()
+    if (standing := build.standing_clock()) is not None:
+        return standing()
     told = look.read_clock(build.state_directory(pipeline, path) / "recovery", pipeline.name)
     return system_us() if told is None else told
 

@@ -4,7 +4,7 @@ Time is handed in and never goes back. All rows lie in a store; those that wait 
 moment in an index, so that one look-up finds what a new time makes due. A moment is
 
     date           the start of the next day in the zone: "due on the 3rd" is overdue when the 4th begins
-    timestamp      that wall-clock time in the zone; at the change to winter time the later of the two
+    timestamp      that wall-clock time in the zone; where clocks go back the later of the two
     timestamptz    that instant
     NULL           never
 """
@@ -130,11 +130,17 @@ def moments(column: pa.Array, zone: str) -> pa.Int64Array:
 
 
 def _instants(wall: pa.Int64Array, zone: str) -> pa.Int64Array:
-    """Wall-clock times as instants; a time that a change to summer time leaves out is that of the change."""
+    """Wall-clock times as instants; one that clocks leave out counts on from before their change, as in SQL."""
     low, high = int64(_FIRST_DAY * _DAY_US), int64((_LAST_DAY + 1) * _DAY_US)
     inside = pc.and_(pc.greater_equal(wall, low), pc.less(wall, high))
     safe = pc.if_else(inside, wall, _NEVER).view(pa.timestamp("us"))
-    found = pc.assume_timezone(safe, zone, ambiguous="latest", nonexistent="latest").view(pa.int64())
+    found = pc.assume_timezone(safe, zone, ambiguous="latest", nonexistent="latest")
+    left_out = pc.not_equal(pc.local_timestamp(found), safe)  # `found` is the instant of the change
+    found = found.view(pa.int64())
+    if pc.any(left_out).as_py():
+        before = pc.subtract(found, int64(1)).view(pa.timestamp("us", tz=zone))
+        change = pc.add(pc.local_timestamp(before).view(pa.int64()), int64(1))
+        found = pc.if_else(left_out, pc.add(found, pc.subtract(wall, change)), found)
     return pc.if_else(inside, found, wall)
 
 
@@ -168,10 +174,12 @@ class Due:
         return self._clock.us
 
     def load(self, store: str, record: pa.RecordBatch) -> None:
-        """Apply rows that a store of this name once gave, perhaps before the table got columns: those are unset."""
+        """Apply rows that a store of this name once gave, perhaps before the table got columns: those are unset.
+
+        Only before the first change and the first time.
+        """
         found = self.stores[store]
         found.load(widened(record, found.schema) if store == "rows" else record)
-        self._waiting = None
 
     def replan(self, table: Table) -> None:
         """Go on with a table that gained columns. Raises ConfigurationError where it changed otherwise."""

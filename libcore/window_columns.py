@@ -53,11 +53,20 @@ def time_us(column: pa.Array) -> pa.Int64Array:
 
 def ordered_type(data_type: pa.DataType) -> pa.DataType:
     """The type in which `ordered` gives a column."""
-    return pa.int64() if pa.types.is_floating(data_type) else data_type
+    if pa.types.is_boolean(data_type):
+        return pa.int8()
+    return pa.int64() if pa.types.is_floating(data_type) or pa.types.is_timestamp(data_type) else data_type
 
 
 def ordered(column: pa.Array) -> pa.Array:
-    """A column whose order in Arrow is its order in SQL: floats as integers, NaN above all, -0.0 as 0.0."""
+    """A column whose order in Arrow is its order in SQL: floats as integers, NaN above all, -0.0 as 0.0.
+
+    Bools become 0 and 1, and timestamps integers, as Arrow does not compare those with a zone.
+    """
+    if pa.types.is_boolean(column.type):
+        return column.cast(pa.int8())
+    if pa.types.is_timestamp(column.type):
+        return column.view(pa.int64())
     if not pa.types.is_floating(column.type):
         return column
     values = pc.add(column.cast(pa.float64()), 0.0)
@@ -67,7 +76,9 @@ def ordered(column: pa.Array) -> pa.Array:
 
 
 def disordered(column: pa.Array, data_type: pa.DataType) -> pa.Array:
-    """The inverse of `ordered`."""
+    """The inverse of `ordered`, but for bools."""
+    if pa.types.is_timestamp(data_type):
+        return column.view(data_type)
     if not pa.types.is_floating(data_type):
         return column
     bits = pc.if_else(pc.less(column, int64(0)), pc.bit_wise_xor(column, int64(_LOW_BITS)), column)

@@ -19,12 +19,6 @@ from bench.generate import cache_root
 _READY = ".ready"  # a file that is there when all is installed
 
 
-def made(name: str, requirements: Sequence[str]) -> Path | None:
-    """The interpreter of an environment that is there already, None where it would have to be made."""
-    directory = _directory(name, requirements)
-    return directory / "bin" / "python" if (directory / _READY).exists() else None
-
-
 def python(name: str, requirements: Sequence[str]) -> Path:
     """The interpreter of an environment that holds exactly these packages and what they need.
 
@@ -33,9 +27,9 @@ def python(name: str, requirements: Sequence[str]) -> Path:
         requirements: pinned, as pip takes them.
     Raises: SystemExit with pip's words where they cannot be installed.
     """
-    if (there := made(name, requirements)) is not None:
-        return there
     directory = _directory(name, requirements)
+    if (directory / _READY).exists():
+        return directory / "bin" / "python"
     interpreter = directory / "bin" / "python"
     print(f"bench: installing {' '.join(requirements)}; once", file=sys.stderr, flush=True)
     # scripts of an environment hold its path: it is made in place, and half a one is made anew

@@ -31,6 +31,7 @@ APPLY_SECONDS = Histogram(
 ROWS_APPLIED = Counter("headrace_rows_applied", "Rows written to the target", ["part"])
 SEGMENTS_APPLIED = Counter("headrace_segments_applied", "Segments written to the target", ["part"])
 APPLY_RETRIES = Counter("headrace_apply_retries", "Target transactions tried again", ["part"])
+LATE_ROWS = Counter("headrace_late_rows", "Changes of rows whose windows are all closed", ["step"])
 DEAD_LETTERS = Counter("headrace_dead_letters", "Rows that became dead letters", ["step"])
 STATE_BYTES = Gauge("headrace_state_bytes", "Bytes of memory that a step keeps as state", ["step"])
 STATE_SEGMENT_BYTES = Gauge(

@@ -8,7 +8,7 @@ awoken, so that its manifest is written. Slots move when the number of processes
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -209,6 +209,7 @@ class Hub:
     stage: Stage
     context: Context
     log: StateLog | None = None
+    awoken: set[int] = field(default_factory=set)  # slots that get a snapshot at the end of the epoch
     _written: bool = True  # nothing came since the newest snapshot
     _begun: bool = False  # the first item was seen: all slots that have state are attached
     _ended: bool = False
@@ -261,7 +262,8 @@ class Hub:
             self._written = True
             self.stage.epoch_ends()
             if self.log is not None:
-                self.log.write()
+                self.log.write(self.awoken)
+            self.awoken.clear()
         return None if self.log is None else self.log.manifest(slot)
 
     def end(self) -> list[Any]:
@@ -286,10 +288,12 @@ class SlotLogic(StatefulBatchLogic):
         """Items under the first slot of a process carry its rows; the others only awaken."""
         if self._slot is None:
             self._guard(self._attach, values[0][0], None)
+        self._awake()
         return self._guard(self._hub.work, [item for _, item in values if item is not None]), False
 
     def on_eof(self) -> tuple[list[Any], bool]:
         """The end of the input, or a stop."""
+        self._awake()
         return self._guard(self._hub.end), False
 
     def snapshot(self) -> tuple[Any, ...] | None:
@@ -299,6 +303,10 @@ class SlotLogic(StatefulBatchLogic):
     def _attach(self, slot: int, state: tuple[Any, ...] | None) -> None:
         self._slot = slot
         self._hub.attach(slot, state)
+
+    def _awake(self) -> None:
+        if self._slot is not None:
+            self._hub.awoken.add(self._slot)
 
     def _guard(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Log what a stage raises: in a cluster Bytewax loses the exception's text."""

@@ -131,21 +131,34 @@ class Select:
 
     def _computed(self, batch: ChangeBatch) -> ChangeBatch:
         plan, record = self._plan(batch.table), batch.record
-        rows = record.select([column.name for column in plan.source.columns])
-        found = self._relation(rows).project(plan.query).to_arrow_table().combine_chunks()
         kept = [column.name for column in plan.result.columns if column.name not in plan.expressions]
-        arrays = {name: record.column(name) for name in kept}
-        deleted = op_is(record, Op.DELETE)
-        for name in plan.expressions:
-            values = found.column(name).combine_chunks().cast(plan.result.column(name).type.arrow)
-            values = values.chunk(0) if isinstance(values, pa.ChunkedArray) else values
-            arrays[name] = pc.if_else(deleted, pa.scalar(None, values.type), values)
+        arrays = {name: record.column(name) for name in kept} | self._values(plan, record)
         columns = [arrays[column.name] for column in plan.result.columns]
         columns += record.columns[len(plan.source.columns) : len(plan.source.columns) + 3]
         schema = arrow_schema(plan.result, with_unset=batch.has_unset)
         if batch.has_unset:
             columns.append(self._bitmap(batch))
         return ChangeBatch(plan.result, pa.RecordBatch.from_arrays(columns, schema=schema))
+
+    def _values(self, plan: SelectPlan, record: pa.RecordBatch) -> dict[str, pa.Array]:
+        """The computed columns. A delete by key has NULLs there, and its row of NULLs is not asked: it might fail."""
+        rows = record.select([column.name for column in plan.source.columns])
+        place: pa.Array | None = None
+        if plan.source.key and pc.any(deleted := op_is(record, Op.DELETE)).as_py():
+            lives = pc.invert(deleted)
+            rows = rows.filter(lives)
+            number = pc.subtract(pc.cumulative_sum(lives.cast(pa.int64())), pa.scalar(1, pa.int64()))
+            place = pc.if_else(lives, number, pa.scalar(None, pa.int64()))
+        types = {name: plan.result.column(name).type.arrow for name in plan.expressions}
+        if not rows.num_rows:
+            return {name: pa.nulls(record.num_rows, kind) for name, kind in types.items()}
+        found = self._relation(rows).project(plan.query).to_arrow_table().combine_chunks()
+        arrays = {}
+        for name, kind in types.items():
+            values = found.column(name).combine_chunks().cast(kind)
+            values = values.chunk(0) if isinstance(values, pa.ChunkedArray) else values
+            arrays[name] = values if place is None else values.take(place)
+        return arrays
 
     def _bitmap(self, batch: ChangeBatch) -> pa.Array:
         """The bits of the columns that stay; computed ones are always there."""

@@ -12,7 +12,7 @@ goes into the recovery store is that list. So a snapshot costs what changed, not
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,9 +20,9 @@ import pyarrow as pa
 
 from connectors.base.metrics import STATE_BYTES, STATE_SEGMENT_BYTES, STATE_SNAPSHOT
 from flows.state.merge import Merger, choose_run
-from flows.state.segments import SLOTS, SegmentStore, slot_rows, slots_of
+from flows.state.segments import SLOTS, SegmentStore, slot_rows, slots_in
 from libcore import segment
-from libcore.errors import CapacityError, FatalError
+from libcore.errors import CapacityError, CorruptionError, FatalError
 from libcore.schema import Table
 from libcore.table import RowStore
 
@@ -79,6 +79,7 @@ class StateLog:
         self._merger = Merger(files)
         self._merged: set[int] = set()  # slots whose entries a merge replaced: to be awoken
         self._opened: dict[str, segment.Segment] = {}  # while slots are attached
+        self._own: set[int] = set()  # slots of this process, with or without rows
 
     def attach(self, slot: int, state: tuple[Any, ...] | None) -> None:
         """Take over a slot, with the rows that its manifest names. Raises FatalError."""
@@ -104,25 +105,44 @@ class StateLog:
 
     def attached(self, own_slots: Iterable[int]) -> None:
         """All slots are here: free what crashes left behind, and what no slot of this process needs."""
-        self._opened.clear()
-        own = set(own_slots)
-        for name, size in self._files.names().items():
-            try:
-                opened = self._files.read(name)
-            except FatalError:
-                if name in self._users:
-                    raise
-                continue  # cut short by a crash, or another process deletes it at this moment
-            there = slots_of(opened)
+        self._own = set(own_slots)
+        sizes, unneeded = self._files.names(), list[str]()
+        said = self._files.freed(sizes)
+        for name, size in sizes.items():
+            there = self._slots_of(name)
+            if not there:
+                unneeded += [] if there is None else [name]
+                continue
             self._sizes[name] = size
-            if unused := (there & own) - self._users.get(name, set()):
-                self._files.free(name, unused, there)
-            if not there <= own:
+            if foreign := not there <= self._own:
                 self._foreign[name] = there
+            mine, freed = there & self._own, said.get(name, set())
+            said_before = foreign and mine <= freed and not there <= freed
+            if mine and name not in self._users and not said_before:
+                unneeded.append(name)
+        self._opened.clear()
+        self._delete_later(unneeded)
         self._show()
 
-    def write(self) -> None:
-        """Make the epoch's changes durable. Raises CapacityError where the stores outgrew their bound."""
+    def _slots_of(self, name: str) -> set[int] | None:
+        """The slots of a file, none of one that nobody can need; None where that is another process's business."""
+        if name in self._opened:
+            return slots_in(self._opened[name].metadata)
+        try:
+            return self._files.slots(name)
+        except FileNotFoundError:  # it is being deleted
+            return None
+        except CorruptionError:  # cut short by a crash, or being written
+            return set() if self._files.wrote(name) else None
+
+    def write(self, awoken: Set[int] | None = None) -> None:
+        """Make the epoch's changes durable.
+
+        Args:
+            awoken: the slots that will give a manifest; None: all.
+        Raises: CapacityError where the stores outgrew their bound; FatalError where a slot is not of this process, or
+            its change would be in no manifest.
+        """
         started = time.monotonic()
         self._check_bound()
         self._take_merges()
@@ -140,6 +160,11 @@ class StateLog:
             raise FatalError(
                 f"step {self._step}: rows of slots {sorted(unknown)[:5]} came to a process that has not got them: "
                 "the number of workers is not what this process was told"
+            )
+        if awoken is not None and (asleep := touched - awoken):
+            raise FatalError(
+                f"step {self._step}: slots {sorted(asleep)[:5]} changed in an epoch that did not awake them: "
+                "their rows would be in no manifest"
             )
         if parts and not (rows <= _INLINE_ROWS_MAX and self._write_inline(parts, ranges, touched)):
             name, size = self._files.write(parts, self._metadata(ranges))
@@ -174,20 +199,26 @@ class StateLog:
 
     def durable(self) -> None:
         """The epoch of the last manifests is durable: what they no longer name can go."""
-        now = time.monotonic()
         # A file goes only when every slot's durable manifest is without it, and merged ones wait to be awoken.
+        freed: list[str] = []
         if self._freed and not self._merged:
-            self._waiting += [(now + self._keep_s, name) for name in self._freed]
-            self._freed = []
+            freed, self._freed = self._freed, []
+        self._delete_later(freed)
+
+    def _delete_later(self, names: Iterable[str]) -> None:
+        """Delete files once backups no longer need them, and those whose time has come; the merger's thread does it."""
+        now = time.monotonic()
+        self._waiting += [(now + self._keep_s, name) for name in names]
         ready = [name for due, name in self._waiting if due <= now]
+        if not ready:
+            return
         self._waiting = [(due, name) for due, name in self._waiting if due > now]
-        own = [name for name in ready if name not in self._foreign]
-        self._files.delete(own)
         for name in ready:
             self._sizes.pop(name, None)
-            if name in self._foreign:
-                there = self._foreign.pop(name)
-                self._files.free(name, there & self._slots.keys(), there)
+        foreign = {name: self._foreign.pop(name) for name in ready if name in self._foreign}
+        self._merger.later(self._files.delete, [name for name in ready if name not in foreign])
+        for name, there in foreign.items():
+            self._merger.later(self._files.free, name, there & (self._own | self._slots.keys()), there)
 
     @property
     def bytes(self) -> int:
@@ -195,7 +226,7 @@ class StateLog:
         return sum(self._sizes.get(name, 0) for name in self._users)
 
     def close(self) -> None:
-        """Wait for the merge that runs."""
+        """Wait for the merge that runs, and for what is being deleted."""
         self._merger.close()
 
     def _open(self, name: str) -> segment.Segment:

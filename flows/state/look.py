@@ -7,10 +7,11 @@ libraries in one process break each other's locks.
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from libcore.change import OP
 from libcore.errors import ConfigurationError, FatalError
 
 _TRIES = 5
+KEYED = ".state"
+"""How the ids of keyed steps end in the recovery store (flows/operators/keyed.py)."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,16 @@ def read_manifests(recovery: Path, flow: str) -> list[StepState]:
         raise ConfigurationError(f"{recovery}: expected a recovery store, found none: this pipeline has not run yet")
     states = []
     for step, changes in sorted(_durable(recovery, flow).items()):
-        manifests = dict(_manifests(change for _, change in changes.values()))
+        manifests: dict[int, tuple[str | bytes, ...]] = {}
+        for _, change in changes.values() if step.endswith(KEYED) else ():
+            try:
+                if (state := None if change is None else _plain(change)) is not None:  # a step may keep nothing
+                    manifests.update([_manifest(state)])
+            except ValueError as error:
+                raise ConfigurationError(
+                    f"{recovery}: step {step}: expected manifests of version {STATE_VERSION}, plain values only, "
+                    f"found {error}: another release wrote it, or nothing of Headrace"
+                ) from error
         if manifests:
             newest = max(epoch for epoch, _ in changes.values())
             states.append(StepState(step.removeprefix(f"{flow}."), manifests, newest))
@@ -72,7 +84,7 @@ def read_clock(recovery: Path, flow: str) -> int | None:
     told = [
         state[1]
         for changes in _durable(recovery, flow).values()
-        if PART in changes and (change := changes[PART][1]) is not None and (state := _Plain(change).load()) is not None
+        if PART in changes and (change := changes[PART][1]) is not None and (state := _plain(change)) is not None
     ]
     return max(told, default=None)
 
@@ -101,34 +113,28 @@ def _durable(recovery: Path, flow: str) -> dict[str, dict[str, tuple[int, bytes 
     return found
 
 
-def _manifests(changes: Any) -> Iterator[tuple[int, tuple[str | bytes, ...]]]:
-    """(slot, entries) of those snapshots that are manifests of a keyed step; sources and sinks have other ones."""
-    for change in changes:
-        state = None if change is None else _Plain(change).load()
-        if isinstance(state, tuple) and len(state) == 3 and state[0] == STATE_VERSION and isinstance(state[2], tuple):
-            slot, entries = state[1], state[2]
-            if isinstance(slot, int) and all(isinstance(entry, str | bytes) for entry in entries):
-                yield slot, entries
+def _manifest(state: Any) -> tuple[int, tuple[str | bytes, ...]]:
+    """(slot, entries) of a keyed step's snapshot. Raises ValueError with what was found where it is none."""
+    if not isinstance(state, tuple) or len(state) != 3 or state[0] != STATE_VERSION:
+        raise ValueError(repr(state)[:80])
+    _, slot, entries = state
+    plain = isinstance(entries, tuple) and all(isinstance(entry, str | bytes) for entry in entries)
+    if not isinstance(slot, int) or not plain:
+        raise ValueError(repr(state)[:80])
+    return slot, entries
 
 
-class _Plain:
-    """Unpickles plain values only: a recovery store from elsewhere must not run code here."""
+def _plain(data: bytes) -> Any:
+    """Unpickles plain values only: a recovery store from elsewhere must not run code here. Raises ValueError."""
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
+    class Refusing(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            raise ValueError(f"{module}.{name}")
 
-    def load(self) -> Any:
-        """The value; None where it holds anything but plain values."""
-        import io
-
-        class Refusing(pickle.Unpickler):
-            def find_class(self, module: str, name: str) -> Any:
-                raise pickle.UnpicklingError(f"{module}.{name}")
-
-        try:
-            return Refusing(io.BytesIO(self._data)).load()
-        except pickle.UnpicklingError:
-            return None
+    try:
+        return Refusing(io.BytesIO(data)).load()
+    except Exception as error:  # damaged bytes make pickle raise nearly anything
+        raise ValueError(str(error)) from error
 
 
 def stores_of(state: StepState, flow: str, location: str) -> dict[str, tuple[pa.Table, int]]:
@@ -137,7 +143,7 @@ def stores_of(state: StepState, flow: str, location: str) -> dict[str, tuple[pa.
     Keys are not known here, so the last row of a key is told by the store's own key, which every segment carries.
     Raises: FatalError where a segment is missing or damaged.
     """
-    files = SegmentStore(location, f"{flow}.{state.step}", 0)
+    files = SegmentStore(location, f"{flow}.{state.step}", 0, make=False)
     opened: dict[str, segment.Segment] = {}
     found: dict[str, list[pa.RecordBatch]] = {}
     for slot, entries in sorted(state.manifests.items()):
@@ -173,4 +179,4 @@ def read_state(recovery: Path, flow: str, location: str) -> dict[str, dict[str, 
 
 def view_name(step: str, store: str) -> str:
     """What a store is called in SQL: letters, digits and underscores."""
-    return re.sub(r"\W+", "_", f"{step.removesuffix('.state')}_{store}").strip("_").lower()
+    return re.sub(r"\W+", "_", f"{step.removesuffix(KEYED)}_{store}").strip("_").lower()

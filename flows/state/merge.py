@@ -8,7 +8,7 @@ eighth of the state's segments.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -101,8 +101,19 @@ class Merger:
         self._running = None
         return [(run, *future.result())]
 
+    def later(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Do some housekeeping in the thread; where it fails the next start does it."""
+
+        def run() -> None:
+            try:
+                function(*arguments)
+            except Exception as error:
+                _LOG.warning("state segments could not be cleared up", error=f"{type(error).__name__}: {error}")
+
+        self._pool.submit(run)
+
     def close(self) -> None:
-        """Wait for the merge that runs; its result is dropped, its file found at the next start."""
+        """Wait for the thread; the result of a merge is dropped, its file found at the next start."""
         self._pool.shutdown(wait=True)
 
 

@@ -3,9 +3,11 @@
     <directory>/<step>-<process>-<number, 8 digits>-<16 hex digits>.seg     bytes of libcore.segment, never changed
     <directory>/<that name>.<process>-<hex>.freed                           JSON: slots that need the file no more
 
-A name is never used again: the hex digits are random. A file is on the disk when `write` returns. It holds rows of
-many slots, which may live in several processes after a rescale; so each process says which of its slots need a file no
-more, and whoever finds that all of them said so deletes it.
+A name is never used again: the hex digits are random. A file is durable when `write` returns: synced on a disk, put in
+whole on an object store. It holds rows of many slots, which may live in several processes after a rescale; so each
+process says which of its slots need a file no more, and whoever finds that all of them said so deletes it.
+
+The keys to an object store are the AWS SDK's business (environment, files, roles): none stand in a location.
 """
 
 from __future__ import annotations
@@ -19,37 +21,47 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import structlog
 from pyarrow import fs
 
+from flows.state.location import WITHOUT_KEYS, at_once, has_keys
 from libcore import segment
-from libcore.errors import ConfigurationError, CorruptionError, FatalError
+from libcore.errors import ConfigurationError, CorruptionError, FatalError, TransientError
 from libcore.schema import Table
 
 SLOTS = "slots"
 """Entry of a segment's metadata: {store: [[slot, first row, rows], ...]}."""
 
 
+_TAIL_BYTES = 1 << 16  # one request: a footer with 64 slots of a few stores has about 3 kB
+_LOG = structlog.get_logger()
+
+
 class SegmentStore:
     """The segment files of one step. Used by the worker's thread and by the merger's.
 
     Args:
-        location: a path, or a URI that pyarrow.fs knows ("s3://bucket/prefix?endpoint_override=...").
+        location: a path, or a URI that pyarrow.fs knows ("s3://bucket/prefix?region=...").
         step: names the files. process: this process's number.
-    Raises: ConfigurationError where the location cannot be written.
+        make: make the directory where it is missing, which also shows whether the location can be written.
+    Raises: ConfigurationError where it cannot, or where the URI holds keys; TransientError where nobody answers.
     """
 
-    def __init__(self, location: str | Path, step: str, process: int) -> None:
+    def __init__(self, location: str | Path, step: str, process: int, *, make: bool = True) -> None:
         self._location, self._step, self._process = str(location), step.replace("/", "_"), process
-        self._local = "://" not in self._location
         self._number = 0
         self._pattern = re.compile(rf"{re.escape(self._step)}-\d+-\d{{8}}-[0-9a-f]{{16}}\.seg(\..+\.freed)?")
+        if has_keys(self._location):
+            raise ConfigurationError(f"state segments: expected a location {WITHOUT_KEYS}")
         try:
-            if self._local:
-                self._files, self._directory = fs.LocalFileSystem(), str(Path(self._location).resolve())
-            else:
-                self._files, self._directory = fs.FileSystem.from_uri(self._location)
-            self._files.create_dir(self._directory, recursive=True)
+            uri = at_once(self._location) if "://" in self._location else Path(self._location).resolve().as_uri()
+            self._files, self._directory = fs.FileSystem.from_uri(uri)
+            self._local = isinstance(self._files, fs.LocalFileSystem)
+            if make:
+                self._files.create_dir(self._directory, recursive=True)
         except (OSError, ValueError, pa.ArrowException) as error:
+            if "AWS Error NETWORK_CONNECTION" in str(error):
+                raise TransientError(f"state segments {self._location}: {error}") from error
             raise ConfigurationError(
                 f"state segments {self._location}: expected a directory or a store that can be written, found: {error}"
             ) from error
@@ -63,7 +75,10 @@ class SegmentStore:
         return name, data.size
 
     def read(self, name: str) -> segment.Segment:
-        """Open a segment; from the local disk as a memory map. Raises FatalError where it is missing or damaged."""
+        """Open a segment; from the local disk as a memory map.
+
+        Raises: FatalError where it is missing or damaged, TransientError where the store does not answer.
+        """
         path = f"{self._directory}/{name}"
         try:
             if self._local:
@@ -78,41 +93,68 @@ class SegmentStore:
             ) from error
         except CorruptionError as error:
             raise FatalError(f"state segment {path}: {error}") from error
+        except OSError as error:
+            raise TransientError(f"state segment {path}: {error}") from error
+
+    def slots(self, name: str) -> set[int]:
+        """The slots that a segment has rows of, from its last bytes alone, which are not checked against its checksum.
+
+        Raises: FileNotFoundError, CorruptionError where it was cut.
+        """
+        with self._files.open_input_file(f"{self._directory}/{name}") as source:
+            size = source.size()
+            tail = source.read_at(min(size, _TAIL_BYTES), max(0, size - _TAIL_BYTES))
+            if (wanted := min(size, segment.tail_bytes(tail))) > len(tail):
+                tail = source.read_at(wanted, size - wanted)
+        return slots_in(segment.read_metadata(tail))
 
     def delete(self, names: Iterable[str]) -> None:
-        """Delete files, with what was said about them; one that is gone already is no error."""
+        """Delete files, with what was said about them; one that is gone already, or resists, is no error."""
         wanted = set(names)
         if not wanted:
             return
         for found in self._list():
-            if found in wanted or (found.endswith(".freed") and found.rsplit(".", 2)[0] in wanted):
+            if found in wanted or (found.endswith(".freed") and _about(found) in wanted):
                 try:
                     self._files.delete_file(f"{self._directory}/{found}")
                 except FileNotFoundError:
                     continue
+                except OSError as error:  # the next start finds it
+                    _LOG.warning("a state segment could not be deleted", file=found, error=str(error))
 
     def free(self, name: str, slots: Iterable[int], all_slots: Iterable[int]) -> None:
         """Say that these slots need the file no more; delete it where with that no slot needs it."""
-        self._put(
-            f"{name}.{self._process}-{secrets.token_hex(4)}.freed", pa.py_buffer(json.dumps(sorted(slots)).encode())
-        )
-        freed: set[int] = set()
+        unused, there = set(slots), set(all_slots)
+        if not unused >= there:
+            statement = f"{name}.{self._process}-{secrets.token_hex(4)}.freed"
+            self._put(statement, pa.py_buffer(json.dumps(sorted(unused)).encode()))
+            unused |= self.freed([name]).get(name, set())
+        if unused >= there:
+            self.delete([name])
+
+    def freed(self, names: Iterable[str]) -> dict[str, set[int]]:
+        """The slots that were said to need these files no more, of files about which something was said."""
+        wanted, said = set(names), dict[str, set[int]]()
         for found in self._list():
-            if found.startswith(f"{name}.") and found.endswith(".freed"):
+            if found.endswith(".freed") and (name := _about(found)) in wanted:
                 try:
                     with self._files.open_input_file(f"{self._directory}/{found}") as source:
-                        freed.update(json.loads(source.read()))
+                        said.setdefault(name, set()).update(json.loads(source.read()))
                 except (FileNotFoundError, ValueError):
                     continue  # another process deletes, or writes it at this moment: it will see ours
-        if freed >= set(all_slots):
-            self.delete([name])
+        return said
+
+    def wrote(self, name: str) -> bool:
+        """Whether a segment was written by a process of this number."""
+        return name.startswith(f"{self._step}-{self._process}-")
 
     def names(self) -> dict[str, int]:
         """All segment files of this step, by any process, and their bytes."""
         return {info.base_name: info.size or 0 for info in self._infos() if info.base_name.endswith(".seg")}
 
     def _infos(self) -> list[Any]:
-        found = self._files.get_file_info(fs.FileSelector(self._directory))
+        # Object stores have no directories: one without files is not found.
+        found = self._files.get_file_info(fs.FileSelector(self._directory, allow_not_found=True))
         return [info for info in found if self._pattern.fullmatch(info.base_name)]
 
     def _list(self) -> list[str]:
@@ -121,8 +163,11 @@ class SegmentStore:
     def _put(self, name: str, data: pa.Buffer) -> None:
         path = f"{self._directory}/{name}"
         if not self._local:
-            with self._files.open_output_stream(path) as sink:
-                sink.write(data)
+            try:
+                with self._files.open_output_stream(path) as sink:
+                    sink.write(data)
+            except OSError as error:
+                raise TransientError(f"state segment {path}: {error}") from error
             return
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -139,9 +184,14 @@ class SegmentStore:
             os.close(directory)
 
 
-def slots_of(opened: segment.Segment) -> set[int]:
-    """The slots that a segment has rows of."""
-    return {slot for ranges in opened.metadata[SLOTS].values() for slot, _, _ in ranges}
+def _about(statement: str) -> str:
+    """The segment that a statement is about."""
+    return statement.rsplit(".", 2)[0]
+
+
+def slots_in(metadata: Mapping[str, Any]) -> set[int]:
+    """The slots that a segment with this metadata has rows of."""
+    return {slot for ranges in metadata[SLOTS].values() for slot, _, _ in ranges}
 
 
 def slot_rows(opened: segment.Segment, slot: int) -> list[tuple[str, pa.RecordBatch]]:

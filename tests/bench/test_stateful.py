@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import pytest
 
 from bench import crash, generate, state, steady, truth, w2, workload
 from bench.measure import Result
-from bench.peers import environment
 from bench.w1 import without_start
 from flows.spec import load
 
@@ -196,16 +196,13 @@ def test_a_killing_run_of_the_join_is_compared_with_the_join() -> None:
 
 def test_the_naive_peer_is_right(tmp_path: Path, broker: str, postgres: str) -> None:
     """The row-by-row peer ends with the truth of the hard workload: it is no straw man."""
-    interpreter = environment.made("naive", w2.NAIVE)
-    if interpreter is None:
-        pytest.skip("the peer's environment is made by the first `headrace bench w2-naive`")
     generate.write(tmp_path, 5000, hard=True)
     topics = {table: f"naive-{table}-{tmp_path.name}" for table in workload.TABLES}
     count = sum(generate.produce(broker, tmp_path, topics, 2).values())
     script = Path(w2.__file__).parent / "peers" / "naive_bytewax.py"
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(truth.ddl(w2.RESULT))
-        arguments = [str(interpreter), str(script), "--servers", broker, "--topics", json.dumps(topics)]
+        arguments = [sys.executable, str(script), "--servers", broker, "--topics", json.dumps(topics)]
         done = subprocess.run([*arguments, "--dsn", postgres], capture_output=True, text=True, check=True)
         assert json.loads(done.stdout)["events"] == count
         assert truth.check(connection, w2.RESULT, tmp_path, w2.RESULT).equal

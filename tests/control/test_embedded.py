@@ -12,9 +12,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from pyarrow import fs
 
 from connectors.kafka.topics import create_topics, produce
-from control.embedded import ApacheKafka, EmbeddedPostgres, ServerError, Tansu
+from control.embedded import ApacheKafka, EmbeddedPostgres, S3Proxy, ServerError, Tansu
 from libcore.errors import TransientError
 
 _ROOT = Path(__file__).parents[2]
@@ -127,6 +128,28 @@ def test_apache_kafka_keeps_messages_over_a_kill() -> None:
         server.kill()
         server.start()
         assert _messages(server.servers, "t", 0, 2) == [(b"a", b"1"), (b"b", b"2")]
+
+
+def test_s3proxy_keeps_objects_over_a_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The object store has its objects after kill -9 and a restart, and lets nobody in with a wrong key."""
+    if not S3Proxy.available():
+        with pytest.raises(ServerError, match="Java"), S3Proxy():
+            raise AssertionError("it must not start")
+        return
+    with S3Proxy() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        store, folder = fs.FileSystem.from_uri(server.uri("some/place"))
+        with store.open_output_stream(f"{folder}/one") as sink:
+            sink.write(b"text")
+        server.kill()
+        server.start()
+        with store.open_input_file(f"{folder}/one") as source:
+            assert source.read() == b"text"
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+        store, folder = fs.FileSystem.from_uri(server.uri("some/place"))
+        with pytest.raises(OSError, match=r"ACCESS_DENIED|SIGNATURE_DOES_NOT_MATCH"):
+            store.get_file_info(fs.FileSelector(folder))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

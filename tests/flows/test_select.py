@@ -79,6 +79,21 @@ def test_a_row_that_lacks_an_input_is_not_computed_from_null() -> None:
     assert letters.table == DEAD_LETTERS and letters.row_count == 1
 
 
+def test_a_delete_is_no_row_to_compute_with() -> None:
+    """An expression that fails for a row of NULLs does not park deletes; a keyless table's have their values."""
+    made = {"sign": "CASE note WHEN 'a' THEN quantity ELSE error('expected a') END"}
+    rows = [{"id": 1, "__op": Op.DELETE}, {"id": 2, "note": "a", "quantity": 5}, {"id": 3, "__op": Op.DELETE}]
+    (found,) = Select("flow", "select", plan_select(ITEMS, made, {}, (), "lines"))([batch(rows)])
+    assert isinstance(found, ChangeBatch)
+    assert [(row["id"], row["sign"]) for row in found.record.to_pylist()] == [(1, None), (2, 5), (3, None)]
+    (gone,) = Select("flow", "select", plan_select(ITEMS, made, {}, (), "lines"))([batch(rows[:1])])
+    assert isinstance(gone, ChangeBatch) and gone.record.column("sign").to_pylist() == [None]
+    keyless = Table("log", ITEMS.columns)
+    copies = [{"id": 1, "note": "a", "quantity": 5, "__op": Op.DELETE}]
+    (less,) = Select("flow", "select", plan_select(keyless, made, {}, (), "lines"))([batch(copies, of=keyless)])
+    assert isinstance(less, ChangeBatch) and less.record.column("sign").to_pylist() == [5]
+
+
 @pytest.mark.parametrize(
     ("expressions", "message"),
     [

@@ -39,7 +39,7 @@ class Stage:
 class Cluster:
     """Some processes over one directory, and the recovery store's last durable manifests."""
 
-    def __init__(self, directory: Path, workers: int, manifests: dict[int, tuple[Any, ...]]) -> None:
+    def __init__(self, directory: Path | str, workers: int, manifests: dict[int, tuple[Any, ...]]) -> None:
         self.manifests = dict(manifests)
         self.owner = slot_workers(SLOTS, workers)
         self.stages = [Stage() for _ in range(workers)]
@@ -94,10 +94,15 @@ class Cluster:
 @given(seed=st.integers(0, 2**32))
 def test_what_was_durable_comes_back(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     """After any epochs, crashes, merges and rescales the stores hold the last durable content, and no file is left."""
-    random, directory = Random(seed), tmp_path_factory.mktemp("state")
+    live(seed, tmp_path_factory.mktemp("state"))
+
+
+def live(seed: int, directory: Path | str) -> None:
+    """A life of two stores with crashes and rescales, at a place of their own; asserts what the tests claim."""
+    random = Random(seed)
     cluster = Cluster(directory, random.randint(1, 3), {})
-    live: dict[str, dict[int, str]] = {"facts": {}, "dimension": {}}
-    durable = {name: dict(rows) for name, rows in live.items()}
+    rows_now: dict[str, dict[int, str]] = {"facts": {}, "dimension": {}}
+    durable = {name: dict(rows) for name, rows in rows_now.items()}
     for _ in range(random.randint(1, 40)):
         for name in random.sample(["facts", "dimension"], random.randint(0, 2)):
             rows = {random.randrange(60): random.choice([None, "x" * random.randrange(200)]) for _ in range(30)}
@@ -105,30 +110,29 @@ def test_what_was_durable_comes_back(seed: int, tmp_path_factory: pytest.TempPat
                 rows = dict(list(rows.items())[:2])
             cluster.change(name, list(rows.items()))
             for key, text in rows.items():
-                live[name].pop(key, None)
+                rows_now[name].pop(key, None)
                 if text is not None:
-                    live[name][key] = text
+                    rows_now[name][key] = text
         crash = random.random() < 0.15
         reached = not crash or random.random() < 0.5
         cluster.epoch(durable=reached)
         if reached:
-            durable = {name: dict(rows) for name, rows in live.items()}
+            durable = {name: dict(rows) for name, rows in rows_now.items()}
         if crash:
             cluster.close()
             cluster = Cluster(directory, random.randint(1, 3), cluster.manifests)
-            live = cluster.content()
-            live = {name: live.get(name, {}) for name in durable}
-            assert live == durable, seed
+            rows_now = cluster.content()
+            rows_now = {name: rows_now.get(name, {}) for name in durable}
+            assert rows_now == durable, seed
     for _ in range(3):  # what was freed goes once the epoch that freed it is durable
         _settle(cluster)
         cluster.epoch(durable=True)
     cluster.close()
     named = {entry for manifest in cluster.manifests.values() for entry in manifest[2] if isinstance(entry, str)}
     again = Cluster(directory, 1, cluster.manifests)
-    assert again.content() == {name: live[name] for name in again.content()}
-    again.epoch(durable=True)
-    again.logs[0].durable()
-    assert set(SegmentStore(directory, "step", 0).names()) <= named
+    assert again.content() == {name: rows_now[name] for name in again.content()}
+    again.close()
+    assert set(SegmentStore(directory, "step", 0).names()) == named
 
 
 def _settle(cluster: Cluster) -> None:
@@ -161,9 +165,9 @@ def test_many_small_epochs_leave_few_entries(tmp_path: Path) -> None:
         cluster.change("facts", [(number % 50, f"text {number}" * 20)])
         _settle(cluster)
         cluster.epoch(durable=True)
+    cluster.close()
     assert max(len(manifest[2]) for manifest in cluster.manifests.values()) <= merge._ENTRIES_MAX + 8
     assert len(SegmentStore(tmp_path, "step", 0).names()) <= 64
-    cluster.close()
 
 
 def test_a_missing_segment_is_named(tmp_path: Path) -> None:

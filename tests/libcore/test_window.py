@@ -14,10 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libcore import window_values
 from libcore.change import OP, ChangeBatch, Op
 from libcore.errors import ConfigurationError
 from libcore.schema import Column, Table, parse_type
 from libcore.window import Aggregates, Contributions, WindowPlan, plan_window
+from tests.libcore.batches import values
 from tests.libcore.windows import KEYLESS, SECOND, TABLE, TYPES, History, Run, any_plan, any_row, batch_of, comparable
 
 SEEDS = st.integers(0, 2**32)
@@ -81,6 +83,21 @@ def test_a_bound_on_lateness(kind: str, emit: str, seed: int) -> None:
     run.advance((history.now_s + 1000) * SECOND)
     check(run)
     assert run.second.stores["windows"].rows == 0
+
+
+def test_windows_of_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all windows share the hash that their values are found by, each still sees its own values only."""
+    monkeypatch.setattr(window_values, "bag", lambda record, _: pa.array([7] * record.num_rows, pa.int64()))
+    for kind in KINDS:
+        r = Random(5)
+        plan = plan_window(
+            TABLE, ["customer"], None if kind == "all" else "at", kind, {"least": "min(amount)", "most": "max(note)"},
+            size_us=60 * SECOND, slide_us=20 * SECOND, gap_us=5 * SECOND, name="t",
+        )  # fmt: skip
+        run, history = Run(plan), History(r, TABLE)
+        for _ in range(10):
+            run.apply(history.batch())
+            check(run)
 
 
 SQL = {
@@ -212,6 +229,24 @@ def test_final_windows_come_once() -> None:
     assert [row for given in second.close() for row in shown(given.results)] == [("UPSERT", "bob", 1, 1)]
 
 
+def test_a_moved_slot_knows_what_is_closed() -> None:
+    """Whoever takes over a slot whose window was purged knows the watermark, so a late row cannot open it again."""
+    run = Run(hourly(emit="final", aggregates={"n": "count(*)"}))
+    run.apply(orders((1, "ann", "0:10", 1)))
+    run.advance(HOUR)
+    run.save()
+    fresh = Contributions(run.plan, run.slots), Aggregates(run.plan, run.slots)
+    for stage, name, record in run.saved:
+        fresh[stage].stores[name].load(record)
+    assert [stage.watermark_us for stage in fresh] == [HOUR, HOUR]
+    late = fresh[0].apply(orders((1, "ann", "5:00", 1), (2, "ann", "0:20", 1)))
+    assert late.rows is None and late.late is not None and late.late.row_count == 2
+    early = Contributions(run.plan, run.slots).apply(orders((3, "ann", "0:20", 1)))  # one that has not heard of time
+    found = fresh[1].apply(early.rows)
+    assert found.late is not None and found.late.record.column("id").to_pylist() == [3]
+    assert fresh[1].late_rows == 1 and fresh[1].stores["windows"].rows == 0
+
+
 def test_a_session_is_merged_and_split() -> None:
     """An order between two sessions makes them one, which goes under the earlier start; without it they are two."""
     plan = plan_window(ORDERS, ["customer"], "at", "session", {"n": "count(*)"}, gap_us=HOUR, name="visits")
@@ -294,13 +329,34 @@ def test_a_step_that_cannot_be_is_refused(wrong: dict[str, Any], message: str) -
 
 def test_times_of_all_kinds() -> None:
     """Dates, and nanoseconds before 1970, fall into the windows that their moment lies in."""
-    for kind, values, starts in (("date", [-1, 0], [-24, 0]), ("timestamp_ns", [-1, 10**9], [-1, 0])):
+    for kind, times, starts in (("date", [-1, 0], [-24, 0]), ("timestamp_ns", [-1, 10**9], [-1, 0])):
         table = Table("t", (Column("id", parse_type("int64")), Column("at", parse_type(kind))), ("id",))
         plan = plan_window(table, [], "at", "tumbling", {"n": "count(*)"}, size_us=HOUR, name="t")
-        changes = batch_of([(Op.UPSERT, {"id": i, "at": at}, set()) for i, at in enumerate(values)], table, 1)
+        changes = batch_of([(Op.UPSERT, {"id": i, "at": at}, set()) for i, at in enumerate(times)], table, 1)
         found = Aggregates(plan).apply(Contributions(plan).apply(changes).rows).results
         hours = [start // HOUR for start in found.record.column("window_start").cast(pa.int64()).to_pylist()]
         assert hours == starts
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["int16", "int64", "float32", "float64", "decimal(5,2)", "decimal(38,0)", "decimal(76,3)", "date", "time",
+     "time_ns", "timestamp", "timestamptz", "timestamp_ns", "string", "uuid", "bytes", "bool"],
+)  # fmt: skip
+@settings(max_examples=5)
+@given(data=st.data())
+def test_values_of_every_type(kind: str, data: st.DataObject) -> None:
+    """Least, greatest and different values of any type that allows it follow upserts and deletes."""
+    table = Table("t", (Column("id", parse_type("int64")), Column("v", parse_type(kind))), ("id",))
+    wanted = {"n": "count(distinct v)"} | ({} if kind == "bool" else {"least": "min(v)", "most": "max(v)"})
+    run = Run(plan_window(table, [], None, "all", wanted, name="t"))
+    for start in range(0, 40, 10):
+        found = data.draw(st.lists(st.none() | values(table.columns[1].type.arrow), min_size=8, max_size=8))
+        changes = [
+            (Op.DELETE if i % 3 == start % 3 else Op.UPSERT, {"id": i, "v": v}, set()) for i, v in enumerate(found)
+        ]
+        run.apply(batch_of(changes, table, start))
+        check(run)
 
 
 def test_a_truncate_takes_back_all_results() -> None:

@@ -277,9 +277,9 @@ class History:
         row = any_row(self.r, self.now_s, key)
         missing: set[str] = set()
         if old is not None:
-            stays = {name for name in TYPES if name != "id" and self.r.random() < 0.5}
+            stays = [name for name in TYPES if name != "id" and self.r.random() < 0.5]
             row |= {name: old[name] for name in stays}
-            if key in self.rows and self.table.key and self.r.random() < 0.3:
-                missing = {name for name in stays if self.r.random() < 0.4}
+            if self.rows.get(key) is old and self.table.key and self.r.random() < 0.3:
+                missing = {name for name in stays if self.r.random() < 0.4}  # what is not sent stays as it is
         self.rows[key] = row
         return (Op.INSERT if old is None and self.table.key else Op.UPSERT, row, missing)
