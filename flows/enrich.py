@@ -15,10 +15,26 @@ from connectors.base.clock import ClockSource, SourceWithClock
 from connectors.base.items import Item, Truncate
 from flows.operators.due import only_clocks, without_clocks
 from flows.operators.keyed import Context
+from flows.operators.seen import Seeing
+from flows.operators.watermarks import WatermarkSettings, watermarks
 from libcore.change import ChangeBatch
 
 Step = Callable[[Stream[Any], Context], Stream[Any]]
 """From the stream of all items to the stream of the step's results."""
+
+
+@dataclass(frozen=True)
+class EventTime:
+    """Where a window's event time comes from.
+
+    Args:
+        topic: the table, column: its column as the source has it.
+        settings: what the watermark waits for.
+    """
+
+    topic: str
+    column: str
+    settings: WatermarkSettings
 
 
 @dataclass(frozen=True)
@@ -30,12 +46,14 @@ class Stateful:
         draw: makes the step.
         last_read: tables that nothing reads behind this step, and that are not written.
         clock_us: the step wants a Clock that often, in microseconds; 0: it wants none.
+        event_time: the step wants watermarks, made of this; None: it wants none.
     """
 
     id: str
     draw: Step
     last_read: frozenset[str]
     clock_us: int = 0
+    event_time: EventTime | None = None
 
 
 def enrich(
@@ -71,6 +89,11 @@ def enrich(
     items = op.flat_map_batch("prepare", whole(read), shape)
     for step in steps:
         seen = op.merge(f"{step.id}-times", items, times) if step.clock_us and times is not None else items
+        if step.event_time is not None:
+            shown = op.flat_map_batch(f"{step.id}-seen", read, Seeing(step.event_time.topic, step.event_time.column))
+            seen = op.merge(
+                f"{step.id}-timed", seen, watermarks(f"{step.id}-watermark", shown, step.event_time.settings)
+            )
         results = step.draw(seen, context)
         left = op.flat_map_batch(f"{step.id}-past", items, Past(step.last_read))
         items = op.merge(f"{step.id}-and", left, results)

@@ -63,7 +63,8 @@ def make_source(
         decoder_of,
         until_end=until_end,
         known_topics=known_topics,
-        beating=marks,
+        # a window that closes as time passes needs an epoch for its results, and one that applies them
+        beating=[*marks, *(topic_bindings if any(step.late for step in pipeline.wiring.steps) else ())],
     )
 
 

@@ -26,6 +26,11 @@ class Wired:
     inputs: tuple[Node, ...]
     output: Node
 
+    @property
+    def late(self) -> Node | None:
+        """The stream of a window's late rows, where it has a bound on lateness."""
+        return Node(late_name(self.output.name), self.output.step) if is_bounded(self.spec) else None
+
 
 @dataclass(frozen=True)
 class Wiring:
@@ -33,6 +38,16 @@ class Wiring:
 
     steps: tuple[Wired, ...]
     written: tuple[Node, ...]
+
+
+def is_bounded(step: Step) -> bool:
+    """Whether a step closes its windows, so that rows can be late for them."""
+    return isinstance(step, WindowStep) and (step.emit == "final" or step.allowed_lateness is not None)
+
+
+def late_name(result: str) -> str:
+    """What the table of a window's late rows is called."""
+    return f"{result}_late"
 
 
 def wire(tables: Collection[str], patterns: Collection[str], steps: Sequence[Step], always: Collection[str]) -> Wiring:
@@ -64,9 +79,15 @@ def wire(tables: Collection[str], patterns: Collection[str], steps: Sequence[Ste
         if result in always and result in tables:
             raise ValueError(f"step.{index}.as|another name than that of a table with `write = true`|{result!r}")
         output = named[result] = Node(result, index)
+        if is_bounded(step):
+            if (late := late_name(result)) in named:
+                raise ValueError(f"step.{index}.as|a result without a {late!r} beside it, for its late rows|{result!r}")
+            named[late] = Node(late, index)
         read.update(inputs)
         wired.append(Wired(step, _unique(_id(step, result), ids), tuple(inputs), output))
-    nodes = [*(Node(name) for name in tables), *(step.output for step in wired)]
+    nodes = [Node(name) for name in tables]
+    for done in wired:
+        nodes += [node for node in (done.output, done.late) if node is not None]
     written = tuple(node for node in nodes if node not in read or (node.step < 0 and node.name in always))
     return Wiring(tuple(wired), written)
 

@@ -11,6 +11,7 @@ from bytewax.dataflow import Stream
 
 from flows import spec
 from flows.enrich import Stateful
+from flows.event_time import event_time
 from flows.operators.due import due
 from flows.operators.join import join
 from flows.operators.keyed import Context, Watermark
@@ -49,13 +50,16 @@ def compile_steps(
     for index, wired in enumerate(wiring.steps):
         try:
             table, draw = _compiled(pipeline.name, wired, tables)
+            times = event_time(wired, wiring, by_setting) if wired.late is not None else None
         except ConfigurationError as error:
             raise ConfigurationError(f"step {index + 1} ({wired.id}): {error.message}", file=file) from error
         tables[wired.output] = table
+        if wired.late is not None and isinstance(wired.spec, WindowStep):
+            tables[wired.late] = _plan_aggregates(wired.spec, tables[wired.inputs[0]]).late
         later = {node for step in wiring.steps[index + 1 :] for node in step.inputs}
         gone = {node for node in wired.inputs if node not in later and node not in wiring.written}
         clock_us = wired.spec.every if isinstance(wired.spec, DueStep) else 0
-        steps.append(Stateful(wired.id, draw, frozenset(tables[node].name for node in gone), clock_us))
+        steps.append(Stateful(wired.id, draw, frozenset(tables[node].name for node in gone), clock_us, times))
     return tuple(steps), tables
 
 
@@ -83,16 +87,20 @@ def _compiled(
 def _plan_aggregates(step: GroupStep | WindowStep, table: Table) -> WindowPlan:
     if isinstance(step, GroupStep):
         return plan_window(table, step.by, None, "all", step.aggregate, name=step.as_)
-    if step.emit == "final" or step.allowed_lateness is not None:
-        raise ConfigurationError(
-            'expected emit = "changes" without allowed_lateness, as nothing tells windows yet how far time is'
-        )
-    if step.gap is not None:
-        return plan_window(table, step.by, step.time, "session", step.aggregate, gap_us=step.gap, name=step.as_)
-    size = step.size or 0
-    kind = "tumbling" if step.slide in (None, size) else "sliding"
+    size, gap = step.size or 0, step.gap or 0
+    kind = "session" if gap else "tumbling" if step.slide in (None, size) else "sliding"
     return plan_window(
-        table, step.by, step.time, kind, step.aggregate, size_us=size, slide_us=step.slide or size, name=step.as_
+        table,
+        step.by,
+        step.time,
+        kind,
+        step.aggregate,
+        size_us=size,
+        slide_us=0 if gap else step.slide or size,
+        gap_us=gap,
+        emit=step.emit,
+        allowed_lateness_us=step.allowed_lateness,
+        name=step.as_,
     )
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from libcore.change import ChangeBatch
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Wakes every sink part in this epoch, so that each sees that the former epoch is durable."""
+    """Wakes every sink part in this epoch, so that each sees that the former epoch is durable.
+
+    Args:
+        partition: the source partition whose items of this epoch it ends.
+    """
+
+    partition: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,10 +56,12 @@ class Pacing:
 
     Args:
         rows_max: rows (messages) an epoch may bring.
+        partition: the source partition's name, for its Ticks.
         beat_s: an idle partition brings a Tick that often, for a step that watches time; 0: never.
     """
 
-    def __init__(self, rows_max: int, *, beat_s: float = 0.0) -> None:
+    def __init__(self, rows_max: int, *, beat_s: float = 0.0, partition: str = "") -> None:
+        self._tick = Tick(partition)
         self._rows_max = rows_max
         self._beat_s, self._beat_at = beat_s, 0.0
         self._spent = 0  # messages taken in the open epoch
@@ -86,7 +88,7 @@ class Pacing:
         self._fresh = False
         self._alone = self._alone or alone
         self._idle_ms, self._awake = IDLE_MS_MIN, None
-        return [*items, Tick()]
+        return [*items, self._tick]
 
     def nothing(self, count: int) -> list[Item]:
         """What to return for `count` messages that rightly gave no item: they use up room, but owe no Tick."""
@@ -108,7 +110,7 @@ class Pacing:
             self._awake = _grid(IDLE_MS_MIN)
             return []
         self._ended, self._awake = True, None
-        return [Tick()]
+        return [self._tick]
 
     def closed(self) -> None:
         """The epoch is over: to be called in snapshot()."""
@@ -121,7 +123,7 @@ class Pacing:
         beat = self._beat_s > 0 and monotonic() - self._beat_at >= self._beat_s
         if (self._tick_owed or beat) and self.fresh:
             self._tick_owed, self._beat_at = False, monotonic()
-            return [Tick()]
+            return [self._tick]
         return []
 
     def next_awake(self) -> datetime | None:

@@ -145,7 +145,7 @@ class KafkaPartition(StatefulSourcePartition[Item, tuple[Any, ...]]):
     ) -> None:
         self._topic, self._number, self._cluster = topic, number, cluster
         self._reader, self._decoder, self._closed = reader, decoder, closed
-        self._pacing = Pacing(config.batch_rows_max, beat_s=beat_s)
+        self._pacing = Pacing(config.batch_rows_max, beat_s=beat_s, partition=f"{topic}/{number}")
         self._next_offset, self._until_end = next_offset, until_end
         self._end_offset: int | None = None  # until_end: where to stop, once known
         self._decoder_state: object = decoder.state  # as of _next_offset

@@ -94,15 +94,15 @@ class Cluster:
 @given(seed=st.integers(0, 2**32))
 def test_what_was_durable_comes_back(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     """After any epochs, crashes, merges and rescales the stores hold the last durable content, and no file is left."""
-    live(seed, tmp_path_factory.mktemp("state"))
+    check_life(seed, tmp_path_factory.mktemp("state"))
 
 
-def live(seed: int, directory: Path | str) -> None:
+def check_life(seed: int, directory: Path | str) -> None:
     """A life of two stores with crashes and rescales, at a place of their own; asserts what the tests claim."""
     random = Random(seed)
     cluster = Cluster(directory, random.randint(1, 3), {})
-    rows_now: dict[str, dict[int, str]] = {"facts": {}, "dimension": {}}
-    durable = {name: dict(rows) for name, rows in rows_now.items()}
+    live: dict[str, dict[int, str]] = {"facts": {}, "dimension": {}}
+    durable = {name: dict(rows) for name, rows in live.items()}
     for _ in range(random.randint(1, 40)):
         for name in random.sample(["facts", "dimension"], random.randint(0, 2)):
             rows = {random.randrange(60): random.choice([None, "x" * random.randrange(200)]) for _ in range(30)}
@@ -110,27 +110,27 @@ def live(seed: int, directory: Path | str) -> None:
                 rows = dict(list(rows.items())[:2])
             cluster.change(name, list(rows.items()))
             for key, text in rows.items():
-                rows_now[name].pop(key, None)
+                live[name].pop(key, None)
                 if text is not None:
-                    rows_now[name][key] = text
+                    live[name][key] = text
         crash = random.random() < 0.15
         reached = not crash or random.random() < 0.5
         cluster.epoch(durable=reached)
         if reached:
-            durable = {name: dict(rows) for name, rows in rows_now.items()}
+            durable = {name: dict(rows) for name, rows in live.items()}
         if crash:
             cluster.close()
             cluster = Cluster(directory, random.randint(1, 3), cluster.manifests)
-            rows_now = cluster.content()
-            rows_now = {name: rows_now.get(name, {}) for name in durable}
-            assert rows_now == durable, seed
+            live = cluster.content()
+            live = {name: live.get(name, {}) for name in durable}
+            assert live == durable, seed
     for _ in range(3):  # what was freed goes once the epoch that freed it is durable
         _settle(cluster)
         cluster.epoch(durable=True)
     cluster.close()
     named = {entry for manifest in cluster.manifests.values() for entry in manifest[2] if isinstance(entry, str)}
     again = Cluster(directory, 1, cluster.manifests)
-    assert again.content() == {name: rows_now[name] for name in again.content()}
+    assert again.content() == {name: live[name] for name in again.content()}
     again.close()
     assert set(SegmentStore(directory, "step", 0).names()) == named
 
