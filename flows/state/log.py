@@ -74,7 +74,8 @@ class StateLog:
         self._users: dict[str, set[int]] = {}  # of each file: slots of this process that name it
         self._sizes: dict[str, int] = {}
         self._foreign: dict[str, set[int]] = {}  # files with slots of other processes: all their slots
-        self._freed: list[str] = []  # no slot of this process names them since the newest snapshot
+        # Files that no slot of this process names any more, and the slots whose durable manifest may still do so.
+        self._freed: list[tuple[str, set[int]]] = []
         self._waiting: list[tuple[float, str]] = []
         self._merger = Merger(files)
         self._merged: set[int] = set()  # slots whose entries a merge replaced: to be awoken
@@ -184,6 +185,8 @@ class StateLog:
         kept = self._slots[slot]
         kept.saved = True
         self._merged.discard(slot)
+        for _, waiting in self._freed:
+            waiting.discard(slot)
         return (STATE_VERSION, slot, tuple(kept.entries))
 
     def check_saved(self) -> None:
@@ -199,10 +202,9 @@ class StateLog:
 
     def durable(self) -> None:
         """The epoch of the last manifests is durable: what they no longer name can go."""
-        # A file goes only when every slot's durable manifest is without it, and merged ones wait to be awoken.
-        freed: list[str] = []
-        if self._freed and not self._merged:
-            freed, self._freed = self._freed, []
+        # Not "when no merge is in hand": under load one always is, and nothing would ever go.
+        freed = [name for name, waiting in self._freed if not waiting]
+        self._freed = [(name, waiting) for name, waiting in self._freed if waiting]
         self._delete_later(freed)
 
     def _delete_later(self, names: Iterable[str]) -> None:
@@ -264,24 +266,22 @@ class StateLog:
     def _take_merges(self) -> None:
         for run, name, size, there in self._merger.finished():
             self._sizes[name], self._users[name] = size, set(there)
+            released: list[str] = []
             for slot, merged in run.entries.items():
                 kept = self._slots[slot]
-                at = kept.entries.index(merged[0])
-                assert kept.entries[at : at + len(merged)] == list(merged), slot
+                # the whole run, as bytes alone may stand twice in a slot: a row that went back to what it was
+                places = range(len(kept.entries) - len(merged) + 1)
+                at = next(place for place in places if tuple(kept.entries[place : place + len(merged)]) == merged)
                 kept.entries[at : at + len(merged)] = [name] if slot in there else []
                 self._merged.add(slot)
                 for entry in merged:
                     if isinstance(entry, str):
-                        self._release(entry, slot)
-            if not there:
-                self._release(name, None)
-
-    def _release(self, name: str, slot: int | None) -> None:
-        users = self._users.get(name, set())
-        users.discard(slot if slot is not None else -1)
-        if not users:
-            self._users.pop(name, None)
-            self._freed.append(name)
+                        self._users[entry].discard(slot)
+                        released += [] if self._users[entry] else [entry]
+            released += [] if there else [name]
+            for file in released:
+                del self._users[file]
+                self._freed.append((file, set(self._merged)))
 
     def _start_merge(self) -> None:
         if self._merger.busy:

@@ -170,6 +170,19 @@ def test_many_small_epochs_leave_few_entries(tmp_path: Path) -> None:
     assert len(SegmentStore(tmp_path, "step", 0).names()) <= 64
 
 
+def test_files_go_while_merges_never_rest(tmp_path: Path) -> None:
+    """Under a load that keeps a merge in hand in every epoch, what is no longer named is deleted all the same."""
+    cluster, most = Cluster(tmp_path, 1, {}), 0
+    for number in range(150):
+        cluster.change("facts", [(key, f"{number} {'x' * 100}") for key in range(200)])
+        _settle(cluster)
+        assert all(log.to_awake is not None for log in cluster.logs)  # as the route asks, before the epoch's first item
+        cluster.epoch(durable=True)
+        most = max(most, len(SegmentStore(tmp_path, "step", 0).names()))
+    cluster.close()
+    assert most <= 64
+
+
 def test_a_missing_segment_is_named(tmp_path: Path) -> None:
     """A start whose recovery store names a file that is not there is refused."""
     cluster = Cluster(tmp_path, 1, {})
