@@ -15,7 +15,7 @@ from libcore.errors import ConfigurationError
 
 Property = str | int | float | bool | Callable[..., Any]
 
-QUEUED_BYTES_MAX = 128 << 20
+QUEUED_BYTES_MAX = 64 << 20
 BATCH_BYTES_MAX = 32 << 20
 
 _SECRET = re.compile(r"(password|secret|key\.pem)$")

@@ -25,7 +25,7 @@ from libcore.schema import Column, Table, parse_type
 from libcore.table import RowStore
 
 GROUPS = 8
-_ENTRIES_MAX = 16  # of a slot; more are merged. Each costs a lookup at a resume, each merge rewrites rows
+_ENTRIES_MAX = 48  # of a slot; more are merged. Each costs a lookup at a resume, each merge rewrites rows
 _INLINE_BYTES = 4096  # what an entry of bytes counts as
 _LOG = structlog.get_logger()
 
