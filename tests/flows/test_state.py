@@ -171,8 +171,9 @@ def test_many_small_epochs_leave_few_entries(tmp_path: Path, monkeypatch: pytest
     assert len(SegmentStore(tmp_path, "step", 0).names()) <= SLOTS * 16
 
 
-def test_files_go_while_merges_never_rest(tmp_path: Path) -> None:
+def test_files_go_while_merges_never_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under a load that keeps a merge in hand in every epoch, what is no longer named is deleted all the same."""
+    monkeypatch.setattr(merge, "_ENTRIES_MAX", 8)
     cluster, most = Cluster(tmp_path, 1, {}), 0
     for number in range(150):
         cluster.change("facts", [(key, f"{number} {'x' * 100}") for key in range(200)])
