@@ -103,9 +103,12 @@ class WindowPlan:
 
     @cached_property
     def carried(self) -> tuple[str, ...]:
-        """What Contributions keeps of a row: its key, the grouping columns, the time, the arguments."""
+        """What Contributions keeps of a row: its key, the grouping columns, the time, the arguments; at least one."""
         time = () if self.time is None else (self.time,)
-        return tuple(dict.fromkeys([*self.source.key, *self.by, *time, *self.arguments]))
+        # count(*) of a keyless table reads no column, and a batch without columns does not know how long it is
+        return tuple(dict.fromkeys([*self.source.key, *self.by, *time, *self.arguments])) or (
+            self.source.columns[0].name,
+        )
 
     @cached_property
     def travelling(self) -> tuple[str, ...]:
