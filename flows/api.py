@@ -51,7 +51,8 @@ def kafka_source(step_id: str, flow: Dataflow, prepared: Prepared) -> Stream[Ite
     Args:
         step_id: unique name of the step. flow: the dataflow it begins. prepared: from `prepare`.
     """
-    return prepared.whole(op.input(step_id, flow, prepared.source))
+    read = op.input(step_id, flow, prepared.source)
+    return read if prepared.whole is None else prepared.whole(read)
 
 
 def shape(step_id: str, up: Stream[Item], prepared: Prepared) -> KeyedStream[Item]:

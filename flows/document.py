@@ -15,19 +15,16 @@ from libcore.schema import Table
 
 
 def step(
-    spec: DocumentSpec | None, flow: str, topics: Collection[str], context: Context
+    spec: DocumentSpec, flow: str, topics: Collection[str], context: Context | None
 ) -> Callable[[Stream[Any]], Stream[Any]]:
-    """What stands between source and shape: the document step, or nothing."""
-    return _nothing if spec is None else partial(_draw, spec, flow, topics, context)
+    """What stands between source and shape."""
+    assert context is not None
+    return partial(_draw, spec, flow, topics, context)
 
 
 def one_part(single_part: Callable[[Table], bool]) -> Callable[[Table], bool]:
     """Asks on, so that the target prepares the table; and all rows go through one sink part, in one transaction."""
     return lambda table: single_part(table) or True
-
-
-def _nothing(items: Stream[Any]) -> Stream[Any]:
-    return items
 
 
 def _draw(spec: DocumentSpec, flow: str, topics: Collection[str], context: Context, items: Stream[Any]) -> Stream[Any]:

@@ -64,7 +64,7 @@ def enrich(
     context: Context,
     parts: Callable[[Iterable[Item]], list[tuple[str, Item]]],
     sink: FixedPartitionedSink[Item, Any],
-    whole: Callable[[Stream[Item]], Stream[Item]] = lambda items: items,
+    whole: Callable[[Stream[Item]], Stream[Item]] | None = None,
     clock: ClockSource | None = None,
 ) -> Dataflow:
     """Source -> shape -> steps -> parts -> sink. Ticks and dead letters pass by the steps.
@@ -77,7 +77,7 @@ def enrich(
         context: slots, processes, where state lies.
         parts: says which sink part each batch goes to.
         sink: spools each part's items durably and applies them once their epoch is durable.
-        whole: the document step, which gathers whole transactions.
+        whole: the document step, which gathers whole transactions; None: there is none.
         clock: tells the time to those steps that want it; needed where one does.
     """
     flow = Dataflow(name)
@@ -86,7 +86,7 @@ def enrich(
     else:
         both = op.input("source", flow, SourceWithClock(source, clock))
         read, times = op.flat_map_batch("items", both, without_clocks), op.flat_map_batch("times", both, only_clocks)
-    items = op.flat_map_batch("prepare", whole(read), shape)
+    items = op.flat_map_batch("prepare", read if whole is None else whole(read), shape)
     for step in steps:
         seen = op.merge(f"{step.id}-times", items, times) if step.clock_us and times is not None else items
         if step.event_time is not None:

@@ -12,7 +12,6 @@ from connectors import registry
 from connectors.base.items import Item
 from connectors.formats.binding import TopicBinding
 from connectors.formats.declared import declared_column
-from connectors.formats.transactions import TransactionDecoder
 from flows import spec, topics
 from flows.state.store import Store
 from libcore.change import ChangeBatch
@@ -54,6 +53,8 @@ def make_source(
 
     def decoder_of(topic: str, partition: int, state: object | None) -> Any:
         if topic in marks:
+            from connectors.formats.transactions import TransactionDecoder
+
             return TransactionDecoder(topic, partition, state)
         return decoder(topic, partition, topic_bindings[topic], state, flow=pipeline.name)
 

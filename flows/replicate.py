@@ -21,7 +21,7 @@ def replicate(
     source: FixedPartitionedSource[Item, Any],
     shape: Callable[[Iterable[Item]], list[tuple[str, Item]]],
     sink: FixedPartitionedSink[Item, Any],
-    whole: Callable[[Stream[Item]], Stream[Item]] = lambda items: items,
+    whole: Callable[[Stream[Item]], Stream[Item]] | None = None,
 ) -> Dataflow:
     """Source -> shape -> sink.
 
@@ -30,10 +30,12 @@ def replicate(
         source: gives ChangeBatch, Tick and Truncate items; makes the epochs.
         shape: brings each batch into its target table's form and says which sink part it goes to.
         sink: spools each part's items durably and applies them once their epoch is durable.
-        whole: the document step, which gathers whole transactions.
+        whole: the document step, which gathers whole transactions; None: there is none.
     """
     flow = Dataflow(name)
-    changes = whole(op.input(SOURCE, flow, source))
+    changes = op.input(SOURCE, flow, source)
+    if whole is not None:
+        changes = whole(changes)
     routed = op.flat_map_batch(SHAPE, changes, shape)
     op.output(SINK, routed, sink)
     return flow
