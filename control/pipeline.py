@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Any
 from libcore.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from flows.spec import Pipeline
+    from flows.state.look import StepState
 
 STATE_ENVIRONMENT = "HEADRACE_STATE_DIR"
 METRICS_ENVIRONMENT = "HEADRACE_METRICS_PORT"
@@ -147,22 +150,29 @@ def state_tables(file: Path) -> list[dict[str, Any]]:
 
     Raises: ConfigurationError where the pipeline has not run, FatalError where a segment is missing.
     """
+    return [
+        {
+            "table": table,
+            "rows": rows.num_rows,
+            "slots": slots,
+            "bytes": rows.nbytes,
+            "segments": len(state.files),
+            "epoch": state.epoch,
+        }
+        for table, rows, slots, state in _state(file)
+    ]
+
+
+def _state(file: Path) -> list[tuple[str, pa.Table, int, StepState]]:
+    """(name in SQL, rows, slots with rows, the step's state) of every store."""
     from flows.state import look
     from flows.state.location import segments_location
 
     found = plan(file)
     location = segments_location(found.pipeline.segments, found.state_dir, file)
-    states = {one.step: one for one in look.read_manifests(found.state_dir / "recovery", found.name)}
     return [
-        {
-            "table": look.view_name(step, store),
-            "rows": rows.num_rows,
-            "slots": slots,
-            "bytes": rows.nbytes,
-            "segments": len(states[step].files) if step in states else 0,
-            "epoch": states[step].epoch if step in states else 0,
-        }
-        for step, stores in look.read_state(found.state_dir / "recovery", found.name, location).items()
+        (look.view_name(state.step, store), rows, slots, state)
+        for state, stores in look.read_state(found.state_dir / "recovery", found.name, location)
         for store, (rows, slots) in stores.items()
     ]
 
@@ -170,23 +180,17 @@ def state_tables(file: Path) -> list[dict[str, Any]]:
 def state_query(file: Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     """(column names, rows) of SQL over the steps' durable state. Raises ConfigurationError where it does not fit."""
     from flows.operators.select import connect
-    from flows.state import look
-    from flows.state.location import segments_location
 
-    found = plan(file)
-    location = segments_location(found.pipeline.segments, found.state_dir, file)
+    tables = {table: rows for table, rows, _, _ in _state(file)}
     connection = connect()
-    names = []
-    for step, stores in look.read_state(found.state_dir / "recovery", found.name, location).items():
-        for store, (rows, _) in stores.items():
-            names.append(look.view_name(step, store))
-            connection.register(names[-1], rows)
+    for table, rows in tables.items():
+        connection.register(table, rows)
     try:
         answer = connection.execute(sql)
         return [column[0] for column in answer.description or ()], answer.fetchall()
     except Exception as error:
         raise ConfigurationError(
-            f"state: expected SQL over {', '.join(names) or 'no tables: no step has state'}, "
+            f"state: expected SQL over {', '.join(tables) or 'no tables: no step has state'}, "
             f"found: {str(error).splitlines()[0]}"
         ) from error
     finally:

@@ -11,10 +11,10 @@ from bytewax.inputs import FixedPartitionedSource
 from bytewax.outputs import FixedPartitionedSink
 
 from connectors.base.items import Item
+from flows.enrich import Past
 from flows.operators.keyed import Context
 from flows.operators.watermarks import Seen, WatermarkSettings, watermarks
 from flows.operators.window import window
-from libcore.change import ChangeBatch
 from libcore.window import WindowPlan
 
 
@@ -47,21 +47,6 @@ def aggregate(
     marks = [watermarks("watermark", op.flat_map_batch("seen", items, seen), settings)] if plan.bounded else []
     rows = op.flat_map_batch("prepare", items, shape)
     results = window("window", rows, *marks, plan=plan, flow=name, context=context)
-    others = op.flat_map_batch("past", rows, Others(plan.source.name))
+    others = op.flat_map_batch("past", rows, Past(frozenset({plan.source.name})))
     op.output("sink", op.flat_map_batch("shape", op.merge("all", others, results), parts), sink)
     return flow
-
-
-class Others:
-    """The mapper that lets go the table that is summed up, and its truncates."""
-
-    def __init__(self, table: str) -> None:
-        self._table = table
-
-    def __call__(self, items: Iterable[Item]) -> list[Item]:
-        """All other items, in order: Ticks, dead letters, other tables."""
-        return [item for item in items if self._name(item) != self._table]
-
-    @staticmethod
-    def _name(item: Item) -> str | None:
-        return item.table.name if isinstance(item, ChangeBatch) else getattr(item, "table", None)

@@ -32,12 +32,8 @@ def worker_index(arguments: Iterable[str] = (), environment: dict[str, str] | No
     values = os.environ if environment is None else environment
     if WORKER_ENVIRONMENT in values:
         return int(values[WORKER_ENVIRONMENT])
-    given = list(arguments)
-    for place, argument in enumerate(given[:-1]):
-        if argument in ("-i", "--process-id"):
-            return int(given[place + 1])
-    if "BYTEWAX_PROCESS_ID" in values:
-        return int(values["BYTEWAX_PROCESS_ID"])
+    if (given := _option(arguments, "-i", "--process-id", values.get("BYTEWAX_PROCESS_ID"))) is not None:
+        return int(given)
     pod = values.get("BYTEWAX_POD_NAME", "")
     ordinal = pod.rpartition("-")[2]
     return int(ordinal) if ordinal.isdigit() else 0
@@ -49,15 +45,10 @@ def worker_count(arguments: Iterable[str] = (), environment: dict[str, str] | No
     Raises: ConfigurationError for more than one worker a process: threads would share what belongs to one of them.
     """
     values = os.environ if environment is None else environment
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("-a", "--addresses", default=values.get("BYTEWAX_ADDRESSES"))
-    parser.add_argument("-w", "--workers-per-process", default=values.get("BYTEWAX_WORKERS_PER_PROCESS") or "1")
-    known, _ = parser.parse_known_args(list(arguments))
-    if known.workers_per_process != "1":
-        raise ConfigurationError(
-            f"-w: expected one worker a process, found {known.workers_per_process}: run more processes instead"
-        )
-    hosts = known.addresses
+    workers = _option(arguments, "-w", "--workers-per-process", values.get("BYTEWAX_WORKERS_PER_PROCESS") or "1")
+    if workers != "1":
+        raise ConfigurationError(f"-w: expected one worker a process, found {workers}: run more processes instead")
+    hosts = _option(arguments, "-a", "--addresses", values.get("BYTEWAX_ADDRESSES"))
     if not hosts and (file := values.get("BYTEWAX_HOSTFILE_PATH")):
         hosts = ";".join(Path(file).read_text(encoding="utf-8").split())
     return len([host for host in (hosts or "").split(";") if host.strip()]) or 1
@@ -66,10 +57,16 @@ def worker_count(arguments: Iterable[str] = (), environment: dict[str, str] | No
 def backup_interval_s(arguments: Iterable[str] = (), environment: dict[str, str] | None = None) -> float:
     """Seconds that older snapshots are kept for, from -b; freed state segments stay as long."""
     values = os.environ if environment is None else environment
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("-b", "--backup-interval", default=values.get("BYTEWAX_RECOVERY_BACKUP_INTERVAL") or "0")
-    known, _ = parser.parse_known_args(list(arguments))
-    return float(known.backup_interval)
+    found = _option(arguments, "-b", "--backup-interval", values.get("BYTEWAX_RECOVERY_BACKUP_INTERVAL"))
+    return float(found or "0")
+
+
+def _option(arguments: Iterable[str], short: str, long: str, default: str | None) -> str | None:
+    """An option of `python -m bytewax.run`, in any of the ways in which it may be written."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument(short, long, dest="found", default=default)
+    found: str | None = parser.parse_known_args(list(arguments))[0].found
+    return found
 
 
 def serve_metrics(worker: int) -> int | None:

@@ -26,8 +26,6 @@ from libcore.join import plan_join
 from libcore.schema import Table
 from libcore.window import WindowPlan, plan_window
 
-TableOf = Callable[[str], Table]
-
 
 def compile_steps(
     pipeline: spec.Pipeline, bindings: Sequence[Binding], shaped: Callable[[Binding], Table], file: str
@@ -49,13 +47,13 @@ def compile_steps(
     steps = []
     for index, wired in enumerate(wiring.steps):
         try:
-            table, draw = _compiled(pipeline.name, wired, tables)
+            table, draw, late = _compiled(pipeline.name, wired, tables)
             times = event_time(wired, wiring, by_setting) if wired.late is not None else None
         except ConfigurationError as error:
             raise ConfigurationError(f"step {index + 1} ({wired.id}): {error.message}", file=file) from error
         tables[wired.output] = table
-        if wired.late is not None and isinstance(wired.spec, WindowStep):
-            tables[wired.late] = _plan_aggregates(wired.spec, tables[wired.inputs[0]]).late
+        if wired.late is not None and late is not None:
+            tables[wired.late] = late
         later = {node for step in wiring.steps[index + 1 :] for node in step.inputs}
         gone = {node for node in wired.inputs if node not in later and node not in wiring.written}
         clock_us = wired.spec.every if isinstance(wired.spec, DueStep) else 0
@@ -65,23 +63,24 @@ def compile_steps(
 
 def _compiled(
     flow: str, wired: Wired, tables: Mapping[Node, Table]
-) -> tuple[Table, Callable[[Stream[Any], Context], Stream[Any]]]:
+) -> tuple[Table, Callable[[Stream[Any], Context], Stream[Any]], Table | None]:
+    """(table of the results, what draws the step, table of the late rows)."""
     step = wired.spec
     if isinstance(step, JoinStep):
         fact, dimension = (tables[node] for node in wired.inputs)
         # A topic's text may come unset (an unchanged large value); in a step's result the step has filled it.
         kept = () if wired.inputs[0].step >= 0 else None
         plan = plan_join(fact, dimension, step.on, step.taken, step.how, wired.output.name, kept=kept)
-        return plan.result, partial(_draw_join, wired.id, plan)
+        return plan.result, partial(_draw_join, wired.id, plan), None
     if isinstance(step, SelectStep):
         (node,) = wired.inputs
         selected = plan_select(tables[node], step.select, step.types, step.drop, wired.output.name)
-        return selected.result, partial(_draw_select, flow, wired.id, selected)
+        return selected.result, partial(_draw_select, flow, wired.id, selected), None
     if isinstance(step, DueStep):
         flagged = plan_due(tables[wired.inputs[0]], step.at, step.flag, step.zone, wired.output.name)
-        return flagged.result, partial(_draw_due, wired.id, flagged)
+        return flagged.result, partial(_draw_due, wired.id, flagged), None
     summed = _plan_aggregates(step, tables[wired.inputs[0]])
-    return summed.result, partial(_draw_window, flow, wired.id, summed)
+    return summed.result, partial(_draw_window, flow, wired.id, summed), summed.late
 
 
 def _plan_aggregates(step: GroupStep | WindowStep, table: Table) -> WindowPlan:

@@ -60,6 +60,15 @@ def unset_bytes(table: Table) -> int:
     return (len(table.columns) + 7) // 8
 
 
+def lacking_nothing(table: Table, record: pa.RecordBatch) -> pa.RecordBatch:
+    """The record with an __unset column in which no bit is set; as it is where it has one."""
+    if UNSET in record.schema.names:
+        return record
+    width = unset_bytes(table)
+    zeros = pa.Array.from_buffers(pa.binary(width), len(record), [None, pa.py_buffer(bytes(width * len(record)))])
+    return record.append_column(pa.field(UNSET, pa.binary(width), nullable=False), zeros)
+
+
 def arrow_schema(table: Table, with_unset: bool = False) -> pa.Schema:
     """The Arrow schema of a ChangeBatch of that table."""
     fields = [pa.field(column.name, column.type.arrow) for column in table.columns]

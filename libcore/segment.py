@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from libcore import IMPLEMENTATION, arrow_c
-from libcore.change import SOURCE_TS, UNSET, unset_bytes
+from libcore.change import UNSET, lacking_nothing
 from libcore.errors import ConfigurationError, CorruptionError
 from libcore.hashing import xxh64
 from libcore.reference import segment as reference
@@ -210,17 +210,8 @@ def merge(segments: Sequence[Segment], metadata: Mapping[str, Any]) -> pa.Buffer
 
 def _concatenated(table: Table, records: list[pa.RecordBatch]) -> pa.RecordBatch:
     if any(UNSET in record.schema.names for record in records):
-        records = [record if UNSET in record.schema.names else _with_unset(table, record) for record in records]
+        records = [lacking_nothing(table, record) for record in records]
     if any(record.schema != records[0].schema for record in records):
         found = [record.schema.names for record in records]
         raise ValueError(f"table {table.name}: expected the same columns in all parts, found {found}")
     return pa.concat_batches(records)
-
-
-def _with_unset(table: Table, record: pa.RecordBatch) -> pa.RecordBatch:
-    width = unset_bytes(table)
-    assert record.schema.names[-1] == SOURCE_TS, record.schema.names
-    nothing = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(width), record.num_rows, [None, pa.py_buffer(bytes(width * record.num_rows))]
-    )
-    return record.append_column(pa.field(UNSET, pa.binary(width), nullable=False), nothing)

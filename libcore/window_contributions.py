@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libcore.change import OP, SOURCE_TS, ChangeBatch, Op
+from libcore.change import SOURCE_TS, ChangeBatch, Op, op_is
 from libcore.compact import compact
 from libcore.errors import ConfigurationError
 from libcore.join_columns import differs, lacks_of
@@ -99,7 +99,7 @@ class Contributions:
     def _keyless(self, changes: ChangeBatch) -> Contributed:
         record = changes.record
         columns = [record.column(name) for name in self.plan.carried]
-        deleted = pc.equal(record.column(OP), int(Op.DELETE))
+        deleted = op_is(record, Op.DELETE)
         dead = self._without_time(columns)
         late = self._late(columns)
         kept = pc.invert(pc.or_(dead, late))
@@ -117,7 +117,7 @@ class Contributions:
         old = store.take(found).columns if pc.any(known).as_py() else None
         if old is not None and changes.has_unset:
             self._fill(columns, changes, old, known)
-        stamps, deleted = record.column(SOURCE_TS), pc.equal(record.column(OP), int(Op.DELETE))
+        stamps, deleted = record.column(SOURCE_TS), op_is(record, Op.DELETE)
         dead = pc.and_not(self._without_time(columns), deleted)
         late = pc.and_not(self._late(columns), deleted)
         frozen, live, moved = None, known, pc.invert(known)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from libcore.change import UNSET, arrow_schema, unset_bytes
+from libcore.change import UNSET, arrow_schema, lacking_nothing
 from libcore.schema import Table
 
 
@@ -17,14 +17,7 @@ def join(table: Table, records: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     with_unset = any(UNSET in record.schema.names for record in records)
     schema = arrow_schema(table, with_unset)
     if with_unset:
-        records = [record if UNSET in record.schema.names else _with_zeros(table, record) for record in records]
+        records = [lacking_nothing(table, record) for record in records]
     plain = [pa.RecordBatch.from_arrays(record.columns, schema=schema) for record in records]
     batches = pa.Table.from_batches(plain, schema).combine_chunks().to_batches()
     return batches[0] if batches else plain[0]
-
-
-def _with_zeros(table: Table, record: pa.RecordBatch) -> pa.RecordBatch:
-    width = unset_bytes(table)
-    bits = pa.py_buffer(bytes(width * record.num_rows))
-    zeros = pa.Array.from_buffers(pa.binary(width), record.num_rows, [None, bits])
-    return record.append_column(pa.field(UNSET, pa.binary(width), nullable=False), zeros)

@@ -68,7 +68,7 @@ class StateLog:
         bytes_max: int = 0,
         keep_s: float = 0.0,
     ) -> None:
-        self._step, self._files, self._holder, self._slot_count = step, files, holder, slots
+        self._step, self._files, self._holder = step, files, holder
         self._bytes_max, self._keep_s = bytes_max, keep_s
         self._slots: dict[int, _Slot] = {}
         self._users: dict[str, set[int]] = {}  # of each file: slots of this process that name it

@@ -165,12 +165,15 @@ def stores_of(state: StepState, flow: str, location: str) -> dict[str, tuple[pa.
     }
 
 
-def read_state(recovery: Path, flow: str, location: str) -> dict[str, dict[str, tuple[pa.Table, int]]]:
-    """{step: {store: (rows, slots with rows)}} of the newest durable epoch. Raises ConfigurationError, FatalError."""
+def read_state(recovery: Path, flow: str, location: str) -> list[tuple[StepState, dict[str, tuple[pa.Table, int]]]]:
+    """Each step with {store: (rows, slots with rows)}, of the newest durable epoch.
+
+    Raises: ConfigurationError where the pipeline has not run, FatalError where a segment is missing.
+    """
     for attempt in range(_TRIES):
         try:
             states = read_manifests(recovery, flow)
-            return {state.step: stores_of(state, flow, location) for state in states}
+            return [(state, stores_of(state, flow, location)) for state in states]
         except FatalError:
             if attempt == _TRIES - 1:  # gone for good, not merged away beside us
                 raise

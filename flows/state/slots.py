@@ -2,7 +2,7 @@
 
 Bytewax gives a key to the worker `SipHash-1-3(key) mod workers`. A slot's name is the smallest number, as text, whose
 hash is congruent to the slot modulo 840, the least common multiple of 1 to 8: then slot s is on worker s mod workers.
-The names are part of the recovery store, so this choice is for life (tests/golden/slot_names.json).
+The names are part of the recovery store, so this choice is for life.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def slot_names(slots: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def slot_workers(slots: int, workers: int) -> bytes | tuple[int, ...]:
-    """The worker of each slot, as `libcore.slots.scatter` wants its buckets where there are at most 256."""
-    found = tuple(worker_of(name, workers) for name in slot_names(slots))
-    return bytes(found) if workers <= 256 else found
+@lru_cache(maxsize=16)
+def slot_workers(slots: int, workers: int) -> bytes:
+    """The worker of each slot, as `libcore.slots.scatter` wants its buckets: at most 256 (ValueError)."""
+    return bytes(worker_of(name, workers) for name in slot_names(slots))
 
 
 def _siphash13(data: bytes) -> int:

@@ -160,8 +160,7 @@ def test_a_real_end_is_told_once_and_only_in_the_first_call(tmp_path: Path) -> N
 
 def counts(directory: Path) -> dict[int, int]:
     """Rows by key in the durable state of tests/flows/keyed_flow.py."""
-    state = read_state(directory / "recovery", keyed_flow.NAME, str(directory / "segments"))
-    (stores,) = state.values()
+    ((_, stores),) = read_state(directory / "recovery", keyed_flow.NAME, str(directory / "segments"))
     table, _ = stores["counts"]
     return dict(zip(table.column("key").to_pylist(), table.column("count").to_pylist(), strict=True))
 
@@ -209,7 +208,7 @@ def test_a_wrong_number_of_workers_stops_the_flow(told: int, tmp_path: Path) -> 
     codes = run_flow(flow, tmp_path, processes=2)
     assert all(codes), codes
     assert "the number of workers is not what this process was told" in log(tmp_path, (0, 1))
-    assert read_state(tmp_path / "recovery", keyed_flow.NAME, str(tmp_path / "segments")) == {}
+    assert read_state(tmp_path / "recovery", keyed_flow.NAME, str(tmp_path / "segments")) == []
     again = f"tests.flows.keyed_flow:flow('{tmp_path}', until=40)"
     assert run_flow(again, tmp_path, processes=2) == [0, 0], log(tmp_path)
     assert counts(tmp_path) == keyed_flow.truth(40)

@@ -83,7 +83,7 @@ def test_a_join_with_its_state_in_an_object_store(place: Place, broker: str, pos
     files, directory = fs.FileSystem.from_uri(location)
     assert [info for info in files.get_file_info(fs.FileSelector(directory)) if info.extension == "seg"]
     assert not (tmp_path / "state" / "segments").exists()
-    state = read_state(tmp_path / "recovery", "joined", location)
+    state = {step.step: stores for step, stores in read_state(tmp_path / "recovery", "joined", location)}
     dimension, _ = state["join-order_lines-orders.match.state"]["dimension"]
     assert dimension.num_rows == len(history.orders)
 
