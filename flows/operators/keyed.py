@@ -218,14 +218,7 @@ class Hub:
         context, stores = self.context, self.stage.stores
         if context.segments is not None and stores:
             files = SegmentStore(context.segments, self.step_id, context.process)
-            self.log = StateLog(
-                self.step_id,
-                files,
-                self.stage,
-                context.slots,
-                bytes_max=context.state_bytes,
-                keep_s=context.keep_s,
-            )
+            self.log = StateLog(self.step_id, files, self.stage, bytes_max=context.state_bytes, keep_s=context.keep_s)
 
     def attach(self, slot: int, state: tuple[Any, ...] | None) -> None:
         """A slot is here from now on, with the rows its manifest names."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from connectors.base.batches import join
 from libcore import segment
 from libcore.change import POSITION, POSITION_TYPE, SOURCE_TS, TX, TX_ORDER, ChangeBatch
 from libcore.errors import FatalError
@@ -151,7 +152,7 @@ class Pending:
         return [(rank, count) for rank, count in pairs if rank is not None]
 
     def take(self, ordinals: Mapping[str, int]) -> list[tuple[Table, pa.RecordBatch]]:
-        """Remove the rows of these transactions; by table, positions by the transaction's ordinal, then its order."""
+        """Remove the rows of these transactions, a batch a table; positions: the transaction's ordinal, its order."""
         numbers: dict[int, None] = {}
         for name in ordinals:
             arrived = self.transactions.pop(name, None)
@@ -161,7 +162,12 @@ class Pending:
         for number in sorted(numbers):
             chunk = self.chunks[number]
             taken.setdefault(chunk.table, []).append(self._take(number, chunk, ordinals))
-        return [(table, record) for table, records in taken.items() for record in records]
+        # One batch a table: a change that came again behind newer ones is told by its position, which steps compare
+        # within a batch. Of a table that gained columns meanwhile the older form goes first.
+        parts = [(table, join(table, records)) for table, records in taken.items()]
+        if len({table.name for table, _ in parts}) < len(parts):
+            parts.sort(key=lambda part: min(part[1].column(POSITION).to_pylist()))
+        return parts
 
     def _take(self, number: int, chunk: Chunk, ordinals: Mapping[str, int]) -> pa.RecordBatch:
         by_name = pa.array([ordinals.get(name) for name in chunk.names], pa.int64())

@@ -54,7 +54,7 @@ class StateLog:
     Args:
         files: where segments lie.
         holder: has the step's stores.
-        slots: slots in all. bytes_max: bound of the stores' memory in this process.
+        bytes_max: bound of the stores' memory in this process.
         keep_s: how long a file stays after the epoch that freed it, as backups of the recovery store may name it.
     """
 
@@ -63,7 +63,6 @@ class StateLog:
         step: str,
         files: SegmentStore,
         holder: Holder,
-        slots: int,
         *,
         bytes_max: int = 0,
         keep_s: float = 0.0,

@@ -21,6 +21,7 @@ from flows.state.segments import SLOTS, SegmentStore, slot_rows
 from libcore import segment
 from libcore.change import OP, POSITION, SOURCE_TS, SOURCE_TS_TYPE, Op, op_is
 from libcore.compact import compact
+from libcore.join_columns import widened
 from libcore.schema import Column, Table, parse_type
 from libcore.table import RowStore
 
@@ -157,15 +158,13 @@ def latest(records: Sequence[pa.RecordBatch], key: Sequence[int], *, drop_delete
 
 
 def concatenated(records: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    """One batch of all rows; a batch of an older, narrower shape gets NULLs in the columns it lacks."""
+    """One batch of all rows; what a batch of an older, narrower shape lacks is NULL, and unset where that is told."""
     widest = max(records, key=lambda record: record.num_columns).schema
     same = [record if record.schema == widest else _widened(record, widest) for record in records]
     return same[0] if len(same) == 1 else pa.concat_batches(same)
 
 
 def _widened(record: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    there = set(record.schema.names)
-    columns = [
-        record.column(field.name) if field.name in there else pa.nulls(record.num_rows, field.type) for field in schema
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+    # __unset has a bit a column, so its width and its bits change with the columns
+    wide = widened(record, schema)
+    return pa.RecordBatch.from_arrays([wide.column(name) for name in schema.names], schema=schema)

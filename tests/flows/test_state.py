@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from flows.state import merge
 from flows.state.log import StateLog
 from flows.state.segments import SegmentStore
-from flows.state.slots import slot_names, slot_workers, worker_of
+from flows.state.slots import find_slot_names, slot_names, slot_workers, worker_of
 from libcore.errors import CapacityError, FatalError
 from libcore.table import RowStore
 
@@ -45,7 +45,7 @@ class Cluster:
         self.stages = [Stage() for _ in range(workers)]
         self.logs = []
         for worker, stage in enumerate(self.stages):
-            log = StateLog("step", SegmentStore(directory, "step", worker), stage, SLOTS)
+            log = StateLog("step", SegmentStore(directory, "step", worker), stage)
             self.logs.append(log)
             mine = [slot for slot in range(SLOTS) if self.owner[slot] == worker]
             for slot in mine:
@@ -155,6 +155,7 @@ def test_slots_are_spread_within_one_over_up_to_eight_workers() -> None:
 
 def test_slot_names_are_for_life() -> None:
     """The first names are those that recovery stores hold."""
+    assert slot_names(64) == find_slot_names(64) == slot_names(100)[:64]
     assert slot_names(64)[:8] == ("89", "505", "48", "598", "1440", "256", "2035", "496")
 
 
@@ -199,7 +200,7 @@ def test_a_missing_segment_is_named(tmp_path: Path) -> None:
 def test_state_above_its_bound_is_refused(tmp_path: Path) -> None:
     """The message names the bytes, the bound, and what to do."""
     stage = Stage()
-    log = StateLog("step", SegmentStore(tmp_path, "step", 0), stage, SLOTS, bytes_max=1000)
+    log = StateLog("step", SegmentStore(tmp_path, "step", 0), stage, bytes_max=1000)
     for slot in range(SLOTS):
         log.attach(slot, None)
     rows = [{"id": number, "text": "x" * 100} for number in range(1000)]
@@ -211,7 +212,7 @@ def test_state_above_its_bound_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_slot_is_refused(tmp_path: Path) -> None:
     """Rows of a slot that another process has show a wrong worker count, and are not written."""
     stage = Stage()
-    log = StateLog("step", SegmentStore(tmp_path, "step", 0), stage, SLOTS)
+    log = StateLog("step", SegmentStore(tmp_path, "step", 0), stage)
     stage.stores["facts"].upsert(pa.RecordBatch.from_pylist([{"id": 1, "text": "a"}], schema=SCHEMA))
     with pytest.raises(FatalError, match="number of workers is not what this process was told"):
         log.write()
