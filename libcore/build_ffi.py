@@ -14,13 +14,24 @@ from typing import Any
 
 ROOT = Path(__file__).parent
 FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
+_INCLUDE = re.compile(r'#include "libcore/(\w+\.h)"')
 _SECTION = re.compile(r"/\* cdef \*/(.*?)/\* end cdef \*/", re.S)
 
 
 def headers() -> list[Path]:
-    """All public headers; types.h first, since the others use its words."""
-    found = sorted((ROOT / "include" / "libcore").glob("*.h"))
-    return sorted(found, key=lambda path: path.name != "types.h")
+    """All public headers, each behind those that it includes."""
+    found = {path.name: path for path in sorted((ROOT / "include" / "libcore").glob("*.h"))}
+    ordered: dict[str, Path] = {}
+
+    def add(name: str) -> None:
+        for included in _INCLUDE.findall(found[name].read_text()):
+            if included not in ordered:
+                add(included)
+        ordered[name] = found[name]
+
+    for name in found:
+        add(name)
+    return list(ordered.values())
 
 
 def sources() -> list[Path]:

@@ -72,6 +72,7 @@ class StateLog:
         self._slots: dict[int, _Slot] = {}
         self._users: dict[str, set[int]] = {}  # of each file: slots of this process that name it
         self._sizes: dict[str, int] = {}
+        self._turn = 0  # whose bytes are looked at next
         self._foreign: dict[str, set[int]] = {}  # files with slots of other processes: all their slots
         # Files that no slot of this process names any more, and the slots whose durable manifest may still do so.
         self._freed: list[tuple[str, set[int]]] = []
@@ -286,7 +287,8 @@ class StateLog:
         if self._merger.busy:
             return
         entries = {slot: kept.entries for slot, kept in self._slots.items() if slot not in self._merged}
-        if run := choose_run(entries, self._sizes, self._users):
+        self._turn += 1
+        if run := choose_run(entries, self._sizes, self._users, self._turn):
             self._merger.start(run, self._holder.stores, self._metadata({}))
 
     def _metadata(self, ranges: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Merging of state segments in the background: many small files become one, and rows that were overwritten go.
 
 Size-tiered, a slot at a time: the newest entries of a slot are merged together with each older one that is at most
-twice as large as all newer ones together. So each row is rewritten O(log n) times, a slot has O(log n) entries, and its
-files hold at most about twice its live rows. A merge works on an eighth of the slots, so its memory is bounded by an
-eighth of the state's segments.
+twice as large as all newer ones together. So each row is rewritten O(log n) times. A merge is due where a slot has too
+many entries, or where what came after the largest entries outgrew them: so the files hold at most about twice the live
+rows, however large the epochs are. A merge works on an eighth of the slots, so its memory is bounded by an eighth of
+the state's segments.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from libcore.table import RowStore
 GROUPS = 8
 _ENTRIES_MAX = 48  # of a slot; more are merged. Each costs a lookup at a resume, each merge rewrites rows
 _INLINE_BYTES = 4096  # what an entry of bytes counts as
+_GROUP_BYTES_MIN = 2 << 20  # below that a group's entries are merged for their number only
 _LOG = structlog.get_logger()
 
 
@@ -40,15 +42,23 @@ class Run:
 
 
 def choose_run(
-    entries: Mapping[int, Sequence[str | bytes]], sizes: Mapping[str, int], users: Mapping[str, set[int]]
+    entries: Mapping[int, Sequence[str | bytes]], sizes: Mapping[str, int], users: Mapping[str, set[int]], turn: int = 0
 ) -> Run | None:
-    """The group of slots that most needs a merge, and what to merge; None where none does."""
+    """The group of slots that most needs a merge, and what to merge; None where none does.
+
+    Args:
+        turn: raised from call to call: each looks at the bytes of one group only, because to add up all takes 1 ms.
+    """
     longest: dict[int, int] = {}
     for slot, listed in entries.items():
         longest[slot % GROUPS] = max(longest.get(slot % GROUPS, 0), len(listed))
     group = max(longest, key=lambda group: longest[group], default=-1)
-    if group < 0 or longest[group] <= _ENTRIES_MAX:
+    if group < 0:
         return None
+    if longest[group] <= _ENTRIES_MAX:
+        group = turn % GROUPS
+        if not _outgrown(entries, sizes, users, group):
+            return None
     chosen: dict[int, tuple[str | bytes, ...]] = {}
     whole: dict[int, bool] = {}
     for slot, listed in entries.items():
@@ -58,6 +68,18 @@ def choose_run(
         if len(listed) - start > 1:
             chosen[slot], whole[slot] = tuple(listed[start:]), start == 0
     return Run(chosen, whole) if chosen else None
+
+
+def _outgrown(
+    entries: Mapping[int, Sequence[str | bytes]], sizes: Mapping[str, int], users: Mapping[str, set[int]], group: int
+) -> bool:
+    """Whether the largest entries of a group's slots are less than half of its bytes."""
+    largest = total = 0
+    for slot, listed in entries.items():
+        if slot % GROUPS == group and listed:
+            found = [_size(entry, sizes, users) for entry in listed]
+            largest, total = largest + max(found), total + sum(found)
+    return total - largest > max(largest, _GROUP_BYTES_MIN)
 
 
 def _size(entry: str | bytes, sizes: Mapping[str, int], users: Mapping[str, set[int]]) -> int:

@@ -186,6 +186,22 @@ def test_files_go_while_merges_never_rest(tmp_path: Path, monkeypatch: pytest.Mo
     assert most <= 64
 
 
+def test_files_hold_about_twice_the_live_rows_however_large_the_epochs_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where each epoch rewrites half of all rows, files are merged long before a slot has many entries."""
+    monkeypatch.setattr(merge, "_GROUP_BYTES_MIN", 1000)
+    monkeypatch.setattr(merge, "_ENTRIES_MAX", 1000)
+    cluster, named = Cluster(tmp_path, 1, {}), []
+    for epoch in range(60):
+        cluster.change("facts", [(number, f"{epoch:03}" * 100) for number in range(epoch % 2 if epoch else 0, 200, 2)])
+        _settle(cluster)
+        cluster.epoch(durable=True)
+        named.append(cluster.logs[0].bytes)
+    cluster.close()
+    assert max(named[20:]) < 16 * named[0], named
+
+
 def test_a_missing_segment_is_named(tmp_path: Path) -> None:
     """A start whose recovery store names a file that is not there is refused."""
     cluster = Cluster(tmp_path, 1, {})

@@ -1,0 +1,1 @@
+delete from "S"."T" where "ID" = 7 and "T" = TO_TIMESTAMP('-0044-03-15 00:00:00.') and "A" = TO_DATE('2020-02-01') and "F" = 3.14E+000 and "G" = '-Inf' and "B" = TRUE and "H" = -1 and "C" = '10:11:12';

@@ -1,0 +1,1 @@
+insert into "S"."T"("ID","S","D","R","N","I","L","W") values ('1','O''Neil','-.05',HEXTORAW('deadbeef00'),'1.2E+3',TO_YMINTERVAL('+01-06'),EMPTY_CLOB(),'12345678901234567890.12345');

@@ -1,0 +1,1 @@
+insert into T(ID,S,E,R) values (1,'it's, ok', Unsupported Type, /* JSON */ HEXTORAW('0A'));

@@ -1,0 +1,1 @@
+insert into T(ID,S) values (XMLType(:1), BFILENAME('D','f)'));

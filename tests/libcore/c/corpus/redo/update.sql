@@ -1,0 +1,1 @@
+update "S"."T" a set a."ID" = '2', a."S" = UNISTR('\D83D\DE00ok') || UNISTR('\0412') || 'x', "I" = TO_DSINTERVAL('-01 02:03:04.05') where a."ID" = '1' and a."T" = TO_DATE('2020-02-01 13:14:15', 'YYYY-MM-DD HH24:MI:SS') and "Z" = TO_TIMESTAMP_TZ('2024-02-14 10:58:02.202590 +01:00') and "E" IS NULL and ROWID = 'AAAV2fAAHAAAACTAAA';
