@@ -33,8 +33,8 @@ int lc_clock_convert(int32_t encoding, int32_t digits, int64_t *value) {
   return to_unit(value, from, digits);
 }
 
-/* Days since 1970-01-01 of a civil date (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms"). */
-static int64_t civil_days(int64_t year, int month, int day) {
+/* As Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", has it. */
+int64_t lc_civil_days(int64_t year, int month, int day) {
   year -= month <= 2;
   int64_t era = (year >= 0 ? year : year - 399) / 400, of_era = year - era * 400;
   int64_t of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
@@ -65,7 +65,7 @@ static int read_date(const uint8_t **p, const uint8_t *end, int64_t *days) {
   static const int8_t lengths[12] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
   bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
   if (month < 1 || month > 12 || day < 1 || day > lengths[month - 1] + (month == 2 && leap)) return LC_ROW_RANGE;
-  *days = civil_days(year, month, day);
+  *days = lc_civil_days(year, month, day);
   return 0;
 }
 

@@ -8,6 +8,9 @@
 #define LC_INFINITY_US INT64_MAX       /* +infinity in microsecond timestamps */
 #define LC_MINUS_INFINITY_US INT64_MIN /* -infinity */
 
+/* Days since 1970-01-01 of a valid civil date. */
+int64_t lc_civil_days(int64_t year, int month, int day);
+
 /* A TIME_* or TIMESTAMP_* integer of the wire to `digits` (6 or 9) fraction digits.  0, or RANGE or SCALE. */
 int lc_clock_convert(int32_t encoding, int32_t digits, int64_t *value);
 

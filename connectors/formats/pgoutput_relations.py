@@ -1,0 +1,220 @@
+"""A relation as pgoutput describes it -> the table of its rows: types by the catalog's numbers, evolution, refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import structlog
+
+from connectors.formats.binding import TopicBinding
+from connectors.formats.evolution import dropped_columns, evolve, widened
+from connectors.formats.shape import SchemaChangeRefused, unknown_column
+from libcore.decode_types import Encoding, WireColumn
+from libcore.errors import ConfigurationError
+from libcore.pgoutput_messages import Relation, RelationColumn
+from libcore.pgoutput_types import FILLS, TEXTS, Kind, RelationPlan, Wire
+from libcore.schema import Column, ColumnType, Table, parse_type
+
+_log = structlog.get_logger()
+
+# oid, name in pg_type, oid of its array, kind, type (src/include/catalog/pg_type.dat)
+_TYPES: tuple[tuple[int, str, int, Kind, str], ...] = (
+    (16, "bool", 1000, Kind.BOOL, "bool"), (17, "bytea", 1001, Kind.BYTEA, "bytes"),
+    (18, "char", 1002, Kind.TEXT, "string"), (19, "name", 1003, Kind.TEXT, "string"),
+    (20, "int8", 1016, Kind.INT, "int64"), (21, "int2", 1005, Kind.INT, "int16"),
+    (23, "int4", 1007, Kind.INT, "int32"), (25, "text", 1009, Kind.TEXT, "string"),
+    (26, "oid", 1028, Kind.OID, "int64"), (114, "json", 199, Kind.TEXT, "json"), (142, "xml", 143, Kind.TEXT, "xml"),
+    (700, "float4", 1021, Kind.FLOAT, "float32"), (701, "float8", 1022, Kind.FLOAT, "float64"),
+    (1042, "bpchar", 1014, Kind.TEXT, "string"), (1043, "varchar", 1015, Kind.TEXT, "string"),
+    (1082, "date", 1182, Kind.DATE, "date"), (1083, "time", 1183, Kind.TIME, "time"),
+    (1114, "timestamp", 1115, Kind.TIMESTAMP, "timestamp"),
+    (1184, "timestamptz", 1185, Kind.TIMESTAMPTZ, "timestamptz"), (1186, "interval", 1187, Kind.INTERVAL, "interval"),
+    (1266, "timetz", 1270, Kind.TIMETZ, "timetz"), (1560, "bit", 1561, Kind.BITS, "bits"),
+    (1562, "varbit", 1563, Kind.BITS, "bits"), (1700, "numeric", 1231, Kind.NUMERIC, "numeric"),
+    (2950, "uuid", 2951, Kind.UUID, "uuid"), (3802, "jsonb", 3807, Kind.JSONB, "json"),
+)  # fmt: skip
+_BY_OID = {oid: (kind, parse_type(text)) for oid, _, _, kind, text in _TYPES}
+_OID_OF = {name: oid for oid, name, *_ in _TYPES}
+_ITEM_OF = {array: oid for oid, _, array, *_ in _TYPES}
+_BITS = {"int16": 16, "int32": 32, "int64": 64, "interval_us": 64}
+_ANY = parse_type("string")
+
+
+def source_type(type_oid: int, typmod: int, named: Mapping[int, str]) -> tuple[Kind, ColumnType]:
+    """What a column is, by the number of its type.
+
+    Args:
+        typmod: the type's modifier: precision and scale of numeric; -1: none.
+        named: names of pg_catalog by oid, for domains (their Y message names the base type).
+    Returns: its kind and exact type; a type that is not known here is text.
+    """
+    type_oid = _OID_OF.get(named.get(type_oid, ""), type_oid)
+    if type_oid in _ITEM_OF:
+        _, item = source_type(_ITEM_OF[type_oid], typmod, {})
+        return Kind.OTHER, ColumnType("array", item=item)
+    kind, column_type = _BY_OID.get(type_oid, (Kind.OTHER, _ANY))
+    if kind is Kind.NUMERIC and typmod >= 4:
+        column_type = _decimal(typmod - 4)
+    return kind, column_type
+
+
+def _decimal(modifier: int) -> ColumnType:
+    """numeric(p,s): a negative scale rounds in front of the point, one above p has zeros behind it."""
+    precision, scale = modifier >> 16 & 0xFFFF, (modifier & 0x7FF ^ 0x400) - 0x400
+    precision, scale = (precision - scale, 0) if scale < 0 else (max(precision, scale), scale)
+    return ColumnType("decimal", precision, scale) if precision <= 76 else parse_type("numeric")
+
+
+@dataclass(frozen=True)
+class SlotTable:
+    """A table of a slot as its rows are decoded now.
+
+    Args:
+        table: the table of the rows.
+        carried: the relation's columns when it was last seen, in its order.
+        refused: why its rows are not decoded any more, "" while they are.
+    """
+
+    table: Table
+    carried: tuple[str, ...]
+    refused: str = ""
+
+    def text(self) -> str:
+        """Compact JSON for the recovery store; `read` is its inverse."""
+        columns = [[column.name, str(column.type), column.nullable] for column in self.table.columns]
+        return json.dumps([self.table.name, self.table.key, columns, self.carried, self.refused], separators=(",", ":"))
+
+
+def read(text: str) -> SlotTable:
+    """What SlotTable.text wrote."""
+    name, key, columns, carried, refused = json.loads(text)
+    found = tuple(Column(column, parse_type(type_text), nullable) for column, type_text, nullable in columns)
+    return SlotTable(Table(name, found, tuple(key)), tuple(carried), refused)
+
+
+def lost(binding: TopicBinding, relation: Relation, accepted: SlotTable | None) -> tuple[str, ...]:
+    """Columns that the rows before had and that are gone at the source, perhaps added again since."""
+    if accepted is None or not binding.follows:
+        return ()
+    names = [column.name for column in relation.columns]
+    gone = dropped_columns(accepted.carried, names, ordered=True)
+    return tuple(name for name in gone if name not in accepted.table.key)
+
+
+def resolve(
+    binding: TopicBinding, relation: Relation, named: Mapping[int, str], accepted: SlotTable | None, place: str
+) -> SlotTable:
+    """The table of the relation's rows from now on, given the accepted one.
+
+    A change that is not taken on gives the accepted table with `refused`. Raises ConfigurationError where there is no
+    accepted table and none can be made.
+    """
+    carried = tuple(column.name for column in relation.columns)
+    try:
+        columns = _columns(binding, relation, named, accepted)
+        key = _key(binding, relation, columns)
+        if accepted is None:
+            return SlotTable(Table(binding.table, columns, key), carried)
+        return SlotTable(_evolved(binding, columns, key, accepted.table, place), carried)
+    except SchemaChangeRefused as refusal:
+        if accepted is None:
+            raise ConfigurationError(f"table {binding.table}, {place}: {refusal}") from refusal
+        _log.error("schema change refused", table=binding.table, at=place, error=str(refusal))
+        return replace(accepted, refused=str(refusal))
+
+
+def plan(relation: Relation, description: bytes, named: Mapping[int, str], slot_table: SlotTable) -> RelationPlan:
+    """How the relation's changes fill the table."""
+    if slot_table.refused:
+        return RelationPlan(relation.oid, None, (), description, slot_table.refused)
+    places = {column.name: (index, column) for index, column in enumerate(slot_table.table.columns)}
+    wire = []
+    for column in relation.columns:
+        kind, found = source_type(column.type_oid, column.typmod, named)
+        index, target = places.get(column.name, (-1, None))
+        fitted = kind if target is None else _fit(target.type, found, kind)
+        wire.append(Wire(kind, -1) if fitted is None or target is None else Wire(fitted, index))
+    return RelationPlan(relation.oid, slot_table.table, tuple(wire), description)
+
+
+def _evolved(
+    binding: TopicBinding, columns: tuple[Column, ...], key: tuple[str, ...], accepted: Table, place: str
+) -> Table:
+    if binding.columns is not None and binding.new_column != "add":
+        return Table(binding.table, columns, key)  # what the pipeline file declares is the table
+    evolution = evolve(accepted, [WireColumn(column, Encoding.STRING) for column in columns], key)
+    if evolution.refused and not binding.follows:
+        raise SchemaChangeRefused(
+            f'table {binding.table}: {"; ".join(evolution.refused)}; on_schema_change = "follow" accepts such changes'
+        )
+    if evolution.taken or evolution.refused:
+        changes = [*evolution.taken, *evolution.refused]
+        _log.warning("schema change taken on", table=binding.table, at=place, changes=changes)
+    kept = tuple(wire.column for wire in evolution.columns)
+    return Table(binding.table, kept, accepted.key if set(key) == set(accepted.key) else key)
+
+
+def _columns(
+    binding: TopicBinding, relation: Relation, named: Mapping[int, str], accepted: SlotTable | None
+) -> tuple[Column, ...]:
+    found = {column.name: _column(column, named) for column in relation.columns}
+    if binding.columns is None:
+        if accepted is None or binding.new_column == "add":
+            return tuple(found.values())
+        known = {column.name for column in accepted.table.columns}
+        _refuse_news(binding, [name for name in found if name not in known])
+        return tuple(column for name, column in found.items() if name in known)
+    kinds = {column.name: source_type(column.type_oid, column.typmod, named) for column in relation.columns}
+    columns = []
+    for declared in binding.columns:
+        column = found.pop(declared.name, None)
+        if column is None and not binding.follows:
+            raise SchemaChangeRefused(
+                f"table {binding.table}: column {declared.name} is declared, but the source has only {list(kinds)}"
+            )
+        if column is not None:
+            kind, source = kinds[declared.name]
+            if _fit(declared.type, source, kind) is None:
+                raise SchemaChangeRefused(
+                    f"table {binding.table}: column {declared.name}: declared {declared.type}, but the source has "
+                    f"{source}, which does not fit into it"
+                )
+        columns.append(Column(declared.name, declared.type, declared.nullable))
+    _refuse_news(binding, list(found))
+    return (*columns, *found.values()) if binding.new_column == "add" else tuple(columns)
+
+
+def _refuse_news(binding: TopicBinding, names: list[str]) -> None:
+    if names and binding.new_column == "refuse":
+        raise SchemaChangeRefused(unknown_column(binding, names[0]))
+
+
+def _column(column: RelationColumn, named: Mapping[int, str]) -> Column:
+    _, column_type = source_type(column.type_oid, column.typmod, named)
+    return Column(column.name, column_type)
+
+
+def _key(binding: TopicBinding, relation: Relation, columns: tuple[Column, ...]) -> tuple[str, ...]:
+    names = {column.name for column in columns}
+    key = binding.key
+    if key is None:  # FULL says nothing of a key: all columns are flagged
+        flagged = relation.identity in ("d", "i")
+        key = tuple(column.name for column in relation.columns if column.is_key) if flagged else ()
+    if missing := [name for name in key if name not in names]:
+        raise SchemaChangeRefused(f"table {binding.table}: key column {missing[0]!r} is not among {sorted(names)}")
+    return key
+
+
+def _fit(declared: ColumnType, found: ColumnType, kind: Kind) -> Kind | None:
+    """The kind that fills the declared type from the source's, None where values could be lost."""
+    if declared.name in TEXTS:
+        return kind if kind not in FILLS else Kind.OTHER  # any type's text
+    if declared.name not in FILLS.get(kind, ()):
+        return None
+    if declared.name in _BITS and kind is Kind.INT:
+        return kind if _BITS[found.name] <= _BITS[declared.name] else None
+    if declared.name == "decimal" and found.name == "decimal":
+        return kind if widened(found, declared) else None
+    return None if (declared.name, found.name) == ("float32", "float64") else kind
