@@ -86,7 +86,7 @@ def check_plan(plan: EnvelopePlan) -> None:
         raise ConfigurationError(f"table {name}: carried {list(plan.carried)}: expected columns of {names}, each once")
 
 
-class _Compiled:
+class CompiledPlan:
     """The C form of a plan, with the memory that it points into."""
 
     def __init__(self, plan: EnvelopePlan) -> None:
@@ -138,13 +138,14 @@ def _is_clock(column_type: ColumnType) -> bool:
     return pa.types.is_timestamp(column_type.arrow) or pa.types.is_time64(column_type.arrow)
 
 
-_compiled: dict[int, _Compiled] = {}  # by identity: hashing a plan of many columns would cost more than a small batch
+# by identity: hashing a plan of many columns would cost more than a small batch
+_compiled: dict[int, CompiledPlan] = {}
 
 
-def _compile(plan: EnvelopePlan) -> _Compiled:
+def _compile(plan: EnvelopePlan) -> CompiledPlan:
     found = _compiled.get(id(plan))
     if found is None:
-        found = _compiled[id(plan)] = _Compiled(plan)
+        found = _compiled[id(plan)] = CompiledPlan(plan)
         weakref.finalize(plan, _compiled.pop, id(plan), None)
     return found
 

@@ -72,6 +72,8 @@ class Matcher(Stage):
         """
         self._changes += 1
         record = widened(record, self.plan.routed_schema)
+        if self.in_c:
+            return self._guarded(self.kernel().facts(record, self.stores, self._rows_max))
         forget = pc.equal(record.column(OP), DELETED)
         turns = pc.indices_nonzero(pc.xor(forget[1:], forget[:-1])).to_pylist()
         entered: list[pa.RecordBatch] = []
@@ -93,7 +95,14 @@ class Matcher(Stage):
         Raises: ConfigurationError for a table that replan() must see first, CapacityError, DataError as compact.
         """
         self._changes += 1
-        record = compact(admitted(batch, self.plan.dimension, self.plan.name), self.plan.dimension)
+        record = admitted(batch, self.plan.dimension, self.plan.name)
+        if self.in_c:
+            return self._guarded(self.kernel().dimension(record, self.stores, self._rows_max))
+        return self._guarded(self._dimension_in_columns(record))
+
+    def _dimension_in_columns(self, record: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """dimension() without C."""
+        record = compact(record, self.plan.dimension)
         store = self.stores["dimension"]
         keys = record.select(list(self.plan.dimension.key))
         rows = store.find(keys)
@@ -111,7 +120,7 @@ class Matcher(Stage):
         if self.plan.inner:  # no result of a fact was sent while its partner was not there
             ops = pc.if_else(known, ENTERING, UNKNOWN).filter(comes)
         came = self._emitted(keys.filter(comes), stamps.filter(comes), stored.filter(comes), ops)
-        return self._guarded(chain(came, self._emitted(keys.filter(goes), stamps.filter(goes), None)))
+        return chain(came, self._emitted(keys.filter(goes), stamps.filter(goes), None))
 
     def truncate_dimension(self) -> Iterator[pa.RecordBatch]:
         """Delete the whole dimension, slot after slot, as dimension() does; exhaust it before the next call."""

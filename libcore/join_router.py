@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from libcore.change import OP, POSITION, SOURCE_TS, ChangeBatch, arrow_schema
 from libcore.compact import compact
+from libcore.join_c import Routed
 from libcore.join_columns import (
     Lacks,
     admitted,
@@ -18,7 +19,6 @@ from libcore.join_columns import (
     differs,
     fold,
     joined_rows,
-    keys_of_slots,
     lacks_of,
     positions_of,
     result_rows,
@@ -32,7 +32,6 @@ from libcore.slots import take
 from libcore.table import RowStore
 
 _COUNTER = pa.schema([("slot_key", pa.int64()), ("value", pa.int64())])
-Routed = tuple[pa.RecordBatch | None, pa.RecordBatch | None]
 
 
 class FactRouter(Stage):
@@ -43,7 +42,6 @@ class FactRouter(Stage):
 
     def __init__(self, plan: JoinPlan, slots: int, bytes_max: int = 0) -> None:
         super().__init__(plan, slots, bytes_max)
-        self._slot_keys = keys_of_slots(slots)
         self.stores = {"keys": self.new_store("keys"), "counter": self.new_store("counter")}
 
     def new_store(self, name: str) -> RowStore:
@@ -65,7 +63,12 @@ class FactRouter(Stage):
             in the foreign key (left: upserts; inner: deletes of those that had a partner's key before).
         Raises: ConfigurationError for a table that replan() must see first, CapacityError, DataError as compact.
         """
-        record = compact(admitted(batch, self.plan.fact, self.plan.name), self.plan.fact)
+        record = admitted(batch, self.plan.fact, self.plan.name)
+        return self.kernel().route(record, self.stores) if self.in_c else self._in_columns(record)
+
+    def _in_columns(self, record: pa.RecordBatch) -> Routed:
+        """route() without C."""
+        record = compact(record, self.plan.fact)
         if record.num_rows == 0:
             return None, None
         keys = record.select(list(self.plan.fact.key))
@@ -185,6 +188,4 @@ class FactRouter(Stage):
     def _count(self, keys: pa.RecordBatch, version: pa.Array) -> None:
         touched = pc.unique(self.stores["keys"].slots_of(keys))
         most = pa.repeat(version[-1], len(touched))
-        self.stores["counter"].upsert(
-            pa.RecordBatch.from_arrays([self._slot_keys.take(touched), most], schema=_COUNTER)
-        )
+        self.stores["counter"].upsert(pa.RecordBatch.from_arrays([self.slot_keys.take(touched), most], schema=_COUNTER))

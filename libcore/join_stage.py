@@ -7,8 +7,10 @@ from abc import ABC, abstractmethod
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from libcore import IMPLEMENTATION
 from libcore.change import OP, Op
-from libcore.join_columns import widened
+from libcore.join_c import JoinInC
+from libcore.join_columns import keys_of_slots, widened
 from libcore.join_plan import JoinPlan, replanned
 from libcore.schema import Table
 from libcore.table import RowStore
@@ -27,6 +29,9 @@ class Stage(ABC):
     def __init__(self, plan: JoinPlan, slots: int, bytes_max: int) -> None:
         self.plan, self._slots, self._bytes_max = plan, slots, bytes_max
         self.stores: dict[str, RowStore] = {}
+        self.slot_keys = keys_of_slots(slots)
+        self.in_c = IMPLEMENTATION == "c"  # else in columns of pyarrow, with the same results
+        self._kernel: JoinInC | None = None
 
     def load(self, store: str, record: pa.RecordBatch) -> None:
         """Apply rows that a store of this name once gave, perhaps before the table got columns: those are unset."""
@@ -43,6 +48,12 @@ class Stage(ABC):
             if new.schema != old.schema:
                 move_rows(old, new)
                 self.stores[name] = new
+
+    def kernel(self) -> JoinInC:
+        """The plan's kernels in C."""
+        if self._kernel is None or self._kernel.plan is not self.plan:
+            self._kernel = JoinInC(self.plan, self.slot_keys)
+        return self._kernel
 
     @abstractmethod
     def new_store(self, name: str) -> RowStore:

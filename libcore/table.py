@@ -85,6 +85,12 @@ class RowStore:
         """Bytes of all memory that the store holds: rows, texts, indexes, what is free for the next rows."""
         return self._core.bytes
 
+    @property
+    def handle(self) -> Any:
+        """The lc_table of include/libcore/table.h, for kernels that work on stores; it lives as long as this object."""
+        assert isinstance(self._core, _CStore), "the reference has no handle"
+        return self._core.handle
+
     def upsert(self, record: pa.RecordBatch) -> None:
         """Put rows in the place of those of their keys; of several rows of a key the last one stays.
 
@@ -216,6 +222,10 @@ class _CStore:
         layouts = arrow_c.layouts(schema)
         self._check(lib.lc_table_new(layouts, len(schema), *keys, slots, bytes_max, out, self._error))
         self._table = ffi.gc(out[0], lib.lc_table_free)
+
+    @property
+    def handle(self) -> Any:
+        return self._table
 
     def _check(self, code: int) -> None:
         arrow_c.check(code, self._error)

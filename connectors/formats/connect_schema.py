@@ -35,6 +35,8 @@ _PLAIN: dict[str, tuple[str, Encoding]] = {
     "map": ("json", Encoding.RAW_JSON),
 }
 _TIME, _DATA, _CONNECT = "io.debezium.time.", "io.debezium.data.", "org.apache.kafka.connect.data."
+AVRO_TIMESTAMPS = "avro."
+"""In front of Avro's own timestamps, which are moments, and not Connect's or Debezium's wall clocks."""
 _LOGICAL: dict[str, tuple[str, Encoding]] = {
     _TIME + "Date": ("date", Encoding.DATE_DAYS),
     _TIME + "Time": ("time", Encoding.TIME_MS),
@@ -53,6 +55,8 @@ _LOGICAL: dict[str, tuple[str, Encoding]] = {
     _CONNECT + "Date": ("date", Encoding.DATE_DAYS),
     _CONNECT + "Time": ("time", Encoding.TIME_MS),
     _CONNECT + "Timestamp": ("timestamp", Encoding.TIMESTAMP_MS),
+    AVRO_TIMESTAMPS + "timestamp-millis": ("timestamptz", Encoding.TIMESTAMP_MS),
+    AVRO_TIMESTAMPS + "timestamp-micros": ("timestamptz", Encoding.TIMESTAMP_US),
     _DATA + "VariableScaleDecimal": ("numeric", Encoding.NUMERIC_STRUCT),
     _DATA + "Json": ("json", Encoding.STRING),
     _DATA + "Xml": ("xml", Encoding.STRING),

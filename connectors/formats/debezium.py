@@ -105,7 +105,7 @@ class DebeziumDecoder:
                     return self._truncated(messages, start, items)
                 start = reached
             else:
-                done = decode_envelopes(self._plan, messages, start, self._decode_state)
+                done = self._decoded(self._plan, messages, start)
                 self._take(done, messages, items)
                 start = done.consumed
                 if done.stop in ("schema", "columns"):
@@ -133,6 +133,9 @@ class DebeziumDecoder:
                     return self._truncated(messages, start, items)
         self._events.inc(start)
         return items, start
+
+    def _decoded(self, plan: EnvelopePlan, messages: pa.RecordBatch, start: int) -> Decoded:
+        return decode_envelopes(plan, messages, start, self._decode_state)
 
     def _take(self, done: Decoded, messages: pa.RecordBatch, items: list[Item]) -> None:
         self._decode_state = done.state
@@ -184,10 +187,16 @@ class DebeziumDecoder:
 
     def _peeked(self, messages: pa.RecordBatch, index: int, items: list[Item]) -> Peeked | None:
         try:
-            return peek(messages.column("value")[index].as_py())
+            return self._peek(messages.column("value")[index].as_py())
         except DataError as error:
             items += self._letters(messages, [Failure(index, error.message, error.byte_position)])
             return None
+
+    def _peek(self, value: bytes | None) -> Peeked:
+        return peek(value)
+
+    def _payloads(self, messages: pa.RecordBatch, start: int) -> Iterator[dict[str, Any]]:
+        return _payloads(messages, start)
 
     def _lost(self, message: Peeked) -> tuple[str, ...]:
         return self._shape.lost(self._binding, message) if self._shape is not None and self._binding.clears else ()
@@ -198,7 +207,7 @@ class DebeziumDecoder:
         accepted = self._shape
         try:
             shape = resolve(
-                self._binding, message, self._key(messages, index), accepted, place, _payloads(messages, index)
+                self._binding, message, self._key(messages, index), accepted, place, self._payloads(messages, index)
             )
         except SchemaChangeRefused as refusal:
             self._refuse(str(refusal), messages, index)

@@ -52,13 +52,18 @@ def peek(value: bytes | None) -> Peeked:
         return Peeked("event", {}, schema_bytes, schema)
     if not isinstance(payload, dict):
         raise DataError(f"SYNTAX: expected an envelope, found a {type(payload).__name__}", byte_position=0)
+    return Peeked(kind_of(payload), payload, schema_bytes, schema)
+
+
+def kind_of(payload: dict[str, Any]) -> str:
+    """What an envelope is for a table: see Peeked.kind. Raises DataError where its op is unknown."""
     kind = {"c": "row", "r": "row", "u": "row", "d": "row", "t": "truncate", "m": "event"}.get(str(payload.get("op")))
     if kind is None:
         if "op" in payload or not ("ts_ms" in payload or {"status", "id"} <= payload.keys()):
             found = str(payload.get("op"))[:40]
             raise DataError(f"OP: expected an envelope with op c, r, u, d, t or m, found op {found}", byte_position=0)
-        kind = "event"  # heartbeats and transaction metadata have none
-    return Peeked(kind, payload, schema_bytes, schema)
+        return "event"  # heartbeats and transaction metadata have none
+    return kind
 
 
 def schema_part(value: bytes) -> bytes | None:

@@ -3,6 +3,7 @@ libcore.decode, and what serves it where there is no C library."""
 
 from __future__ import annotations
 
+import abc
 import struct
 from dataclasses import dataclass, field
 
@@ -37,7 +38,7 @@ Row = dict[str, Cell]
 """Column name -> cell; columns that the message does not have are missing."""
 
 
-class _Stop(Exception):
+class Stop(Exception):
     """The call ends before this message."""
 
     def __init__(self, why: str, unknown: str = "") -> None:
@@ -46,7 +47,7 @@ class _Stop(Exception):
 
 
 @dataclass
-class _Rows:
+class Rows:
     """What has been decoded so far."""
 
     state: DecodeState
@@ -60,7 +61,7 @@ def decode_envelopes(
 ) -> Decoded:
     """See libcore.decode.decode_envelopes."""
     reader = _MessageReader(plan)
-    out = _Rows(state or DecodeState())
+    out = Rows(state or DecodeState())
     errors: list[RowError] = []
     consumed, stop, unknown = messages.num_rows, None, ""
     keys, values = messages.column("key"), messages.column("value")
@@ -69,27 +70,76 @@ def decode_envelopes(
             reader.read(index, keys[index].as_py(), values[index].as_py(), out)
         except Fault as fault:
             errors.append(RowError(index, fault.position, fault.code, _TEXTS[fault.code]))
-        except _Stop as ending:
+        except Stop as ending:
             consumed, stop, unknown = index, ending.why, ending.unknown
             break
-    record = _record(plan, out)
+    record = record_of(plan, out)
     rows = pa.array([row[0] for row in out.rows], pa.int32())
     return Decoded(record, rows, errors, out.events, consumed, stop, unknown, out.state)
 
 
-class _MessageReader:
-    """Reads single messages of one plan."""
+class MessageRows(abc.ABC):
+    """What a message's rows become, whatever the bytes were; `_row_of_key` is for the format to say."""
 
     def __init__(self, plan: EnvelopePlan) -> None:
         self._plan = plan
+        self._key = set(plan.table.key)
+
+    @abc.abstractmethod
+    def _row_of_key(self, key: bytes | None) -> Row:
+        """The key columns in the message's key. Raises Fault KEY."""
+
+    def _tombstone(self, index: int, key: bytes | None, out: Rows) -> None:
+        if not self._key or key is None or self._plan.transactions:
+            out.events.append((index, "tombstone"))
+            return
+        self._add(index, [(Op.DELETE, self._row_of_key(key))], Source(), out)
+
+    def _keyed_rows(self, op: str, before: Row | None, after: Row | None, key: bytes | None) -> list[tuple[Op, Row]]:
+        if op == "d":
+            return [(Op.DELETE, before if self._has_key(before) else self._row_of_key(key))]  # type: ignore[list-item]
+        if after is None or not self._has_key(after):
+            raise Fault(ErrorCode.KEY, 0)
+        full = {column.name: after.get(column.name, UNSET) for column in self._plan.table.columns}
+        if before is not None and self._has_key(before) and self._moved(before, after):
+            return [(Op.DELETE, before), (Op.UPSERT, full)]
+        return [(Op.INSERT if self._plan.creates and op != "u" else Op.UPSERT, full)]
+
+    def _moved(self, before: Row, after: Row) -> bool:
+        return any(_bits(before[name]) != _bits(after[name]) for name in self._key)
+
+    def _has_key(self, row: Row | None) -> bool:
+        return row is not None and all(row.get(name) not in (None, UNSET) for name in self._key)
+
+    def _add(
+        self,
+        index: int,
+        rows: list[tuple[Op, Row]],
+        source: Source,
+        out: Rows,
+        transaction: Transaction = Transaction(),  # noqa: B008 - immutable
+    ) -> None:
+        for op, row in rows:
+            out.state, given = source_block.place(out.state, source.position, keyless=not self._key)
+            if given is None:
+                out.events.append((index, "redelivered"))
+            else:
+                out.rows.append((index, op, given, source.ts_us, row))
+                out.transactions.append(transaction)
+
+
+class _MessageReader(MessageRows):
+    """Reads single messages of one plan."""
+
+    def __init__(self, plan: EnvelopePlan) -> None:
+        super().__init__(plan)
         placeholder = plan.placeholder.encode()
         self._cells = {
             wire.column.name.encode(): (wire.column.name, CellReader(wire, placeholder)) for wire in plan.columns
         }
-        self._key = set(plan.table.key)
 
-    def read(self, index: int, key: bytes | None, value: bytes | None, out: _Rows) -> None:
-        """Add what the message says to `out`. Raises Fault or _Stop; then `out` is as before."""
+    def read(self, index: int, key: bytes | None, value: bytes | None, out: Rows) -> None:
+        """Add what the message says to `out`. Raises Fault or Stop; then `out` is as before."""
         if value is None:
             self._tombstone(index, key, out)
             return
@@ -111,9 +161,9 @@ class _MessageReader:
         if op in ("c", "r", "u", "d"):
             self._change(index, key, value, op, found, faults, out)
             return
-        _raise_first(faults)
+        raise_first(faults)
         if op == "t":
-            raise _Stop("truncate")
+            raise Stop("truncate")
         if op == "m":
             out.events.append((index, "message"))
         elif op is None and b"status" in found and b"id" in found:
@@ -124,11 +174,11 @@ class _MessageReader:
             raise Fault(ErrorCode.OP, 0)
 
     def _unwrapped(self, value: bytes, document: Node) -> Node:
-        """The envelope's node. Raises _Stop for another schema part, Fault where there is no payload."""
+        """The envelope's node. Raises Stop for another schema part, Fault where there is no payload."""
         wrapped = bool(document.members) and document.members[0][1] == b"schema"
         schema_bytes = document.members[0][2].raw(value) if wrapped else None
         if schema_bytes != self._plan.schema_bytes:
-            raise _Stop("schema")
+            raise Stop("schema")
         if not wrapped:
             return document
         payload = document.first(b"payload")
@@ -146,12 +196,6 @@ class _MessageReader:
             return ""
         return letter.decode() if letter in (b"c", b"r", b"u", b"d", b"t", b"m") else ""
 
-    def _tombstone(self, index: int, key: bytes | None, out: _Rows) -> None:
-        if not self._key or key is None or self._plan.transactions:
-            out.events.append((index, "tombstone"))
-            return
-        self._add(index, [(Op.DELETE, self._row_of_key(key))], Source(), out)
-
     def _change(
         self,
         index: int,
@@ -160,7 +204,7 @@ class _MessageReader:
         op: str,
         found: dict[bytes, Node],
         faults: list[Fault],
-        out: _Rows,
+        out: Rows,
     ) -> None:
         """A message of op c, r, u or d: one row or two."""
         plan = self._plan
@@ -176,32 +220,16 @@ class _MessageReader:
             before = self._row(value, found.get(b"before"), faults, names, keys_only=not keyless)
         if op != "d":
             after = self._row(value, found.get(b"after"), faults, unknown, keys_only=False)
-        _raise_first(faults)
+        raise_first(faults)
         if unknown and plan.stop_on_unknown:
-            raise _Stop("unknown", (unknown[0] or b"").decode())
+            raise Stop("unknown", (unknown[0] or b"").decode())
         if plan.carried is not None and after is not None and tuple(after) != plan.carried:
-            raise _Stop("columns")
+            raise Stop("columns")
         if keyless:
-            rows = _keyless_rows(has_before, before, op != "d", after)
+            rows = keyless_rows(has_before, before, op != "d", after)
         else:
             rows = self._keyed_rows(op, before, after, key)
         self._add(index, rows, source, out, transaction)
-
-    def _keyed_rows(self, op: str, before: Row | None, after: Row | None, key: bytes | None) -> list[tuple[Op, Row]]:
-        if op == "d":
-            return [(Op.DELETE, before if self._has_key(before) else self._row_of_key(key))]  # type: ignore[list-item]
-        if after is None or not self._has_key(after):
-            raise Fault(ErrorCode.KEY, 0)
-        full = {column.name: after.get(column.name, UNSET) for column in self._plan.table.columns}
-        if before is not None and self._has_key(before) and self._moved(before, after):
-            return [(Op.DELETE, before), (Op.UPSERT, full)]
-        return [(Op.INSERT if self._plan.creates and op != "u" else Op.UPSERT, full)]
-
-    def _moved(self, before: Row, after: Row) -> bool:
-        return any(_bits(before[name]) != _bits(after[name]) for name in self._key)
-
-    def _has_key(self, row: Row | None) -> bool:
-        return row is not None and all(row.get(name) not in (None, UNSET) for name in self._key)
 
     def _row(
         self, data: bytes, node: Node | None, faults: list[Fault], unknown: list[bytes | None], keys_only: bool
@@ -248,24 +276,9 @@ class _MessageReader:
         assert row is not None
         return row
 
-    def _add(
-        self,
-        index: int,
-        rows: list[tuple[Op, Row]],
-        source: Source,
-        out: _Rows,
-        transaction: Transaction = Transaction(),  # noqa: B008 - immutable
-    ) -> None:
-        for op, row in rows:
-            out.state, given = source_block.place(out.state, source.position, keyless=not self._key)
-            if given is None:
-                out.events.append((index, "redelivered"))
-            else:
-                out.rows.append((index, op, given, source.ts_us, row))
-                out.transactions.append(transaction)
 
-
-def _keyless_rows(has_before: bool, before: Row | None, has_after: bool, after: Row | None) -> list[tuple[Op, Row]]:
+def keyless_rows(has_before: bool, before: Row | None, has_after: bool, after: Row | None) -> list[tuple[Op, Row]]:
+    """The rows of a change of a table without a key. Raises Fault BEFORE where a whole row is missing."""
     rows = []
     for wanted, op, row in ((has_before, Op.DELETE, before), (has_after, Op.UPSERT, after)):
         if wanted:
@@ -275,7 +288,8 @@ def _keyless_rows(has_before: bool, before: Row | None, has_after: bool, after: 
     return rows
 
 
-def _raise_first(faults: list[Fault]) -> None:
+def raise_first(faults: list[Fault]) -> None:
+    """Raise the fault with the smallest position, if there is one."""
     if faults:
         raise min(faults, key=lambda fault: fault.position)
 
@@ -285,10 +299,16 @@ def _bits(value: Cell) -> Cell:
     return struct.pack("<d", value) if isinstance(value, float) else value
 
 
-def _record(plan: EnvelopePlan, out: _Rows) -> pa.RecordBatch:
+def record_of(plan: EnvelopePlan, out: Rows, never_unset: frozenset[str] = frozenset()) -> pa.RecordBatch:
+    """The rows as Arrow columns; those of `never_unset` are NULL where they are not sent."""
     table = plan.table
     unset = [
-        sum(1 << i for i, column in enumerate(table.columns) if row.get(column.name) is UNSET) for *_, row in out.rows
+        sum(
+            1 << i
+            for i, column in enumerate(table.columns)
+            if row.get(column.name) is UNSET and column.name not in never_unset
+        )
+        for *_, row in out.rows
     ]
     schema = decoded_schema(plan, with_unset=any(unset))
     columns = []

@@ -14,8 +14,8 @@ _INTEGER = re.compile(rb"-?[0-9]+")
 _NUMBER_TEXT = re.compile(rb"[0-9]{1,24}")
 _ELEMENT = rb'(?:null|"([0-9]{1,24})")'
 _S = rb"[ \t\n\r]*"
-_SEQUENCE = re.compile(rb"\[" + _S + _ELEMENT + _S + rb"," + _S + _ELEMENT + _S + rb"\]" + _S)
-_SERVER_LSN = re.compile(rb"([0-9a-fA-F]{8}):([0-9a-fA-F]{8}):([0-9a-fA-F]{4})")
+SEQUENCE = re.compile(rb"\[" + _S + _ELEMENT + _S + rb"," + _S + _ELEMENT + _S + rb"\]" + _S)
+SERVER_LSN = re.compile(rb"([0-9a-fA-F]{8}):([0-9a-fA-F]{8}):([0-9a-fA-F]{4})")
 _PART_MAX = 2 ** (8 * position.COMMIT_BYTES) - 1
 _NO_COUNTER = position.POSITION_BYTES - position.COUNTER_BYTES
 
@@ -132,13 +132,13 @@ def _field(data: bytes, node: Node, name: bytes, kind: str) -> int:
             value = text(data, node)
         except Fault as fault:
             raise Fault(ErrorCode.TYPE, node.start) from fault
-    if name == b"sequence" and (match := _SEQUENCE.fullmatch(value)):
+    if name == b"sequence" and (match := SEQUENCE.fullmatch(value)):
         commit, lsn = (int(digits or b"0") for digits in match.groups())
         if commit <= _PART_MAX and lsn <= _PART_MAX:
             return commit
     if kind == "oracle" and _NUMBER_TEXT.fullmatch(value) and int(value) <= _PART_MAX:
         return int(value)
-    if kind == "sqlserver" and (match := _SERVER_LSN.fullmatch(value)):
+    if kind == "sqlserver" and (match := SERVER_LSN.fullmatch(value)):
         return int(b"".join(match.groups()), 16)
     raise Fault(ErrorCode.TYPE, node.start)
 

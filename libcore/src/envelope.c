@@ -1,5 +1,6 @@
 /* The batch: the plan checked and made ready, the loop over messages, the result handed over. */
 #include "envelope_message.h"
+#include "envelope_shared.h"
 
 static bool allowed(const lc_wire_column *column) {
   static const uint8_t kinds[25] = {[LC_ENCODING_INT] = 1,
@@ -50,7 +51,7 @@ static bool column_valid(const lc_wire_column *column, bool element) {
   return true;
 }
 
-static lc_code plan_check(const lc_envelope_plan *plan, lc_error *error) {
+lc_code lc_envelope_plan_check(const lc_envelope_plan *plan, lc_error *error) {
   if (plan == NULL || plan->columns == NULL || plan->column_count < 1 || plan->column_count > 65000)
     return lc_fail(error, LC_INVALID, -1, -1, "expected a plan of 1 to 65000 columns");
   if (plan->position < LC_POSITION_NONE || plan->position > LC_POSITION_SQLSERVER)
@@ -167,7 +168,7 @@ static bool placeholder_init(lc_decoder *d) {
   return true;
 }
 
-static bool decoder_init(lc_decoder *d, int64_t messages) {
+bool lc_decoder_init(lc_decoder *d, int64_t messages) {
   const lc_envelope_plan *plan = d->plan;
   int32_t top_count, source_count, transaction_count;
   const char *const *top = lc_top_fields(&top_count), *const *source = lc_source_fields(plan->position, &source_count);
@@ -189,7 +190,7 @@ static bool decoder_init(lc_decoder *d, int64_t messages) {
   return lc_rows_init(d, messages + 2);
 }
 
-static void decoder_free(lc_decoder *d) {
+void lc_decoder_free(lc_decoder *d) {
   lc_rows_free(d);
   for (int32_t c = 0; d->columns != NULL && c < d->column_count; c++)
     item_free(d->columns[c].item);
@@ -303,7 +304,7 @@ lc_code lc_envelope_decode(const lc_envelope_plan *plan, const struct ArrowArray
                            const lc_envelope_state *state, int32_t level, lc_decoded *out, lc_error *error) {
   static const lc_column layouts[4] = {
       {.type = LC_TYPE_BINARY}, {.type = LC_TYPE_BINARY}, {.type = LC_TYPE_INT64}, {.type = LC_TYPE_INT64}};
-  lc_code code = plan_check(plan, error);
+  lc_code code = lc_envelope_plan_check(plan, error);
   if (code == LC_OK) code = lc_check_batch(messages, layouts, 4, error);
   if (code != LC_OK) return code;
   lc_decoder d = {.plan = plan, .kernels = lc_kernels_pick(level), .state = *state};
@@ -312,7 +313,7 @@ lc_code lc_envelope_decode(const lc_envelope_plan *plan, const struct ArrowArray
     return lc_fail(error, LC_INVALID, -1, -1, "expected a start of 0..%lld, found %lld", (long long)messages->length,
                    (long long)start);
   lc_decoded made = {.consumed = start};
-  if (decoder_init(&d, messages->length - start))
+  if (lc_decoder_init(&d, messages->length - start))
     messages_decode(&d, messages, start, &made);
   else
     d.failed = LC_NO_MEMORY;
@@ -335,7 +336,7 @@ lc_code lc_envelope_decode(const lc_envelope_plan *plan, const struct ArrowArray
   } else {
     lc_free(made.unknown);
   }
-  decoder_free(&d);
+  lc_decoder_free(&d);
   return code;
 }
 

@@ -1,12 +1,12 @@
 /* A JSON array into a text cell: the PostgreSQL array literal {1,NULL,"a"} of one dimension. */
 #include <stdio.h>
 
-#include "envelope_internal.h"
+#include "envelope_shared.h"
 #include "time_text.h"
 
 /* Debezium writes inner arrays of an array of more dimensions as Java prints them, "[Ljava.lang.String;@1a2b": data
  * lost. */
-static bool is_java_print(const uint8_t *text, size_t size) {
+bool lc_is_java_print(const uint8_t *text, size_t size) {
   const uint8_t *end = text + size;
   if (size < 4 || *text != '[') return false;
   while (text < end && *text == '[')
@@ -26,29 +26,29 @@ static bool is_java_print(const uint8_t *text, size_t size) {
   return true;
 }
 
-static bool put(lc_decoder *d, const void *text, size_t size) {
+bool lc_literal_put(lc_decoder *d, const void *text, size_t size) {
   if (lc_buffer_append(&d->literal, text, size)) return true;
   lc_decoder_fails(d, d->literal.size + size > INT32_MAX ? LC_CAPACITY : LC_NO_MEMORY);
   return false;
 }
 
-static bool put_quoted(lc_decoder *d, const uint8_t *text, size_t size) {
-  bool good = put(d, "\"", 1);
+bool lc_literal_quoted(lc_decoder *d, const uint8_t *text, size_t size) {
+  bool good = lc_literal_put(d, "\"", 1);
   for (size_t i = 0, from = 0; good && i <= size; i++) {
     bool escape = i < size && (text[i] == '"' || text[i] == '\\');
     if (!escape && i < size) continue;
-    good = put(d, text + from, i - from) && (!escape || put(d, "\\", 1));
+    good = lc_literal_put(d, text + from, i - from) && (!escape || lc_literal_put(d, "\\", 1));
     from = i;
   }
-  return good && put(d, "\"", 1);
+  return good && lc_literal_put(d, "\"", 1);
 }
 
-static bool put_bytes(lc_decoder *d, const uint8_t *bytes, size_t size) {
+bool lc_literal_bytes(lc_decoder *d, const uint8_t *bytes, size_t size) {
   static const char hex[] = "0123456789abcdef";
-  bool good = put(d, "\"\\\\x", 4);
+  bool good = lc_literal_put(d, "\"\\\\x", 4);
   for (size_t i = 0; good && i < size; i++)
-    good = put(d, (char[2]){hex[bytes[i] >> 4], hex[bytes[i] & 15]}, 2);
-  return good && put(d, "\"", 1);
+    good = lc_literal_put(d, (char[2]){hex[bytes[i] >> 4], hex[bytes[i] & 15]}, 2);
+  return good && lc_literal_put(d, "\"", 1);
 }
 
 /* A value that is a string or stands for itself in JSON, as it is given: texts of times quoted, numbers and words not.
@@ -57,9 +57,9 @@ static bool put_given(lc_decoder *d, const lc_decode_column *item, const uint8_t
                       bool quoted) {
   const uint8_t *text;
   size_t size;
-  if (*p != '"') return put(d, p, (size_t)(after - p));
+  if (*p != '"') return lc_literal_put(d, p, (size_t)(after - p));
   if (lc_text_take(d, item, p, &text, &size) == NULL) return false;
-  return quoted ? put_quoted(d, text, size) : put(d, text, size);
+  return quoted ? lc_literal_quoted(d, text, size) : lc_literal_put(d, text, size);
 }
 
 /* The element's cell (row 0 of `item`) as literal text; `p`..`after` is its JSON. */
@@ -67,7 +67,7 @@ static bool put_cell(lc_decoder *d, const lc_decode_column *item, const uint8_t 
   char text[96];
   int64_t value = 0;
   switch (item->wire->type) {
-    case LC_TYPE_BOOL: return put(d, lc_bit_get(item->values, 0) ? "t" : "f", 1);
+    case LC_TYPE_BOOL: return lc_literal_put(d, lc_bit_get(item->values, 0) ? "t" : "f", 1);
     case LC_TYPE_FLOAT32:
     case LC_TYPE_FLOAT64: return put_given(d, item, p, after, false);
     case LC_TYPE_INT16: value = *(const int16_t *)(const void *)item->values; break;
@@ -75,18 +75,18 @@ static bool put_cell(lc_decoder *d, const lc_decode_column *item, const uint8_t 
     case LC_TYPE_DATE32: value = *(const int32_t *)(const void *)item->values; break;
     case LC_TYPE_DECIMAL128:
     case LC_TYPE_DECIMAL256:
-      return put(d, text, lc_decimal_text(item->values, item->width, item->decimal.scale, (uint8_t *)text));
+      return lc_literal_put(d, text, lc_decimal_text(item->values, item->width, item->decimal.scale, (uint8_t *)text));
     case LC_TYPE_UTF8:
       if (item->wire->encoding == LC_ENCODING_STRING || item->wire->encoding == LC_ENCODING_RAW_JSON)
-        return put_quoted(d, item->data.data, item->data.size);
-      return put(d, item->data.data, item->data.size);
-    case LC_TYPE_BINARY: return put_bytes(d, item->data.data, item->data.size);
+        return lc_literal_quoted(d, item->data.data, item->data.size);
+      return lc_literal_put(d, item->data.data, item->data.size);
+    case LC_TYPE_BINARY: return lc_literal_bytes(d, item->data.data, item->data.size);
     default: value = *(const int64_t *)(const void *)item->values;
   }
   if (item->wire->type <= LC_TYPE_INT64)
-    return put(d, text, (size_t)snprintf(text, sizeof text, "%lld", (long long)value));
+    return lc_literal_put(d, text, (size_t)snprintf(text, sizeof text, "%lld", (long long)value));
   if (*p == '"') return put_given(d, item, p, after, true);
-  return put(d, text, lc_iso_write(item->wire->type, item->wire->scale, value, text));
+  return lc_literal_put(d, text, lc_iso_write(item->wire->type, item->wire->scale, value, text));
 }
 
 static const uint8_t *element(lc_decoder *d, lc_decode_column *item, const uint8_t *p) {
@@ -96,20 +96,20 @@ static const uint8_t *element(lc_decoder *d, lc_decode_column *item, const uint8
     size_t size;
     const uint8_t *q = lc_text_take(d, item, p, &text, &size);
     if (q == NULL || q > d->end) return NULL;
-    if (is_java_print(text, size)) return lc_fault(d, LC_ROW_ARRAY, p, item);
+    if (lc_is_java_print(text, size)) return lc_fault(d, LC_ROW_ARRAY, p, item);
   }
   item->data.size = 0;
   const uint8_t *after = lc_value_decode(d, item, 0, p);
   if (after == NULL || after > d->end) return NULL;
-  if (!item->good) return put(d, "NULL", 4) ? after : NULL;
+  if (!item->good) return lc_literal_put(d, "NULL", 4) ? after : NULL;
   return put_cell(d, item, p, after) ? after : NULL;
 }
 
 /* The elements behind `[` into d->literal. */
 static const uint8_t *elements(lc_decoder *d, lc_decode_column *item, const uint8_t *p) {
-  bool good = put(d, "{", 1);
+  bool good = lc_literal_put(d, "{", 1);
   p = lc_skip_space(p, d->end);
-  if (p < d->end && *p == ']') return good && put(d, "}", 1) ? p + 1 : NULL;
+  if (p < d->end && *p == ']') return good && lc_literal_put(d, "}", 1) ? p + 1 : NULL;
   while (good && p < d->end) {
     const uint8_t *at = p;
     d->depth++;
@@ -121,10 +121,10 @@ static const uint8_t *elements(lc_decoder *d, lc_decode_column *item, const uint
     }
     p = lc_skip_space(p, d->end);
     if (p >= d->end) return NULL;
-    if (*p == ']') return put(d, "}", 1) ? p + 1 : NULL;
+    if (*p == ']') return lc_literal_put(d, "}", 1) ? p + 1 : NULL;
     if (*p != ',') return NULL;
     p = lc_skip_space(p + 1, d->end);
-    good = put(d, ",", 1);
+    good = lc_literal_put(d, ",", 1);
   }
   return NULL;
 }

@@ -1,5 +1,5 @@
 /* The source block of a message: its position in the source's order, its time; and the place of a row in that order. */
-#include "envelope_internal.h"
+#include "envelope_shared.h"
 
 enum {
   TS_MS,
@@ -43,7 +43,7 @@ static const uint8_t *integer(lc_decoder *d, const uint8_t *p, int64_t least, in
 }
 
 /* Decimal digits that fill text..end to at most 80 bits (a SCN has up to 20 digits). */
-static bool big_number(const uint8_t *text, const uint8_t *end, uint64_t number[2]) {
+bool lc_source_big_number(const uint8_t *text, const uint8_t *end, uint64_t number[2]) {
   unsigned __int128 value = 0;
   if (text == end || end - text > 24) return false;
   for (; text < end; text++) {
@@ -56,7 +56,7 @@ static bool big_number(const uint8_t *text, const uint8_t *end, uint64_t number[
 }
 
 /* "vvvvvvvv:bbbbbbbb:ssss" in hexadecimal: 10 bytes. */
-static bool server_lsn(const uint8_t *text, size_t size, uint64_t number[2]) {
+bool lc_source_server_lsn(const uint8_t *text, size_t size, uint64_t number[2]) {
   if (size != 22) return false;
   number[0] = number[1] = 0;
   for (size_t i = 0; i < size; i++) {
@@ -84,11 +84,11 @@ static const uint8_t *sequence_element(const uint8_t *p, const uint8_t *end, uin
   if (end - p >= 4 && lc_is4(p, "null")) return p + 4;
   if (p >= end || *p != '"') return NULL;
   const uint8_t *close = memchr(p + 1, '"', (size_t)(end - p - 1));
-  return close != NULL && big_number(p + 1, close, number) ? close + 1 : NULL;
+  return close != NULL && lc_source_big_number(p + 1, close, number) ? close + 1 : NULL;
 }
 
 /* The text of `sequence`, "[commit,lsn]": its first element. */
-static bool sequence_read(const uint8_t *p, const uint8_t *end, uint64_t commit[2]) {
+bool lc_source_sequence(const uint8_t *p, const uint8_t *end, uint64_t commit[2]) {
   uint64_t lsn[2];
   if (p >= end || *p != '[') return false;
   p = sequence_element(lc_skip_space(p + 1, end), end, commit);
@@ -127,7 +127,8 @@ static const uint8_t *sequence_decode(lc_decoder *d, const uint8_t *p) {
     if (*p != '"') return lc_fault(d, LC_ROW_TYPE, p, NULL);
     after = lc_text_read(d, p, &text, &size, &surrogate);
     if (after == NULL || after > d->end) return NULL;
-    if (surrogate != NULL || !sequence_read(text, text + size, from->commit)) return lc_fault(d, LC_ROW_TYPE, p, NULL);
+    if (surrogate != NULL || !lc_source_sequence(text, text + size, from->commit))
+      return lc_fault(d, LC_ROW_TYPE, p, NULL);
   }
   from->has |= 1u << SEQUENCE;
   return after;
@@ -140,8 +141,8 @@ static const uint8_t *text_number_decode(lc_decoder *d, const uint8_t *p, int32_
   const uint8_t *after = lc_text_read(d, p, &text, &size, &surrogate);
   if (after == NULL || after > d->end) return NULL;
   bool good = surrogate != NULL                         ? false
-              : d->plan->position == LC_POSITION_ORACLE ? big_number(text, text + size, number)
-                                                        : server_lsn(text, size, number);
+              : d->plan->position == LC_POSITION_ORACLE ? lc_source_big_number(text, text + size, number)
+                                                        : lc_source_server_lsn(text, size, number);
   if (!good) return lc_fault(d, LC_ROW_TYPE, p, NULL);
   d->from.has |= 1u << field;
   return after;

@@ -3,7 +3,7 @@
 
 #include "libcore/hash.h"
 
-enum { OP_UPSERT = 1, OP_DELETE = 2, MOVED_PER_ROW = 16 };
+enum { OP_NONE = 0, OP_UPSERT = 1, OP_DELETE = 2, MOVED_PER_ROW = 16 };
 
 /* ---- made ---- */
 
@@ -173,7 +173,7 @@ static void count_needs(const lc_table *t, lc_rows_in *in, const uint8_t *ops, n
       lc_rows_in_fill(in, row, left < in->step ? left : in->step);
     }
     lc_rows_prefetch(in, row);
-    if (ops != NULL && ops[row] == OP_DELETE) continue;
+    if (ops != NULL && (ops[row] == OP_DELETE || ops[row] == OP_NONE)) continue;
     lc_probe probe;
     uint32_t number = lc_row_find(t, in, row, &probe);
     uint32_t size = lc_text_size(t, lc_rows_in_record(in, row));
@@ -237,9 +237,10 @@ static lc_code apply(lc_table *t, lc_rows_in *in, const uint8_t *ops, bool durab
     if (!begin_step(t, in, start, end - start)) return no_memory(LC_NO_MEMORY, start, error);
     for (int64_t row = start; row < end; row++) {
       lc_rows_prefetch(in, row);
+      if (ops != NULL && ops[row] == OP_NONE) continue;
       if (ops != NULL && ops[row] == OP_DELETE) {
         lc_probe probe;
-        uint32_t number = lc_row_find(t, in, row, &probe);
+        uint32_t number = in->found != NULL ? in->found[row] : lc_row_find(t, in, row, &probe);
         if (number != LC_NONE) lc_row_drop(t, number, durable);
         continue;
       }
@@ -250,6 +251,11 @@ static lc_code apply(lc_table *t, lc_rows_in *in, const uint8_t *ops, bool durab
   return LC_OK;
 }
 
+lc_code lc_rows_write(lc_table *t, lc_rows_in *in, const uint8_t *ops, bool durable, lc_error *error) {
+  lc_code code = check_room(t, in, ops, error);
+  return code == LC_OK ? apply(t, in, ops, durable, error) : code;
+}
+
 static lc_code write_rows(lc_table *t, const struct ArrowArray *batch, bool with_op, bool durable, lc_error *error) {
   lc_rows_in in;
   lc_code code = lc_rows_in_make(&in, t, batch, LC_GIVEN_ROW, with_op, error);
@@ -258,8 +264,7 @@ static lc_code write_rows(lc_table *t, const struct ArrowArray *batch, bool with
   for (int64_t row = 0; ops != NULL && row < in.rows && code == LC_OK; row++)
     if (ops[row] != OP_UPSERT && ops[row] != OP_DELETE)
       code = lc_fail(error, LC_DATA, row, -1, "expected an upsert (1) or delete (2), found op %d", (int8_t)ops[row]);
-  if (code == LC_OK) code = check_room(t, &in, ops, error);
-  if (code == LC_OK) code = apply(t, &in, ops, durable, error);
+  if (code == LC_OK) code = lc_rows_write(t, &in, ops, durable, error);
   lc_rows_in_free(&in);
   return code;
 }
@@ -324,22 +329,28 @@ lc_code lc_table_slots_of(const lc_table *t, const struct ArrowArray *keys, int3
 
 /* ---- marked ---- */
 
+/* One changed row is changed no more; a deleted one is forgotten. */
+static void mark_row(lc_table *t, const uint8_t *flags, uint32_t in_page, uint32_t row) {
+  uint32_t page_rows = 1u << t->page_shift;
+  if (in_page + LC_AHEAD < page_rows && (flags[in_page + LC_AHEAD] & (LC_ROW_USED | LC_ROW_LIVE)) == LC_ROW_USED)
+    lc_places_prefetch(&t->by_key, lc_load_u32(lc_record(t, row + LC_AHEAD) + LC_AT_TAG));
+  if (flags[in_page] & LC_ROW_LIVE) {
+    lc_row_flag(t, row, LC_ROW_USED | LC_ROW_LIVE);
+  } else {
+    lc_row_forget(t, row);
+    t->kept--;
+  }
+}
+
 void lc_table_mark(lc_table *t) {
   uint32_t page_rows = 1u << t->page_shift;
   for (int64_t p = 0; p < t->page_count; p++) {
     if (t->pages[p].dirty == 0) continue;
     const uint8_t *flags = lc_row_flags(t, p);
-    for (uint32_t i = 0; i < page_rows; i++) {
-      uint32_t row = (uint32_t)p * page_rows + i, ahead = row + LC_AHEAD;
-      if (!(flags[i] & LC_ROW_DIRTY)) continue;
-      if (i + LC_AHEAD < page_rows && (flags[i + LC_AHEAD] & (LC_ROW_USED | LC_ROW_LIVE)) == LC_ROW_USED)
-        lc_places_prefetch(&t->by_key, lc_load_u32(lc_record(t, ahead) + LC_AT_TAG));
-      if (flags[i] & LC_ROW_LIVE) {
-        lc_row_flag(t, row, LC_ROW_USED | LC_ROW_LIVE);
-      } else {
-        lc_row_forget(t, row);
-        t->kept--;
-      }
+    for (uint32_t word = 0; word < page_rows; word += LC_FLAGS_WORD) {
+      if (!lc_flags_any(flags + word, LC_ROW_DIRTY)) continue;
+      for (uint32_t i = word; i < word + LC_FLAGS_WORD && i < page_rows; i++)
+        if (flags[i] & LC_ROW_DIRTY) mark_row(t, flags, i, (uint32_t)p * page_rows + i);
     }
   }
   if (t->rows == 0 && t->kept == 0 && t->next_row > 0) lc_rows_reset(t);

@@ -174,6 +174,13 @@ static inline uint16_t lc_row_slot(const lc_table *t, uint32_t row) {
   memcpy(&slot, lc_row_slots(t, row >> t->page_shift) + 2 * (size_t)lc_in_page(t, row), sizeof slot);
   return slot;
 }
+/* Flags that are looked at together; what lies behind a page's last one may be among them (LC_SLACK_BYTES). */
+enum { LC_FLAGS_WORD = 8 };
+static inline bool lc_flags_any(const uint8_t *flags, uint8_t flag) {
+  uint64_t word;
+  memcpy(&word, flags, sizeof word);
+  return (word & flag * UINT64_C(0x0101010101010101)) != 0;
+}
 static inline size_t lc_page_bytes(const lc_table *t) { return (size_t)(t->record_size + 3) << t->page_shift; }
 
 static inline bool lc_field_null(const lc_field *field, const uint8_t *record) {
@@ -199,6 +206,7 @@ typedef struct lc_rows_in {
   const int32_t *given;
   int64_t given_count, rows;
   uint64_t *key_hash, *slot_hash, *index_hash; /* a word a row, or NULL; slot_hash may be key_hash */
+  const uint32_t *found; /* what lc_row_find gives for each row, where the caller knows it; it frees it */
   uint8_t *records;                            /* of the rows from `start` on */
   int64_t start, step;                         /* how many of them at most */
 } lc_rows_in;
@@ -221,6 +229,10 @@ static inline uint32_t lc_slot(const lc_table *t, uint64_t hash) {
   return (uint32_t)((slots & (slots - 1)) == 0 ? hash & (slots - 1) : hash % slots);
 }
 
+/* Put rows, or remove their keys, in order; as lc_table_upsert otherwise (table.c).  ops: a byte a row, 0 leaves the
+ * row out, 2 removes, all else puts; NULL puts all.  With `found`, no two rows that are not left out have one key. */
+lc_code lc_rows_write(lc_table *t, lc_rows_in *in, const uint8_t *ops, bool durable, lc_error *error);
+
 /* ---- rows (table_rows.c) ---- */
 
 /* The row of a key (live or kept) or LC_NONE; the oldest row of an index value or LC_NONE. */
@@ -229,8 +241,13 @@ uint32_t lc_chain_find(const lc_table *t, const lc_rows_in *in, int64_t row, lc_
 /* Prefetch what a look-up of `row` touches: first the indexes, some rows later the records. */
 void lc_row_prefetch_place(const lc_rows_in *in, int64_t row);
 void lc_row_prefetch_record(const lc_rows_in *in, int64_t row);
+void lc_row_prefetch_found(const lc_rows_in *in, int64_t row); /* the same where `found` is known */
 enum { LC_AHEAD = 16 };
 static inline void lc_rows_prefetch(const lc_rows_in *in, int64_t row) {
+  if (in->found != NULL) {
+    if (row + LC_AHEAD < in->rows) lc_row_prefetch_found(in, row + LC_AHEAD);
+    return;
+  }
   if (row + LC_AHEAD < in->rows) lc_row_prefetch_place(in, row + LC_AHEAD);
   if (row + LC_AHEAD / 2 < in->rows) lc_row_prefetch_record(in, row + LC_AHEAD / 2);
 }

@@ -34,6 +34,19 @@ void lc_row_prefetch_record(const lc_rows_in *in, int64_t row) {
   if (number != LC_NONE) __builtin_prefetch(lc_record(t, number), 1);
 }
 
+void lc_row_prefetch_found(const lc_rows_in *in, int64_t row) {
+  const lc_table *t = in->table;
+  uint32_t number = in->found[row];
+  if (number == LC_NONE) {
+    lc_row_prefetch_place(in, row);
+    return;
+  }
+  const uint8_t *record = lc_record(t, number);
+  __builtin_prefetch(record, 1);
+  __builtin_prefetch(record + t->record_size - 1, 1);
+  __builtin_prefetch(lc_flags(t, number), 1);
+}
+
 /* Whether the texts numbered `from` to `until` of a record are those of a row of a batch; their sizes are equal. */
 static bool texts_same(const lc_table *t, const lc_rows_in *in, int64_t row, const uint8_t *record, int32_t until) {
   const uint8_t *text = lc_text(t, record, lc_text_size(t, record));
@@ -217,7 +230,8 @@ static lc_code block_for(lc_heap *heap, uint32_t size, uint32_t old_size, uint32
 
 lc_code lc_row_put(lc_table *t, const lc_rows_in *in, int64_t row, bool durable) {
   lc_probe probe;
-  uint32_t number = lc_row_find(t, in, row, &probe), block, old_block = LC_NONE, old_size = 0;
+  uint32_t number = in->found != NULL ? in->found[row] : lc_row_find(t, in, row, &probe);
+  uint32_t block, old_block = LC_NONE, old_size = 0;
   const uint8_t *mine = lc_rows_in_record(in, row);
   uint32_t size = lc_text_size(t, mine);
   uint8_t flags = 0;

@@ -16,6 +16,13 @@
  *
  * Equal means: NULL is equal to NULL, NaN to NaN, -0.0 to 0.0, everything else bit by bit.  Grouping is an open
  * addressed table over lc_hash_rows with a full comparison of the key; no allocation depends on a row.
+ *
+ * Contract: Positions compare byte by byte; rows may come in any order; key columns are among the table's own.
+ * Units: __source_ts and __position are carried, not read as times; counts are rows.
+ * Ownership: Inputs are read in place and not kept; *out owns its memory and is released by its own release callback;
+ *   with `unchanged` nothing is made.
+ * Errors: A row that no rule fits fails the call as LC_DATA with error->row; codes at the function.
+ * Threads: No state but the arguments'; any number of calls at once, as long as no two write the same output.
  */
 #ifndef LIBCORE_COMPACT_H
 #define LIBCORE_COMPACT_H

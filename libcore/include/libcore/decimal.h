@@ -1,4 +1,12 @@
-/* Exact decimals: text and two's complement bytes to decimal128/256 and back; nothing is ever rounded. */
+/* Exact decimals: text and two's complement bytes to decimal128/256 and back; nothing is ever rounded.
+ *
+ * Contract: Texts are ASCII digits in the form below; scales and precisions are those of the column that is wanted.
+ * Units: Precision and scale in decimal digits.
+ * Ownership: Inputs are read in place and not kept; *out owns its memory and is released by its own release callback;
+ *   `codes` is the caller's, one a row.
+ * Errors: A bad value is NULL with its reason in `codes`; the call itself fails for what the function says.
+ * Threads: No state but the arguments'; any number of calls at once, as long as no two write the same output.
+ */
 #ifndef LIBCORE_DECIMAL_H
 #define LIBCORE_DECIMAL_H
 

@@ -13,8 +13,13 @@
  * no text or trims; a field whose raw bytes are a NULL word is NULL; escapes are resolved; BOOL words are looked up; an
  * empty field of a column that is no text is NULL; else the kind's grammar decides, exactly, without rounding.
  *
- * Threads: no state but the arguments'.  Ownership: the input is read in place; *out arrays belong to the caller, also
- * the lists in lc_text_read, which lc_text_read_free frees.
+ * Contract: A piece begins at a record; the caller hands in the unconsumed rest again, with the state of the last call,
+ *   in front of the next piece.
+ * Units: Sizes and offsets in bytes; lines count from 1, columns and fields from 0; times of `digits` 6 or 9.
+ * Ownership: The input is read in place; *out arrays belong to the caller, also the lists in lc_text_read, which
+ *   lc_text_read_free frees.
+ * Errors: A bad record is an lc_text_error and its neighbours go on; codes at the function.
+ * Threads: No state but the arguments'; one file is read by one call after the other.
  */
 #ifndef LIBCORE_DELIMITED_H
 #define LIBCORE_DELIMITED_H

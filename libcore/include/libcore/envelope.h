@@ -42,6 +42,16 @@
  * UNSET.  Not sent is not NULL: a missing field, or the placeholder: as the string of STRING, RAW_JSON, DECIMAL_TEXT
  * and NUMERIC_TEXT (of the first two also as {"ph":"ph"}), as base64 of BASE64 and BITS, as ["ph"] or the list of its
  * byte values of ARRAY.
+ *
+ * Contract: Messages are those of one topic, in the order of their offsets; the state is that of the last call on the
+ *   partition.
+ * Units: Positions of faults are 0-based bytes in the value; times in the unit of the column; __source_ts in
+ *   microseconds.
+ * Ownership: Plan and messages are read in place during the call alone; *out is released once by lc_decoded_free, its
+ *   batch may be moved out before.
+ * Errors: A bad message is an lc_row_error and the call goes on; a message that a person or another plan has to answer
+ *   stops it (`stop`); codes at the function.
+ * Threads: No state but the arguments'; partitions in parallel, messages of one partition one call after the other.
  */
 #ifndef LIBCORE_ENVELOPE_H
 #define LIBCORE_ENVELOPE_H

@@ -3,6 +3,13 @@
  * A record is a line, or record_bytes bytes without line ends.  A file may hold several kinds of records, told apart
  * by the marker that each begins with (header, items, trailer; the segments of a flat IDoc): each kind has its own
  * columns and its own output.  Pieces, errors, values and threads are as in delimited.h.
+ *
+ * Contract: A piece begins at a record; offsets and lengths of columns lie inside the width.
+ * Units: Offsets, lengths and width in characters or bytes, as `characters` says; record_bytes and record_bytes_max in
+ *   bytes.
+ * Ownership: As in delimited.h; `out` holds kind_count arrays, each with its own release callback.
+ * Errors: A bad record is an lc_text_error and its neighbours go on; codes as of lc_delimited_read.
+ * Threads: No state but the arguments'; one file is read by one call after the other.
  */
 #ifndef LIBCORE_FIXED_WIDTH_H
 #define LIBCORE_FIXED_WIDTH_H

@@ -15,6 +15,13 @@
  *   utf8, binary, fixed_size_binary: xxh64(bytes, seed 0)
  *
  * xxh64 is the published XXH64 (specification of xxHash, version 0.1.1), which also seals segments (segment.h).
+ *
+ * Contract: The answer for equal values never changes, in no version and on no machine; columns are hashed in the order
+ *   that is given.
+ * Units: Sizes in bytes; times in the unit of the column, so the same instant in another unit has another hash.
+ * Ownership: Inputs are read in place; `hashes` is the caller's; nothing is allocated.
+ * Errors: Codes at the function; lc_xxh64 cannot fail.
+ * Threads: No state but the arguments'; any number of calls at once, as long as no two write the same output.
  */
 #ifndef LIBCORE_HASH_H
 #define LIBCORE_HASH_H

@@ -3,6 +3,12 @@
  * UTF-8 is judged first over the whole value, then syntax and depth (64 brackets at most).  NUL bytes, raw control
  * characters in strings, leading zeros, NaN words, trailing commas and text behind the value are faults; lone surrogate
  * escapes (\ud800) are valid here, because only a text that is to be stored has to reject them.
+ *
+ * Contract: Any bytes may come; nothing is kept of them.
+ * Units: Positions are 0-based bytes in the value.
+ * Ownership: Values are read in place; `codes` and `positions` are the caller's; nothing is allocated.
+ * Errors: A bad value is a code in `codes`, never a failure of the call.
+ * Threads: No state but the arguments'; any number of calls at once, as long as no two write the same output.
  */
 #ifndef LIBCORE_JSON_H
 #define LIBCORE_JSON_H
@@ -32,8 +38,8 @@ typedef enum lc_row_code {
  *   level      0 the fastest this machine has, 1 scalar, 2 SSE4.2, 3 AVX2 (tests force one; LC_INVALID where absent)
  *   codes      out, one a row: 0 valid, else SYNTAX, UTF8 or DEPTH
  *   positions  out, one a row: 0-based byte of the fault, -1 for a valid value.  SYNTAX: the first byte that cannot go
- *              on, the length where the text is cut short; UTF8: the first byte of the malformed sequence; DEPTH: the
- * bracket
+ *              on, the length where the text is cut short; UTF8: the first byte of the malformed sequence; DEPTH: of
+ *              the bracket
  *
  * Allocates nothing.  Returns LC_OK or LC_INVALID.
  */

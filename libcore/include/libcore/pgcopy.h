@@ -21,6 +21,13 @@
  *
  * A text form whose type has a binary form of its own (jsonb, interval, bit, timetz, arrays) goes into a text column
  * and is cast by SQL.  UTF-8 is not checked again: an Arrow utf8 column holds it.
+ *
+ * Contract: `kinds` suits the layout column by column; `out` has the bytes that lc_pgcopy_bound says.
+ * Units: Sizes in bytes; the units of times are part of the kind (table above).
+ * Ownership: The batch is read in place; `out` and `errors` are the caller's.
+ * Errors: A row that PostgreSQL would refuse is an lc_pg_error and is left out, its neighbours are written; codes at
+ *   the function.
+ * Threads: No state but the arguments'; any number of calls at once, as long as no two write the same output.
  */
 #ifndef LIBCORE_PGCOPY_H
 #define LIBCORE_PGCOPY_H

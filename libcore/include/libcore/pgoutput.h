@@ -34,6 +34,15 @@
  * value is missing in a tuple); the values of the old tuple where it gives a row, then of the new one, each at its
  * first byte: TYPE (not the text or the binary form of its type), RANGE, SCALE, UTF8; KEY at byte 0 (a key column
  * without a value).  OP at byte 0: each change of a refused relation, and what broke the call.
+ *
+ * Contract: Messages are those of one slot in order; the state and `changes` are those of the last call.
+ * Units: LSNs are 64-bit byte positions of the log; commit times in microseconds since 1970; positions of faults are
+ *   0-based bytes in the message.
+ * Ownership: Plan and messages are read in place during the call alone; *out is released once by lc_pgoutput_free, a
+ *   batch may be moved out before.
+ * Errors: A bad message is an lc_pgoutput_error and the call goes on; one that another has to answer stops it (STOPS);
+ *   codes at the function.
+ * Threads: No state but the arguments'; slots in parallel, messages of one slot one call after the other.
  */
 #ifndef LIBCORE_PGOUTPUT_H
 #define LIBCORE_PGOUTPUT_H

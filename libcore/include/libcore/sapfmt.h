@@ -21,6 +21,14 @@
  * Row codes of the kinds: TYPE where the characters are not of the form; RANGE where the value does not fit the column;
  * SCALE where digits other than 0 would be lost; OVERFLOWED where a number holds a '*' (the sender's field was too
  * short); DATS and TIMS where the digits are no day or no time of the day.
+ *
+ * Contract: Any values may come; the plan's fields ascend and do not overlap (else LC_INVALID).
+ * Units: Offsets and lengths in UTF-16 code units (UTF8 input) or bytes (BINARY); times in the unit of the column's
+ *   scale; amounts exact.
+ * Ownership: Plan and values are read in place during the call alone; *out is released once by lc_sap_result_free, its
+ *   batch may be moved out before.
+ * Errors: A bad value is an lc_sap_error and NULL in the batch, its neighbours go on; codes at the functions.
+ * Threads: No state but the arguments'; any number of calls at once, as long as no two write the same output.
  */
 #ifndef LIBCORE_SAPFMT_H
 #define LIBCORE_SAPFMT_H

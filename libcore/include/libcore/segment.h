@@ -8,6 +8,12 @@
  * magic is "HRSEG1\r\n" at both ends, so a cut or a text-mode copy shows.  Streams begin at multiples of 64 bytes; each
  * is a whole Arrow IPC stream that pyarrow opens at its offset.  Numbers are little endian.  checksum is xxh64 (hash.h,
  * seed 0) of all bytes before it.  The footer names format version, ranges and metadata; libcore/segment.py reads it.
+ *
+ * Contract: Any bytes may come; a segment that passes has the bytes that were written.
+ * Units: Offsets and sizes in bytes from the segment's start.
+ * Ownership: Data is read in place; nothing is allocated.
+ * Errors: What does not fit is LC_CORRUPT with one sentence, never a crash.
+ * Threads: No state but the arguments'; any number of calls at once, as long as no two write the same output.
  */
 #ifndef LIBCORE_SEGMENT_H
 #define LIBCORE_SEGMENT_H

@@ -2,6 +2,13 @@
  *
  * slot = hash % slot_count; bucket_of_slot[slot] is the bucket (0..255) that the row goes to: a sink part, a worker's
  * share.  Rows keep their order inside a bucket.
+ *
+ * Contract: Hashes are those of lc_hash_rows over the key columns of the same batch; bucket_of_slot covers every slot.
+ * Units: Counts are rows, slots and buckets; column sizes in bytes.
+ * Ownership: Inputs are read in place and not kept; *out owns its memory and is released by its own release callback,
+ *   bucket by bucket.
+ * Errors: All or nothing: after a failure nothing is to be released; codes at the functions.
+ * Threads: No state but the arguments'; any number of calls at once, as long as no two write the same output.
  */
 #ifndef LIBCORE_SLOTS_H
 #define LIBCORE_SLOTS_H

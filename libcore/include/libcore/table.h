@@ -23,6 +23,13 @@
  * Bounds: 2^31-2 rows, records of 2^24 bytes, 2^31-1 bytes of text a row, 64 GB of texts up to 8 kB each and about a
  * million longer ones; beyond: LC_CAPACITY.  A store is used by one thread at a time; const calls may run beside one
  * another.  All row batches given out own their memory.
+ *
+ * Contract: Batches have the layout that the store was made for; NULL is a key value like another.
+ * Units: Sizes in bytes; row numbers are the store's, slots those of hash.h.
+ * Ownership: A store belongs to who made it, until lc_table_free; batches are read in place and copied; batches given
+ *   out own their memory.
+ * Errors: After a failure the store is usable; what of a call is in it stands at each function.
+ * Threads: A store is used by one thread at a time; calls on a const store may run beside one another.
  */
 #ifndef LIBCORE_TABLE_H
 #define LIBCORE_TABLE_H

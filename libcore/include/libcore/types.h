@@ -1,8 +1,14 @@
 /* The words every header of libcore shares: the Arrow C Data Interface, result codes, errors and column types.
  *
- * Threads: libcore keeps no global state; every function may run on any thread at once with others, as long as two
- * calls do not write the same output.  Ownership: inputs are read in place and never released or kept; an output
- * ArrowArray is released by its consumer through its own release callback.
+ * Contract: Every batch is a struct array of the Arrow C Data Interface without NULL rows of its own; its children are
+ *   described, in order, by as many lc_column; slices (offset other than 0) are fine, alignment is not needed.
+ * Units: A time has the unit of its column, micro- or nanoseconds; sizes are in bytes, rows and columns count from 0.
+ * Ownership: Inputs are read in place and never released or kept; an output ArrowArray is released by its consumer
+ *   through its own release callback; what a result struct lists besides is freed by the function its comment names.
+ * Errors: A call answers an lc_code and, on anything but LC_OK, fills the lc_error, which may be NULL; bad rows among
+ *   good ones are data, listed in the result where a header says so.
+ * Threads: No global state; every function may run on any thread at once with others, as long as two calls do not write
+ *   the same output.
  */
 #ifndef LIBCORE_TYPES_H
 #define LIBCORE_TYPES_H

@@ -3,6 +3,14 @@
  * Nothing is rounded but the low part of a sum of floats and the last digit of an average.  Sums wrap at the width of
  * their output column; callers choose one in which 2^63 rows have room, so partial sums can be added and taken away in
  * any order and the result is right in the end.
+ *
+ * Contract: Groups are numbered by lc_window_groups or the caller, 0..group_count-1; output layouts have room for the
+ *   sums.
+ * Units: Weights count rows; sums keep the scale of their column; averages have the scale of the output column.
+ * Ownership: Inputs are read in place and not kept; *out owns its memory and is released by its own release callback.
+ * Errors: Overflow of a sum wraps and is the caller's choice of layout; an average that does not fit is NULL and false;
+ *   codes at the functions.
+ * Threads: No state but the arguments'; any number of calls at once, as long as no two write the same output.
  */
 #ifndef LIBCORE_WINDOW_H
 #define LIBCORE_WINDOW_H
