@@ -9,5 +9,9 @@ from setuptools import setup
 
 wanted = os.environ.get("HEADRACE_BUILD_C", "1") != "0"
 compiler = shutil.which(os.environ.get("CC", "cc").split()[0])
-builders = ["libcore/build_ffi.py:builder", "connectors/kafka/build_reader.py:builder"]
+builders = [
+    "libcore/build_ffi.py:builder",
+    "connectors/kafka/build_reader.py:builder",
+    "connectors/postgres/build_reader.py:builder",
+]
 setup(cffi_modules=builders if wanted and compiler else [])

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
+from connectors.base.schema_registry import SchemaRegistryConfig
 from libcore.errors import ConfigurationError
 
 
@@ -22,6 +24,7 @@ class System:
         extra: what `pip install headrace[...]` brings its driver; "" where it needs none.
         config_path: its pydantic configuration.
         source_path: a Bytewax source of items. target_path: a connectors.base.target.Target.
+        changes_path: a connectors.base.database.ChangeSource, for what is read directly.
     """
 
     name: str
@@ -29,6 +32,7 @@ class System:
     config_path: str
     source_path: str | None = None
     target_path: str | None = None
+    changes_path: str | None = None
 
     @property
     def config(self) -> Any:
@@ -44,6 +48,13 @@ class System:
     def target(self) -> Any:
         """The target class. Raises ConfigurationError where there is none."""
         return self._load(self.target_path)
+
+    @property
+    def changes(self) -> Any:
+        """The ChangeSource class. Raises ConfigurationError where there is none."""
+        if self.changes_path is None:
+            raise ConfigurationError(f"source.{self.name}: it cannot be read directly yet: read it by way of Kafka")
+        return self._load(self.changes_path)
 
     def _load(self, path: str | None) -> Any:
         if path is None:
@@ -71,20 +82,39 @@ SYSTEMS: Mapping[str, System] = {
             "connectors.postgres.config:PostgresConfig",
             None,
             "connectors.postgres.target:PostgresTarget",
+            "connectors.postgres.source:PostgresChanges",
+        ),
+        System("files", "", "connectors.files.config:FilesConfig", changes_path="connectors.files.source:FilesChanges"),
+        System(
+            "sqlite", "", "connectors.sqlite.config:SqliteConfig", changes_path="connectors.sqlite.source:SqliteChanges"
         ),
         System("null", "", "connectors.null.config:NullConfig", None, "connectors.null.sink:NullTarget"),
     )
 }
 
-DECODERS: Mapping[str, str] = {"debezium-json": "connectors.formats.debezium:DebeziumDecoder"}
+DECODERS: Mapping[str, str] = {
+    "debezium-json": "connectors.formats.debezium:DebeziumDecoder",
+    "debezium-avro": "connectors.formats.avro:AvroDecoder",
+    "pgoutput": "connectors.formats.pgoutput:PgoutputDecoder",
+}
 
 
-def decoder(format_name: str) -> Any:
-    """The class that decodes a format's messages: (topic, partition, binding, state) -> a Decoder."""
+def decoder(format_name: str, schemas: SchemaRegistryConfig | None = None) -> Any:
+    """What decodes a format's messages: (topic, partition, binding, state) -> a Decoder.
+
+    Args:
+        format_name: one of DECODERS. schemas: where the schemas are, for a format whose messages only name them.
+    """
     if format_name not in DECODERS:
         raise ConfigurationError(f"expected a format of {', '.join(DECODERS)}, found {format_name!r}")
     module, _, name = DECODERS[format_name].partition(":")
-    return getattr(import_module(module), name)
+    found = getattr(import_module(module), name)
+    if schemas is None:
+        return found
+    from connectors.formats.registry_clients import open_registry
+    from libcore.avro import Framing
+
+    return partial(found, registry=open_registry(schemas), framing=Framing[schemas.framing.upper()])
 
 
 def system(name: str) -> System:

@@ -142,7 +142,9 @@ def check(file: Path, *, connect: bool = False) -> str:
             what.append(f"its steps not checked: {', '.join(undeclared)} without `columns` (--connect reads a row)")
     if patterns and not connect:
         what.append(f"topics of {', '.join(patterns)} not looked for (--connect asks the broker)")
-    return f"{pipeline.name}: Kafka to {pipeline.sink.name}, {', '.join(what)}; state in {found.state_dir}"
+    notes = "".join(f"\n{note}" for binding in bindings for note in binding.notes)
+    route = f"{pipeline.source.title} to {pipeline.sink.name}"
+    return f"{pipeline.name}: {route}, {', '.join(what)}; state in {found.state_dir}{notes}"
 
 
 def state_tables(file: Path) -> list[dict[str, Any]]:

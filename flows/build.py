@@ -152,7 +152,15 @@ def prepare(
         pipeline,
         store,
         tuple(bindings),
-        reading.make_source(pipeline, bindings, until_end=until_end, known_topics=store.topics(), whole=True),
+        reading.make_source(
+            pipeline,
+            bindings,
+            until_end=until_end,
+            known_topics=store.topics(),
+            whole=True,
+            path=path,
+            directory=store.directory,
+        ),
         shaper,
         SpooledSink(
             pipeline.name, store.parts, store.spool, pipeline.sink.settings.spool_bytes, store.store_id, target
@@ -201,7 +209,8 @@ def make_steps(
     def shaped(binding: topics.Binding) -> Table:
         return shaper.plan(reading.source_table(pipeline, path, store, binding)).target
 
-    steps, tables = compile_steps(pipeline, bindings, shaped, path)
+    state = None if store is None else store.directory
+    steps, tables = compile_steps(pipeline, bindings, shaped, path, state)
     alone = {binding.topic: binding.spec.single_part for binding in topics.written(pipeline, bindings)}
     router = Shaper(
         pipeline.name,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import bytewax.operators as op
@@ -15,6 +15,7 @@ from connectors.base.clock import ClockSource, SourceWithClock
 from connectors.base.items import Item, Truncate
 from flows.operators.due import only_clocks, without_clocks
 from flows.operators.keyed import Context
+from flows.operators.mask_letters import Withhold, all_of
 from flows.operators.seen import Seeing
 from flows.operators.watermarks import WatermarkSettings, watermarks
 from libcore.change import ChangeBatch
@@ -47,6 +48,7 @@ class Stateful:
         last_read: tables that nothing reads behind this step, and that are not written.
         clock_us: the step wants a Clock that often, in microseconds; 0: it wants none.
         event_time: the step wants watermarks, made of this; None: it wants none.
+        withhold: (step, table) of dead letters -> columns of theirs that nobody may read in clear (a `mask` step's).
     """
 
     id: str
@@ -54,6 +56,7 @@ class Stateful:
     last_read: frozenset[str]
     clock_us: int = 0
     event_time: EventTime | None = None
+    withhold: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
 
 
 def enrich(
@@ -97,6 +100,8 @@ def enrich(
         results = step.draw(seen, context)
         left = op.flat_map_batch(f"{step.id}-past", items, Past(step.last_read))
         items = op.merge(f"{step.id}-and", left, results)
+    if withhold := all_of(step.withhold for step in steps):
+        items = op.flat_map_batch("letters", items, Withhold(withhold))
     op.output("sink", op.flat_map_batch("shape", items, parts), sink)
     return flow
 

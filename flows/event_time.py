@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from flows.enrich import EventTime
 from flows.operators.watermarks import WatermarkSettings
-from flows.spec_steps import DueStep, JoinStep, SelectStep, WindowStep
+from flows.spec_steps import CallStep, DueStep, JoinStep, MaskStep, SelectStep, WindowStep
 from flows.spec_wiring import Node, Wired, Wiring
 from flows.topics import Binding
 from libcore.errors import ConfigurationError
@@ -40,7 +40,8 @@ def _origin(node: Node, column: str, wiring: Wiring) -> tuple[Node, str]:
             if here == column:
                 return _origin(before.inputs[1], there, wiring)
         return _origin(before.inputs[0], column, wiring)
-    if (isinstance(spec, SelectStep) and column not in spec.select) or isinstance(spec, DueStep):
+    made = [*getattr(spec, "select", ()), *getattr(spec, "mask", ()), *getattr(spec, "gives", ())]
+    if isinstance(spec, SelectStep | DueStep | MaskStep | CallStep) and column not in made:
         return _origin(before.inputs[0], column, wiring)
     raise ConfigurationError(
         f"time: expected a column that comes from a topic, as lateness is told by it, found {column!r}, "

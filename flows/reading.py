@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from connectors import registry
 from connectors.base.items import Item
 from connectors.formats.binding import TopicBinding
 from connectors.formats.declared import declared_column
-from flows import spec, topics
+from flows import direct, spec, topics
 from flows.state.store import Store
 from libcore.change import ChangeBatch
 from libcore.dead_letter import DEAD_LETTERS
@@ -22,9 +23,12 @@ from libcore.schema import Column, Table, parse_type
 
 def bind(pipeline: spec.Pipeline, path: str) -> list[topics.Binding]:
     """The topics there are, bound to the pipeline's tables. Raises ConfigurationError, TransientError (no broker)."""
+    kafka = pipeline.source.kafka
+    if kafka is None:
+        return direct.bind(pipeline, path)
     from connectors.kafka.source import list_topics
 
-    existing = list_topics(pipeline.source.kafka)
+    existing = list_topics(kafka)
     bindings = topics.resolve(pipeline, existing, path)
     if pipeline.document is not None:
         truncates = {binding.topic: binding.spec.on_truncate for binding in bindings}
@@ -39,11 +43,19 @@ def make_source(
     until_end: bool,
     known_topics: frozenset[str] = frozenset(),
     whole: bool = False,
+    path: str = "",
+    directory: Path | None = None,
 ) -> Any:
-    """The source over those topics; `whole`: rows carry their transactions, and the transaction topic is read, too."""
-    decoder = registry.decoder(pipeline.source.kafka.format)
-    read = frozenset(node.name for step in pipeline.wiring.steps for node in step.inputs if node.step < 0)
-    topic_bindings = {binding.topic: _topic_binding(binding, read) for binding in bindings}
+    """The source over those topics; `whole`: rows carry their transactions, and the transaction topic is read, too.
+
+    `path` is the pipeline file and `directory` its state directory, for a source that is read directly.
+    """
+    topic_bindings = _topic_bindings(pipeline, bindings)
+    kafka = pipeline.source.kafka
+    if kafka is None:
+        context = direct.context(pipeline, path, directory, _beating(pipeline, topic_bindings))
+        return direct.make_source(pipeline, bindings, topic_bindings, context, until_end)
+    decoder = registry.decoder(kafka.format, kafka.registry)
     marks = []
     if whole and pipeline.document is not None:
         marks = [pipeline.document.transaction_topic]
@@ -59,18 +71,29 @@ def make_source(
         return decoder(topic, partition, topic_bindings[topic], state, flow=pipeline.name)
 
     return registry.system("kafka").source(
-        pipeline.source.kafka,
+        kafka,
         [*topic_bindings, *marks],
         decoder_of,
         until_end=until_end,
         known_topics=known_topics,
-        # a window that closes as time passes needs an epoch for its results, and one that applies them
-        beating=[*marks, *(topic_bindings if any(step.late for step in pipeline.wiring.steps) else ())],
+        beating=[*marks, *_beating(pipeline, topic_bindings)],
     )
 
 
+def _beating(pipeline: spec.Pipeline, topic_bindings: Iterable[str]) -> Iterable[str]:
+    """A window that closes as time passes needs an epoch for its results, and one that applies them."""
+    return topic_bindings if any(step.late for step in pipeline.wiring.steps) else ()
+
+
+def _topic_bindings(pipeline: spec.Pipeline, bindings: Sequence[topics.Binding]) -> dict[str, TopicBinding]:
+    read = frozenset(node.name for step in pipeline.wiring.steps for node in step.inputs if node.step < 0)
+    return {binding.topic: _topic_binding(binding, read) for binding in bindings}
+
+
 def declared_table(binding: topics.Binding) -> Table | None:
-    """The source table as the file declares it; None where columns or key come with the messages."""
+    """The source table as its source or the file declares it; None where columns or key come with the messages."""
+    if binding.table is not None:
+        return binding.table
     if binding.spec.columns is None or binding.spec.key is None:
         return None
     columns = []
@@ -113,7 +136,7 @@ def source_table(pipeline: spec.Pipeline, path: str, store: Store | None, bindin
         return table
     if store is not None and (table := store.table(binding.topic)) is not None:
         return table
-    found = next((item.table for item in first_rows(pipeline, binding)), None)
+    found = next((item.table for item in first_rows(pipeline, binding, path)), None)
     if found is None:
         raise ConfigurationError(
             f"tables.{binding.setting}: expected `columns` and `key`, as a step reads this table, or a row in "
@@ -125,8 +148,17 @@ def source_table(pipeline: spec.Pipeline, path: str, store: Store | None, bindin
     return found
 
 
-def read_all(pipeline: spec.Pipeline, bindings: Sequence[topics.Binding]) -> Iterator[Item]:
-    """Every item of every partition, from its first message to its end, one partition after the other."""
+def read_all(
+    pipeline: spec.Pipeline, bindings: Sequence[topics.Binding], path: str = "", directory: Path | None = None
+) -> Iterator[Item]:
+    """Every item of every partition, from its first message to its end, one partition after the other.
+
+    `path` and `directory` as for make_source; nothing is written.
+    """
+    if pipeline.source.kafka is None:
+        context = direct.context(pipeline, path, directory)
+        yield from direct.rows(pipeline, bindings, _topic_bindings(pipeline, bindings), context)
+        return
     kafka = pipeline.source.kafka.model_copy(update={"start": "earliest"})
     earliest = pipeline.model_copy(update={"source": pipeline.source.model_copy(update={"kafka": kafka})})
     source = make_source(earliest, bindings, until_end=True)
@@ -138,9 +170,9 @@ def read_all(pipeline: spec.Pipeline, bindings: Sequence[topics.Binding]) -> Ite
             partition.close()
 
 
-def first_rows(pipeline: spec.Pipeline, binding: topics.Binding) -> Iterator[ChangeBatch]:
+def first_rows(pipeline: spec.Pipeline, binding: topics.Binding, path: str = "") -> Iterator[ChangeBatch]:
     """Batches of a topic from its first message on, read beside the flow."""
-    items = read_all(pipeline, [binding])
+    items = read_all(pipeline, [binding], path)
     return (item for item in items if isinstance(item, ChangeBatch) and item.table != DEAD_LETTERS)
 
 

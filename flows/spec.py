@@ -23,10 +23,11 @@ from pydantic import (
 
 from connectors.base.secrets import SUPPORTED, is_reference
 from connectors.formats.declared import declared_column
-from connectors.kafka.config import KafkaConfig
 from flows.document_spec import DocumentSpec
 from flows.spec_base import Names, Section
 from flows.spec_errors import configuration_error, near
+from flows.spec_rollout import RolloutSpec
+from flows.spec_source import Source
 from flows.spec_steps import Step
 from flows.spec_wiring import Wiring, wire
 from flows.state.location import WITHOUT_KEYS, has_keys
@@ -218,12 +219,6 @@ class NullSink(Section):
     spool_bytes: Bytes = 512_000_000
 
 
-class Source(Section):
-    """`[source.NAME]`: exactly one."""
-
-    kafka: KafkaConfig
-
-
 class Sink(Section):
     """`[sink.NAME]`: exactly one."""
 
@@ -267,6 +262,7 @@ class Pipeline(Section):
     source: Source
     tables: Annotated[dict[str, TableSpec], BeforeValidator(_tables), Field(min_length=1)]
     step: tuple[Step, ...] = Field(default=(), description="joins, windows, groups, computed columns, in order")
+    rollout: RolloutSpec = RolloutSpec()
     document: DocumentSpec | None = Field(
         default=None, description="whole source transactions become visible in the target together"
     )
@@ -294,9 +290,16 @@ class Pipeline(Section):
         topics = [self.topic(name) for name in self.tables]
         if twice := [topic for topic in topics if topics.count(topic) > 1]:
             raise ValueError(f"tables|each topic once|topic {twice[0]!r} in two tables")
-        if self.document is not None and self.source.kafka.start != "earliest":
+        kafka = self.source.kafka
+        if self.document is not None and kafka is None:
+            raise ValueError(f"source|[source.kafka] beside [document]|[source.{self.source.name}]")
+        if self.document is not None and kafka is not None and kafka.start != "earliest":
             raise ValueError(
                 "source.kafka.start|earliest beside [document]: transactions need all of their rows|another"
+            )
+        if self.document is not None and kafka is not None and kafka.format != "debezium-json":
+            raise ValueError(
+                "source.kafka.format|debezium-json beside [document]: the transaction topic is read as JSON|another"
             )
         _ = self.wiring
         return self

@@ -12,8 +12,6 @@ from pydantic import BaseModel, ValidationError
 from flows.toml_text import Path, line_of, lines_of
 from libcore.errors import ConfigurationError
 
-# Parts of the design that a later release brings: refused by name, so that nobody wonders whether they are misspelt.
-LATER_STEPS = {"mask": "masking"}
 _EXPECTED_TYPES = {
     "string_type": "a text in quotes",
     "int_type": "a whole number",
@@ -51,9 +49,14 @@ def _relevant(details: list[Any], data: Mapping[str, Any]) -> list[tuple[Path, A
         path, union, form = _setting_path(detail["loc"], data)
         forms.setdefault((union if form else path, form), []).append((path, detail))
     nearest: dict[Path, list[tuple[Path, Any]]] = {}
-    for (place, _), found in sorted(forms.items(), key=lambda item: (_is_other_kind(item[1][0][1]), len(item[1]))):
-        nearest.setdefault(place, found)
+    for (place, _), found in sorted(forms.items(), key=lambda item: _distance([detail for _, detail in item[1]])):
+        nearest.setdefault(place, [one for one in found if not _is_other_kind(one[1])] or found)
     return list({path: detail for found in nearest.values() for path, detail in reversed(found)}.items())
+
+
+def _distance(details: list[Any]) -> tuple[bool, bool, int]:
+    """How far a member of a union is from what was written; one that lacks its own setting is further than others."""
+    return all(map(_is_other_kind, details)), any(detail["type"] == "missing" for detail in details), len(details)
 
 
 def _is_other_kind(detail: Any) -> bool:
@@ -129,10 +132,6 @@ def _rule(text: str, path: Path, value: Any) -> tuple[Path, str]:
 
 def _unknown(path: Path, model: type[BaseModel], data: Mapping[str, Any]) -> str:
     name = str(path[-1])
-    if path[0] == "step" and name in LATER_STEPS:
-        return (
-            f"{_dotted(path)}: expected a kind of step that this release has, found {LATER_STEPS[name]}: it comes later"
-        )
     known = _field_names(model, path[:-1])
     return f"{_dotted(path)}: expected one of {', '.join(known)}, found unknown setting {name!r}{near(name, known)}"
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PlainSerializer, model_validator
+from pydantic import Field, PlainSerializer, field_validator, model_validator
 
+from connectors.base.secrets import SUPPORTED, is_reference
 from flows.spec_base import Duration, Names, Section, duration_text
+from flows.spec_rollout import LIBRARY_FUNCTION, CallCandidate, SelectCandidate
 
 DurationText = Annotated[Duration, PlainSerializer(duration_text)]
 ResultName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$")]
@@ -110,6 +112,7 @@ class SelectStep(Section):
     )
     drop: Names = Field(default=(), description="columns that are not needed any more")
     as_: ResultName | None = Field(default=None, alias="as", description="name of the result; default: that of `of`")
+    candidate: SelectCandidate | None = Field(default=None, description="new expressions, to be rolled out")
 
 
 class DueStep(Section):
@@ -139,4 +142,61 @@ class DueStep(Section):
         return self
 
 
-Step = JoinStep | WindowStep | GroupStep | SelectStep | DueStep
+MaskHow = Literal["hash", "token", "redact", "null", "month", "year", "bucket", "prefix"]
+
+
+class MaskSpec(Section):
+    """How one column is masked, where more than the kind is to be said."""
+
+    how: MaskHow = Field(description="the kind of mask")
+    keep_last: int = Field(default=0, ge=0, description="characters at the end that stay (token, redact)")
+    width: int | str | None = Field(default=None, description='bucket: its width, a number such as 1000 or "0.5"')
+    characters: int = Field(default=0, ge=0, description="prefix: how many characters stay")
+    domain: str | None = Field(
+        default=None, min_length=1, description="columns of one domain get equal masks for equal values; default: name"
+    )
+
+
+class MaskCandidate(Section):
+    """A `mask` step's new masks, for the same columns, with the step's `key`."""
+
+    mask: dict[str, MaskHow | MaskSpec] = Field(min_length=1, description="column -> kind of mask")
+
+
+class MaskStep(Section):
+    """`mask = { COLUMN = "token" }`: columns that nobody behind this step shall read in clear."""
+
+    mask: dict[str, MaskHow | MaskSpec] = Field(min_length=1, description="column -> kind of mask")
+    of: str | None = Field(default=None, description="the table; default: the result of the step before")
+    key: str | None = Field(default=None, description="reference to the secret of `hash` and `token`: env:NAME")
+    as_: ResultName | None = Field(default=None, alias="as", description="name of the result; default: that of `of`")
+    candidate: MaskCandidate | None = Field(default=None, description="new masks, to be rolled out")
+
+    @field_validator("key")
+    @classmethod
+    def _is_reference(cls, key: str | None) -> str | None:
+        if key is not None and not is_reference(key):
+            # the text itself stays out of the message: it may be the secret
+            raise ValueError(f"expected a reference to a secret ({SUPPORTED}), found plain text")
+        return key
+
+
+class CallStep(Section):
+    """`call = "LIBRARY:FUNCTION"`: columns computed by a C function of one's own (libcore/user_function.h)."""
+
+    call: str = Field(
+        pattern=LIBRARY_FUNCTION,
+        description='"libmine.so:my_function"; the library\'s path begins where the pipeline file is',
+    )
+    of: str | None = Field(default=None, description="the table; default: the result of the step before")
+    take: Names = Field(default=(), description="columns that the function gets; default: all of the table")
+    gives: dict[str, str] = Field(min_length=1, description="result column -> exact type, as the function gives them")
+    drop: Names = Field(default=(), description="columns that are not needed any more")
+    as_: ResultName | None = Field(default=None, alias="as", description="name of the result; default: that of `of`")
+    on_crash: Literal["stop", "park"] = Field(
+        default="stop", description="once the function has crashed: refuse to start, or make dead letters of its rows"
+    )
+    candidate: CallCandidate | None = Field(default=None, description="a new version of the function, to be rolled out")
+
+
+Step = JoinStep | WindowStep | GroupStep | SelectStep | DueStep | MaskStep | CallStep

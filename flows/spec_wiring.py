@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from flows.spec_errors import near
-from flows.spec_steps import DueStep, GroupStep, JoinStep, SelectStep, Step, WindowStep
+from flows.spec_steps import CallStep, DueStep, GroupStep, JoinStep, MaskStep, SelectStep, Step, WindowStep
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _reads(step: Step, before: Sequence[Wired]) -> Iterator[tuple[str, str]]:
 
 
 def _result(step: Step, inputs: Sequence[Node]) -> str:
-    if isinstance(step, SelectStep):
+    if isinstance(step, SelectStep | MaskStep | CallStep):
         return step.as_ or inputs[0].name
     return step.result
 
@@ -120,7 +120,10 @@ def _result(step: Step, inputs: Sequence[Node]) -> str:
 def _id(step: Step, result: str) -> str:
     if isinstance(step, JoinStep):
         return f"join-{result}-{step.with_}"
-    kinds = {WindowStep: "window", GroupStep: "group", SelectStep: "select", DueStep: "due"}
+    kinds = {
+        WindowStep: "window", GroupStep: "group", SelectStep: "select", DueStep: "due", MaskStep: "mask",
+        CallStep: "call",
+    }  # fmt: skip
     return f"{kinds[type(step)]}-{result}"
 
 

@@ -28,11 +28,12 @@ class Spill:
 
     Args:
         directory: for one file, removed by `close`.
+        table: its shape, where it is known without a row.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, table: Table | None = None) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - it lives as long as this object
-        self._shapes: list[Table] = []
+        self._shapes: list[Table] = [] if table is None else [table]
         self._pieces: dict[int, list[tuple[int, int, Table]]] = {}
         self._clears: list[tuple[int, str]] = []  # (end of the file then, column): what stands before it lost its value
 

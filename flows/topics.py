@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from flows.spec import Pipeline, TableSpec
 from flows.spec_errors import near
 from libcore.errors import ConfigurationError
+from libcore.schema import Table
 
 _OWN_LAST_PARTS = ("transaction", "message")
 
@@ -23,6 +24,8 @@ class Binding:
         spec: that table's settings.
         target: the table's name at the sink, without schema.
         partitions: how many the topic has; 0 where it is the result of a step.
+        table: the table as its source describes it; None where it comes with the messages.
+        notes: what is surprising about it, a sentence each.
     """
 
     topic: str
@@ -30,13 +33,15 @@ class Binding:
     spec: TableSpec
     target: str
     partitions: int = 0
+    table: Table | None = None
+    notes: tuple[str, ...] = ()
 
 
 def resolve(pipeline: Pipeline, existing: Mapping[str, int], file: str | None = None) -> list[Binding]:
     """The topics of a pipeline, each once, by name.
 
     Args:
-        existing: partition count by topic, as the broker says.
+        existing: partition count by topic, as the broker says; a table that is read directly has 1.
         file: the pipeline file, for messages.
     Raises: ConfigurationError where a topic does not exist, a pattern matches none, a truncate's order would be lost
         on the way, or two topics want the same target table.
@@ -46,7 +51,7 @@ def resolve(pipeline: Pipeline, existing: Mapping[str, int], file: str | None = 
     for topic, name in named.items():
         if topic not in existing:
             raise ConfigurationError(
-                f"tables.{name}: expected topic {topic!r} at the broker, found none of that name"
+                f"tables.{name}: expected {_place(pipeline, topic)}, found none of that name"
                 f"{near(topic, existing)}",
                 file=file,
             )
@@ -57,7 +62,8 @@ def resolve(pipeline: Pipeline, existing: Mapping[str, int], file: str | None = 
         matching = [
             topic
             for topic in sorted(existing)
-            if fnmatchcase(topic, pipeline.topic(name)) and not is_internal(topic, existing)
+            if fnmatchcase(topic, pipeline.topic(name))
+            and not (pipeline.source.kafka is not None and is_internal(topic, existing))
         ]
         if not matching:
             raise ConfigurationError(
@@ -75,6 +81,11 @@ def resolve(pipeline: Pipeline, existing: Mapping[str, int], file: str | None = 
             )
     _refuse_shared_targets(written(pipeline, found), file)
     return found
+
+
+def _place(pipeline: Pipeline, topic: str) -> str:
+    name = pipeline.source.name
+    return f"topic {topic!r} at the broker" if name == "kafka" else f"table {topic!r} in [source.{name}]"
 
 
 def written(pipeline: Pipeline, bindings: Sequence[Binding]) -> list[Binding]:

@@ -135,10 +135,10 @@ def _against_topics(
     read = {node.name: node for step in wiring.steps for node in step.inputs if node.step < 0} if results else {}
     needed = [binding for binding in bindings if binding.topic in targets or binding.setting in read]
     with tempfile.TemporaryDirectory(prefix="headrace-verify-") as directory, ExitStack() as stack:
-        spills = {binding.topic: Spill(Path(directory)) for binding in needed}
+        spills = {binding.topic: Spill(Path(directory), binding.table) for binding in needed}
         for spill in spills.values():
             stack.callback(spill.close)
-        unreadable = _fill(pipeline, needed, spills)
+        unreadable = _fill(pipeline, path, needed, spills)
         report = [
             _straight(config, targets[topic], shaper, spill, topic, unreadable[topic])
             for topic, spill in spills.items()
@@ -152,10 +152,12 @@ def _against_topics(
         return Report(report)
 
 
-def _fill(pipeline: spec.Pipeline, bindings: Sequence[Binding], spills: dict[str, Spill]) -> dict[str, int]:
+def _fill(
+    pipeline: spec.Pipeline, path: str, bindings: Sequence[Binding], spills: dict[str, Spill]
+) -> dict[str, int]:
     """Fold all messages; messages that could not be read, by topic."""
     unreadable = dict.fromkeys(spills, 0)
-    for item in reading.read_all(pipeline, bindings):
+    for item in reading.read_all(pipeline, bindings, path, build.state_directory(pipeline, path)):
         if isinstance(item, Truncate):
             spills[item.table].clear()
         elif isinstance(item, ClearColumn):
@@ -185,7 +187,7 @@ class _StepSide:
             return shaper.plan(table).target
 
         _, self._tables = compile_steps(pipeline, bindings, shaped, path)
-        self.truth = StepTruth(pipeline, self._tables, directory, _as_of_us(pipeline, path))
+        self.truth = StepTruth(pipeline, self._tables, directory, _as_of_us(pipeline, path), Path(path))
         self.refused = 0
         by_setting = {binding.setting: binding.topic for binding in bindings}
         for node in self._tables:

@@ -6,16 +6,22 @@ It shares no code with the operators: a fault of theirs, of the spool or of the 
 from __future__ import annotations
 
 import decimal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from flows import spec, step_sql
+from flows.mask_plan import compile_mask
+from flows.operators.user_function import CallPlan
+from flows.spec_steps import CallStep, MaskStep
 from flows.spec_wiring import Node, Wired
+from flows.user_function_plan import compile_call
 from libcore.change import ChangeBatch, Op, arrow_schema
 from libcore.errors import ConfigurationError
+from libcore.reference.mask import mask_column
 from libcore.schema import Table
 
 _ROWS = 30_000
@@ -28,10 +34,13 @@ class StepTruth:
         directory: for the database's file.
         as_of_us: the time for `due` steps, in microseconds since 1970.
         tables: the table of every stream, in the form it has behind `where`, `drop` and `rename`.
+        file: the pipeline file, beside which libraries of `call` steps are looked for.
     Raises: ConfigurationError where DuckDB is missing, or where a result depends on when rows came.
     """
 
-    def __init__(self, pipeline: spec.Pipeline, tables: Mapping[Node, Table], directory: Path, as_of_us: int) -> None:
+    def __init__(
+        self, pipeline: spec.Pipeline, tables: Mapping[Node, Table], directory: Path, as_of_us: int, file: Path = Path()
+    ) -> None:
         try:
             import duckdb
         except ImportError as error:
@@ -47,6 +56,7 @@ class StepTruth:
         self._connection = duckdb.connect(str(directory / "steps.duckdb"), config={"threads": 2})
         self._connection.execute("SET TimeZone = 'UTC'")
         self._made: set[Node] = set()
+        self._file = file
 
     def add(self, node: Node, record: pa.RecordBatch) -> None:
         """Rows of a table of the file; only those alive, each key once."""
@@ -62,6 +72,13 @@ class StepTruth:
         for wired in self._wiring.steps:
             for node in wired.inputs:
                 self._create(node)
+            if isinstance(wired.spec, MaskStep):
+                self._compute_with(wired, masks(wired.spec, self._tables[wired.inputs[0]], wired.output.name))
+                continue
+            if isinstance(wired.spec, CallStep):
+                plan = compile_call(wired.spec, self._tables[wired.inputs[0]], wired.output.name, self._file)
+                self._compute_with(wired, partial(_called, plan))
+                continue
             self._connection.execute(step_sql.statement(wired, self._tables, self._as_of_us))
             self._made.add(wired.output)
 
@@ -89,6 +106,20 @@ class StepTruth:
         """Give the database back."""
         self._connection.close()
 
+    def _compute_with(self, wired: Wired, columns_of: Callable[[pa.RecordBatch], Sequence[pa.Array]]) -> None:
+        """The result of a step that SQL does not know, by a function over the input's rows, exactly typed."""
+        self._create(wired.output)
+        source = self._tables[wired.inputs[0]]
+        names = [column.name for column in self._tables[wired.output].columns]
+        reading: Any = self._connection.cursor()
+        for record in reading.sql(f"SELECT * FROM {step_sql.relation(wired.inputs[0])}").to_arrow_reader(_ROWS):
+            arrays = [record.column(column.name).cast(column.type.arrow) for column in source.columns]
+            exact = pa.RecordBatch.from_arrays(arrays, names=[column.name for column in source.columns])
+            self._connection.register("computed", pa.Table.from_arrays(list(columns_of(exact)), names=names))
+            self._connection.execute(f"INSERT INTO {step_sql.relation(wired.output)} SELECT * FROM computed")
+            self._connection.unregister("computed")
+        reading.close()
+
     def _create(self, node: Node) -> None:
         if node in self._made:
             return
@@ -97,6 +128,30 @@ class StepTruth:
         self._connection.register("shape", schema.empty_table())
         self._connection.execute(f"CREATE TABLE {step_sql.relation(node)} AS SELECT * FROM shape")
         self._connection.unregister("shape")
+
+
+def _called(plan: CallPlan, record: pa.RecordBatch) -> list[pa.Array]:
+    """The columns of a call step's result: by the function itself, as nobody else knows what it computes."""
+    found = plan.function(record.select(list(plan.read))) if record.num_rows else None
+    return [
+        record.column(column.name)
+        if column.name not in plan.types
+        else pa.nulls(0, column.type.arrow)
+        if found is None
+        else found.column(column.name)
+        for column in plan.result.columns
+    ]
+
+
+def masks(step: MaskStep, table: Table, name: str) -> Callable[[pa.RecordBatch], list[pa.Array]]:
+    """The columns of a mask step's result, value by value by the reference."""
+    rules = compile_mask(step, table, name).rules
+
+    def columns(record: pa.RecordBatch) -> list[pa.Array]:
+        pairs = zip(record.schema.names, record.columns, strict=True)
+        return [mask_column(column, rules[name]) if name in rules else column for name, column in pairs]
+
+    return columns
 
 
 def _average(record: pa.RecordBatch, name: str, kind: pa.DataType) -> pa.Array:

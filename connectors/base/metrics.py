@@ -52,3 +52,12 @@ DOCUMENT_WAIT = Gauge("headrace_document_wait_seconds", "Seconds that the next t
 DOCUMENT_CONSISTENT = Gauge(
     "headrace_document_consistent", "1 where the newest rows were whole transactions, 0 where some were outside of one"
 )
+ROLLOUT_PERCENT = Gauge(
+    "headrace_rollout_percent", "Share of the slots that a new version serves, 0 after a rollback", ["rollout"]
+)
+ROLLOUT_CLEAN = Gauge(
+    "headrace_rollout_clean_batches", "Batches in this stage in which a new version was found equal", ["rollout"]
+)
+ROLLOUT_ROLLBACKS = Counter(
+    "headrace_rollout_rollbacks", "Rollbacks of new versions that this process found cause for", ["rollout", "reason"]
+)

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from connectors.base import secrets
 from connectors.base.config import Config
+from connectors.base.schema_registry import SchemaRegistryConfig
 from libcore.errors import ConfigurationError
 
 Property = str | int | float | bool | Callable[..., Any]
@@ -55,8 +56,10 @@ class KafkaConfig(Config):
 
     servers: str
     """Bootstrap servers: "host:port", several separated by commas."""
-    format: Literal["debezium-json"] = "debezium-json"
+    format: Literal["debezium-json", "debezium-avro"] = "debezium-json"
     """What the messages hold."""
+    registry: SchemaRegistryConfig | None = None
+    """Where the schemas of debezium-avro are."""
     start: Literal["earliest", "latest"] | StartOffset | StartTimestamp = "earliest"
     """Where a partition begins that has no position in the recovery store."""
     on_gap: Literal["stop", "earliest", "latest"] = "stop"
@@ -93,6 +96,12 @@ class KafkaConfig(Config):
                     f"property {name}: expected a reference to a secret ({secrets.SUPPORTED}), found plain text"
                 )
         return properties
+
+    @model_validator(mode="after")
+    def _schemas_are_somewhere(self) -> KafkaConfig:
+        if (self.format == "debezium-avro") != (self.registry is not None):
+            raise ValueError('expected [source.kafka.registry] beside format = "debezium-avro", and nowhere else')
+        return self
 
     @property
     def needs_python(self) -> bool:

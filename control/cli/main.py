@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from control.cli import dead_letters, look, measure, start, state
+from control.cli import dead_letters, look, measure, rollout, start, state
 
 app = typer.Typer(
     name="headrace",
@@ -19,6 +19,7 @@ app.command("check")(look.check)
 app.command("status")(look.status)
 app.command("verify")(look.verify)
 app.command("state")(state.state)
+app.command("rollout")(rollout.rollout)
 app.command("bench")(measure.bench)
 app.command("demo")(measure.demo)
 app.command("version")(look.version)

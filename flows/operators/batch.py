@@ -22,6 +22,8 @@ from libcore.schema import Table
 
 BatchFunction = Callable[[ChangeBatch], Any]
 """ChangeBatch -> ChangeBatch, or a polars DataFrame with the same columns, control columns included."""
+Around = Callable[[BatchFunction], BatchFunction]
+"""Puts something around a step's function: a new version of it beside it (flows/operators/rollout.py)."""
 
 _LOG = structlog.get_logger()
 
@@ -71,6 +73,9 @@ class BatchStep:
         """The answers of the longest runs of rows that pass; rows that fail alone go to `failed`."""
         try:
             answer = self._function(batch)
+        except FatalError as error:  # not about the rows: going on could lose one
+            _LOG.error("a step must stop", flow=self._flow, step=self._step, table=batch.table.name, error=str(error))
+            raise
         except Exception as error:  # whatever a user's function raises is about its rows
             if batch.row_count == 1:
                 _LOG.warning(

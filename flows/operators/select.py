@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from connectors.base.items import Item, Truncate
 from flows.operators import unset as unset_bits
-from flows.operators.batch import BatchStep
+from flows.operators.batch import Around, BatchStep
 from flows.operators.dead_letters import dead_letters
 from flows.operators.where import one_row_only
 from libcore.change import UNSET, ChangeBatch, Op, arrow_schema, op_is
@@ -92,8 +92,12 @@ class Select:
         self._flow, self._step, self._name = flow, step, plan.source.name
         self._first = plan
         self._plans = {plan.source: plan}
-        self._inner = BatchStep(flow, step, self._computed, lambda table: self._plan(table).result)
+        self._inner = BatchStep(flow, step, self.answer, lambda table: self._plan(table).result)
         self._connection: Any = None
+
+    def beside(self, around: Around) -> None:
+        """Put something around `answer`: a new version beside it."""
+        self._inner = BatchStep(self._flow, self._step, around(self.answer), lambda table: self._plan(table).result)
 
     def __call__(self, items: Sequence[Item]) -> list[Item]:
         """Batches of the table in, batches of the result and dead letters out; other items are left out."""
@@ -129,7 +133,8 @@ class Select:
         lacks = pc.and_(lacks, pc.invert(op_is(batch.record, Op.DELETE)))
         return [row.as_py() for row in pc.indices_nonzero(lacks)]
 
-    def _computed(self, batch: ChangeBatch) -> ChangeBatch:
+    def answer(self, batch: ChangeBatch) -> ChangeBatch:
+        """The result's rows, one for each; raises where one of them cannot be computed."""
         plan, record = self._plan(batch.table), batch.record
         kept = [column.name for column in plan.result.columns if column.name not in plan.expressions]
         arrays = {name: record.column(name) for name in kept} | self._values(plan, record)
@@ -152,13 +157,17 @@ class Select:
         types = {name: plan.result.column(name).type.arrow for name in plan.expressions}
         if not rows.num_rows:
             return {name: pa.nulls(record.num_rows, kind) for name, kind in types.items()}
-        found = self._relation(rows).project(plan.query).to_arrow_table().combine_chunks()
+        found = self._answers(plan, rows)
         arrays = {}
         for name, kind in types.items():
             values = found.column(name).combine_chunks().cast(kind)
             values = values.chunk(0) if isinstance(values, pa.ChunkedArray) else values
             arrays[name] = values if place is None else values.take(place)
         return arrays
+
+    def _answers(self, plan: SelectPlan, rows: pa.RecordBatch) -> pa.Table:
+        """The computed columns of some rows, at least one."""
+        return self._relation(rows).project(plan.query).to_arrow_table().combine_chunks()
 
     def _bitmap(self, batch: ChangeBatch) -> pa.Array:
         """The bits of the columns that stay; computed ones are always there."""

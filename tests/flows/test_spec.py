@@ -177,7 +177,8 @@ WRONG = [
         '"127.0.0.1:9092"',
         '"127.0.0.1:9092"\nformat = "debezium-jsn"',
         6,
-        'source.kafka.format: expected "debezium-json", found "debezium-jsn" (did you mean \'debezium-json\'?)',
+        'source.kafka.format: expected "debezium-json" or "debezium-avro", found "debezium-jsn" '
+        "(did you mean 'debezium-json'?)",
     ),
     (
         '"127.0.0.1:9092"',
@@ -279,9 +280,9 @@ WRONG = [
     ),
     (
         "[sink.postgres]",
-        '[[step]]\nselect = { x = "a" }\nof = "items"\nmask = { a = "b" }\n[sink.postgres]',
+        '[[step]]\nselect = { x = "a" }\nof = "items"\nmsk = { a = "b" }\n[sink.postgres]',
         20,
-        "step.0.mask: expected a kind of step that this release has, found masking: it comes later",
+        "found unknown setting 'msk' (did you mean 'mask'?)",
     ),
     ("[source.kafka]", "[source.kafka", 4, "not TOML"),
     ("slots = 64", "slots = 64\nslots = 65", 3, "not TOML"),

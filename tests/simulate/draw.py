@@ -9,8 +9,8 @@ import random
 from dataclasses import dataclass, field
 
 from libcore.schema import Column, Table, parse_type
-from tests.simulate.history import Layout, draw_events, draw_layout
-from tests.simulate.model import Join, Scenario, Step, Topic, Window
+from tests.simulate.history import Layout, Manner, draw_events, draw_layout
+from tests.simulate.model import Due, Join, Scenario, Step, Topic, Window
 
 KEYS = (("int64",), ("int32",), ("string",), ("int32", "string"), ("int64", "int64"), ("string", "date"))
 PAYLOADS = (
@@ -28,6 +28,7 @@ PAYLOADS = (
 SUMMED = ("int32", "int64", "decimal(12,2)", "decimal(20,4)")
 ORDERED = (*SUMMED, "date", "timestamp", "string")
 GROUPED = ("int32", "int64", "string", "decimal(12,2)", "bool", "date")
+ZONES = ("UTC", "Europe/Istanbul", "America/New_York")
 MINUTE_US = 60_000_000
 
 
@@ -54,22 +55,34 @@ class Draft:
 def draw(seed: int) -> Scenario:
     """The scenario of a seed."""
     rng = random.Random(seed)
+    document = rng.random() < 0.14
+    rising = not document and rng.random() < 0.4
     draft = Draft()
     topics = _draw_tables(rng, draft)
-    for number in range(rng.choice((0, 1, 1, 1, 2, 2, 3))):
+    for number in range(rng.choice((0, 1, 1, 2) if document else (0, 1, 1, 1, 2, 2, 3))):
         _draw_join(rng, draft, f"j{number + 1}")
-    for number in range(rng.choice((0, 0, 1, 1, 2)) if draft.steps else 1):
-        _draw_window(rng, draft, f"w{number + 1}")
+    if not document and rng.random() < 0.2:
+        _draw_due(rng, draft, "u1")
+        if rng.random() < 0.3:
+            _draw_join(rng, draft, "j9")
+    for number in range(rng.choice((1, 1, 2) if rising else (0, 0, 1, 1, 2)) if draft.steps or document else 1):
+        _draw_window(rng, draft, f"w{number + 1}", rising)
     workers = rng.choice((1, 1, 2, 3))
+    steps = tuple(draft.steps)
+    bounded = [step for step in steps if isinstance(step, Window) and step.bounded]
+    clock = any(isinstance(step, Due) for step in steps)
+    manner = Manner(rising, document, clock, frozenset(step.table for step in bounded))
     return Scenario(
         seed=seed,
         topics=topics,
-        steps=tuple(draft.steps),
-        events=draw_events(rng, topics, draft.layouts),
+        steps=steps,
+        events=draw_events(rng, topics, draft.layouts, manner),
         workers=workers,
         slots=rng.choice((2, 3, 5, 8)),
         inline_rows=rng.choice((0, 5, 64)),
         entries=rng.choice((2, 3, 16)),
+        document=document,
+        snapshot=rng.choice((0, 0, 1, 3)) if bounded else 0,
     )
 
 
@@ -81,9 +94,11 @@ def _draw_tables(rng: random.Random, draft: Draft) -> tuple[Topic, ...]:
         earlier = [other for other in names if other in draft.relations]
         targets = earlier if name == "f" else [other for other in earlier if rng.random() < 0.5]
         table, links = _draw_table(rng, draft, name, targets)
-        topics.append(Topic(table, rng.choice((1, 1, 2, 3))))
+        topics.append(Topic(*_draw_growth(rng, table, rng.choice((1, 1, 2, 3)))))
+        table = topics[-1].table
+        known = topics[-1].narrow.columns  # steps name those that are there at first
         draft.relations[name] = Relation(
-            name, {column.name: str(column.type) for column in table.columns}, table.key, name, links
+            name, {column.name: str(column.type) for column in known}, table.key, name, links
         )
         draft.layouts[name] = draw_layout(rng, table, links, draft.layouts)
     return tuple(topics)
@@ -117,6 +132,32 @@ def _draw_table(
     return Table(name, made, tuple(key)), tuple(links)
 
 
+def _draw_growth(rng: random.Random, table: Table, partitions: int) -> tuple[Table, int, int | None]:
+    """The table with a column or two that are added in mid-stream, its partitions, and how many columns are there."""
+    if rng.random() > 0.25:
+        return table, partitions, None
+    added = (
+        Column(f"{table.name}_g{index}", parse_type(rng.choice(PAYLOADS))) for index in range(rng.choice((1, 2, 4)))
+    )
+    return Table(table.name, (*table.columns, *added), table.key), partitions, len(table.columns)
+
+
+def _draw_due(rng: random.Random, draft: Draft, out: str) -> None:
+    """A flag by a date or time of any relation, joins preferred."""
+    choices = [
+        (relation, name)
+        for relation in draft.relations.values()
+        for name, kind in relation.columns.items()
+        if kind in ("date", "timestamp")
+    ]
+    if not choices:
+        return
+    relation, at = rng.choice(choices)
+    draft.steps.append(Due(relation.name, at, f"{out}_due", rng.choice(ZONES), out))
+    columns = relation.columns | {f"{out}_due": "bool"}
+    draft.relations[out] = Relation(out, columns, relation.key, relation.root, relation.links)
+
+
 def _draw_join(rng: random.Random, draft: Draft, out: str) -> None:
     """One more join, of any relation with any that its foreign key can mean."""
     choices = [
@@ -143,13 +184,20 @@ def _draw_join(rng: random.Random, draft: Draft, out: str) -> None:
     draft.relations[out] = Relation(out, columns, fact.key, fact.root, (*fact.links, *links))
 
 
-def _draw_window(rng: random.Random, draft: Draft, out: str) -> None:
-    """Aggregates over any relation but another window's result, joins preferred."""
-    relations = list(draft.relations.values())
-    joined = [relation for relation in relations if relation.name.startswith("j")]
-    relation = rng.choice(joined if joined and rng.random() < 0.6 else relations)
-    times = [name for name, kind in relation.columns.items() if kind == "timestamp" and name not in relation.key]
-    kind = rng.choice(("tumbling", "sliding", "session", "all")) if times else "all"
+def _draw_window(rng: random.Random, draft: Draft, out: str, rising: bool) -> None:
+    """Aggregates over any relation but another window's result, joins preferred; windows may close where times rise."""
+    closing = rising and rng.random() < 0.8
+    relations = [r for r in draft.relations.values() if not closing or any(name.endswith("_at") for name in r.columns)]
+    joined = [relation for relation in relations if relation.name[0] in "ju"]
+    relation = rng.choice(joined if joined and rng.random() < (0.3 if closing else 0.6) else relations)
+    times = [
+        name
+        for name, kind in relation.columns.items()
+        if kind == "timestamp" and name not in relation.key and (not closing or name.endswith("_at"))
+    ]
+    kind = rng.choice(("tumbling", "sliding", "session", "all")[: 3 if closing else 4]) if times else "all"
+    closing = closing and kind != "all"
+    emit = rng.choice(("changes", "final")) if closing else "changes"
     by = [name for name, kind in relation.columns.items() if kind in GROUPED]
     rng.shuffle(by)
     size = rng.choice((1, 7, 60, 1440)) * MINUTE_US
@@ -166,8 +214,10 @@ def _draw_window(rng: random.Random, draft: Draft, out: str) -> None:
             slide_us=size * 2 // rng.choice((2, 3, 4, 5, 8)) if kind == "sliding" else 0,
             gap_us=rng.choice((1, 5, 60)) * MINUTE_US if kind == "session" else 0,
             aggregates=tuple(aggregates.items()),
-            emit="changes",
+            emit=emit,
             out=out,
+            lateness_us=rng.choice((0, 0, 1, 10, 60)) * MINUTE_US if closing else None,
+            out_of_order_us=rng.choice((0, 0, 1, 10)) * MINUTE_US if closing else 0,
         )
     )
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import decimal
 import os
 import pickle
 import random
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -24,41 +22,49 @@ from connectors.base import stop
 from flows.operators.keyed import Context
 from flows.state import log, merge
 from flows.testing import run_flow
-from tests.simulate import truth
-from tests.simulate.ends import Ending, Killed, Results, contents
+from libcore.schema import Table
+from tests.simulate import lateness, truth, visible
+from tests.simulate.ends import Ending, Found, Killed, TargetPart, contents
 from tests.simulate.engine import Engine, Store
 from tests.simulate.flow import dataflow
-from tests.simulate.model import Restart, Row, Run, Scenario, runs
+from tests.simulate.model import Restart, Run, Scenario, runs
 
 PROCESSES_MAX, RESTARTS_MAX = 3, 2
 
 
-def run_kernel(scenario: Scenario) -> Results:
+def run_kernel(scenario: Scenario) -> Found:
     """The results by the simulated engine: any number of workers in this thread."""
-    rng, store = random.Random(scenario.seed), Store()
+    rng, store, grown = random.Random(scenario.seed), Store(), dict[str, Table]()
     with _directory() as directory, _tuned(scenario):
         for run in runs(scenario):
             ending = Ending(run.restart)
 
             def build(worker: int, run: Run = run, ending: Ending = ending) -> Dataflow:
                 context = Context(scenario.slots, run.workers, worker, directory / "segments")
-                return dataflow(scenario, run, ending, context)[0]
+                return dataflow(scenario, run, ending, context, grown)[0]
 
             engine = Engine(build, run.workers, rng, store, ending)
             with suppress(Killed):
                 engine.run()
             stop.reset()
-        return contents(part.tables for part in engine.ends())
+        return _found(engine.ends())
 
 
-def run_bytewax(scenario: Scenario) -> Results:
+def _found(parts: Sequence[TargetPart]) -> Found:
+    """What the parts hold; all that whole transactions change goes through the first."""
+    states = next((part.states for part in parts if part.tables), [])
+    return Found(contents([part.tables for part in parts]), states)
+
+
+def run_bytewax(scenario: Scenario) -> Found:
     """The results by Bytewax with its recovery store, one worker in this process, killed by an exception."""
     with _directory() as directory, _tuned(scenario):
         (directory / "recovery").mkdir()
         init_db_dir(directory / "recovery", 1)
+        grown: dict[str, Table] = {}
         for run in runs(scenario):
             context = Context(scenario.slots, 1, 0, directory / "segments")
-            flow, target = dataflow(scenario, run, Ending(run.restart), context)
+            flow, target = dataflow(scenario, run, Ending(run.restart), context, grown)
             recovery = RecoveryConfig(str(directory / "recovery"), timedelta(0))
             try:
                 with _silent() if run.restart else nullcontext():
@@ -67,7 +73,7 @@ def run_bytewax(scenario: Scenario) -> Results:
                 if not _killed(error):
                     raise
             stop.reset()
-        return contents(part.tables for part in target.built)
+        return _found(target.built)
 
 
 def _killed(error: BaseException | None) -> bool:
@@ -110,28 +116,13 @@ def _tuned(scenario: Scenario) -> Iterator[None]:
         yield
 
 
-def differences(scenario: Scenario, run: Callable[[Scenario], Results]) -> list[str]:
+def differences(scenario: Scenario, run: Callable[[Scenario], Found]) -> list[str]:
     """What is wrong with the results, a line a row; empty where they equal the truth."""
-    found, expected = run(scenario), truth.truth(scenario)
-    lines = []
-    for name, (columns, rows) in expected.items():
-        have = _chosen(found.get(name, (columns, [])), columns)
-        want = Counter(_comparable(row) for row in rows)
-        got = Counter(_comparable(row) for row in have)
-        lines += [f"{name} lacks {dict(zip(columns, row, strict=True))}" for row in (want - got).elements()]
-        lines += [f"{name} has   {dict(zip(columns, row, strict=True))}" for row in (got - want).elements()]
-    return lines
-
-
-def _chosen(table: tuple[tuple[str, ...], list[Row]], names: tuple[str, ...]) -> list[Row]:
-    columns, rows = table
-    places = [columns.index(name) for name in names]
-    return [tuple(row[place] for place in places) for row in rows]
-
-
-def _comparable(row: Row) -> Row:
-    """Numbers without the difference of their types."""
-    return tuple(value.normalize() if isinstance(value, decimal.Decimal) else value for value in row)
+    found = run(scenario)
+    expected = truth.truth(scenario)
+    lines = [line for name in expected for line in truth.compared(name, found.tables.get(name), expected[name])]
+    lines += lateness.wrong(scenario, found.tables, exact=run is not run_processes)
+    return lines + (visible.wrong(scenario, found.states) if scenario.document else [])
 
 
 @contextmanager
@@ -147,7 +138,7 @@ def quiet() -> Iterator[None]:
             structlog.configure(**before)
 
 
-def run_processes(scenario: Scenario) -> Results:
+def run_processes(scenario: Scenario) -> Found:
     """The results by Bytewax in real processes, killed with SIGKILL; files are synced.
 
     A start of a process takes seconds, so there are at most two restarts, and three processes at a time.
@@ -163,7 +154,8 @@ def run_processes(scenario: Scenario) -> Results:
             if ended == (run.restart is not None and run.restart.where != "stop"):
                 logs = [path.read_text(errors="replace")[-2000:] for path in sorted(directory.glob("process-*.log"))]
                 raise RuntimeError(f"start {number} ended with {codes}; the logs end with {' | '.join(logs)}")
-        return contents(pickle.loads(path.read_bytes()) for path in sorted(directory.glob("part-*.pickle")))
+        parts = [pickle.loads(path.read_bytes()) for path in sorted(directory.glob("part-*.pickle"))]
+        return Found(contents([tables for tables, _ in parts]), next((seen for tables, seen in parts if tables), []))
 
 
 def _lighter(scenario: Scenario) -> Scenario:
@@ -177,7 +169,7 @@ def _lighter(scenario: Scenario) -> Scenario:
     return replace(scenario, workers=min(scenario.workers, PROCESSES_MAX), events=tuple(kept))
 
 
-MODES: dict[str, Callable[[Scenario], Results]] = {
+MODES: dict[str, Callable[[Scenario], Found]] = {
     "kernel": run_kernel,
     "bytewax": run_bytewax,
     "processes": run_processes,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from tests.simulate.model import UNSET, Change, Event, Join, Restart, Row, Scenario, key_of
+from tests.simulate.model import UNSET, Change, Commit, Event, Restart, Row, Scenario, key_of, reads
 
 Fails = Callable[[Scenario], bool]
 
@@ -57,11 +57,6 @@ def _fewer_steps(scenario: Scenario) -> Iterator[Scenario]:
         yield replace(scenario, topics=topics, events=events)
 
 
-def reads(step: object) -> tuple[str, ...]:
-    """The tables that a step reads."""
-    return (step.fact, step.dimension) if isinstance(step, Join) else (getattr(step, "table", ""),)
-
-
 def _fewer_events(scenario: Scenario) -> Iterator[Scenario]:
     """Without a run of events: halves, quarters, ... single ones."""
     events, size = scenario.events, max(1, len(scenario.events) // 2)
@@ -80,6 +75,7 @@ def _simpler(scenario: Scenario) -> Iterator[Scenario]:
         scenario,
         events=tuple(replace(e, workers=scenario.workers) if isinstance(e, Restart) else e for e in scenario.events),
     )
+    yield replace(scenario, snapshot=0)
     for topic in scenario.topics:
         if topic.partitions > 1:
             topics = tuple(replace(other, partitions=1) if other == topic else other for other in scenario.topics)
@@ -104,12 +100,12 @@ def _plainer(scenario: Scenario, change: Change) -> Iterator[Row]:
 
 
 def mended(scenario: Scenario, events: tuple[Event, ...]) -> tuple[Event, ...]:
-    """Events as a source can have them: a value is only left out of a row that is there."""
+    """Events as a source can have them: a value is only left out of a row that is there; transactions are whole."""
     tables = {topic.table.name: topic.table for topic in scenario.topics}
     there: set[tuple[str, Row]] = set()
     found: list[Event] = []
     for event in events:
-        if isinstance(event, Change):
+        if isinstance(event, Change) and not event.again:
             if event.op == "truncate":
                 there = {known for known in there if known[0] != event.table}
             else:
@@ -120,4 +116,24 @@ def mended(scenario: Scenario, events: tuple[Event, ...]) -> tuple[Event, ...]:
                     there.add(key)
                     event = replace(event, row=tuple(None if value is UNSET else value for value in event.row))
         found.append(event)
-    return tuple(found)
+    return tuple(_whole(found) if scenario.document else found)
+
+
+def _whole(events: Sequence[Event]) -> Iterator[Event]:
+    """Transactions that end only, their changes numbered anew, and of messages that come again those that came."""
+    ended = {event.transaction for event in events if isinstance(event, Commit) and not event.again}
+    left = [e for e in events if isinstance(e, Change) and not e.again and e.transaction in ended]
+    counts: dict[int | None, dict[str, int]] = {}
+    fresh: dict[tuple[int | None, str, int], Change] = {}
+    for change in sorted(left, key=lambda change: change.order):
+        of = counts.setdefault(change.transaction, {})
+        of[change.table] = of.get(change.table, 0) + 1
+        fresh[change.transaction, change.table, change.order] = replace(change, order=of[change.table])
+    for event in events:
+        if isinstance(event, Commit):
+            if event.transaction in counts:
+                yield replace(event, counts=tuple(counts[event.transaction].items()))
+        elif not isinstance(event, Change):
+            yield event
+        elif (made := fresh.get((event.transaction, event.table, event.order))) is not None:
+            yield replace(made, again=event.again)

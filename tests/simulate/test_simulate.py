@@ -1,4 +1,4 @@
-"""Seeded runs of joins and windows with kills, redeliveries and rescales; each must end equal to SQL over tables."""
+"""Seeded runs of steps and transactions with kills, repeats and rescales; each must end equal to SQL over tables."""
 
 from __future__ import annotations
 
@@ -13,8 +13,24 @@ import pytest
 from libcore.schema import Column, Table, parse_type
 from tests.simulate.__main__ import faults_of, report
 from tests.simulate.draw import draw
-from tests.simulate.model import UNSET, Change, Epoch, Event, Join, Redeliver, Restart, Scenario, Topic, Window, show
-from tests.simulate.mutations import FAULTS, SEEDS
+from tests.simulate.ends import Found
+from tests.simulate.model import (
+    UNSET,
+    Change,
+    Commit,
+    Due,
+    Epoch,
+    Event,
+    Join,
+    Redeliver,
+    Restart,
+    Scenario,
+    Time,
+    Topic,
+    Window,
+    show,
+)
+from tests.simulate.mutations import FAULTS, SEEDS, came_again_is_newer
 from tests.simulate.run import MODES, quiet, run_kernel
 from tests.simulate.shrink import shrink
 from tests.simulate.truth import truth
@@ -91,7 +107,16 @@ def test_the_draw_has_everything() -> None:
     assert {event.where for event in events if isinstance(event, Restart)} == {
         *("source", "stage", "sink", "snapshot", "stop")
     }
-    assert {type(event) for event in events} == {Change, Epoch, Redeliver, Restart}
+    assert {type(event) for event in events} == {Change, Commit, Epoch, Redeliver, Restart, Time}
+    closing = [step for step in steps if isinstance(step, Window) and step.bounded]
+    assert {(step.emit, step.kind) for step in closing} == {
+        (emit, kind) for emit in ("changes", "final") for kind in ("tumbling", "sliding", "session")
+    }
+    assert {step.table[0] for step in closing} >= {"f", "j"}
+    assert {step.table[0] for step in steps if isinstance(step, Due)} >= {"f", "j"}
+    assert any(topic.first is not None for scenario in scenarios for topic in scenario.topics)
+    assert any(scenario.document and scenario.steps for scenario in scenarios)
+    assert any(isinstance(event, Commit) and event.again for event in events)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -160,10 +185,88 @@ def test_a_wrong_result_is_a_fault() -> None:
     columns, rows = truth(scenario)["j1"]
 
     def wrong(changed: list[tuple[object, ...]]) -> list[str]:
-        return faults_of(scenario, lambda _: {**truth(scenario), "j1": (columns, changed)})
+        return faults_of(scenario, lambda _: Found({**truth(scenario), "j1": (columns, changed)}))
 
     assert wrong(rows) == []
     assert [line[:8] for line in wrong([])] == ["j1 lacks"]
     assert [line[:6] for line in wrong(rows * 2)] == ["j1 has"]
     assert len(wrong([(*rows[0][:4], "Ada")])) == 2
     assert faults_of(replace(scenario, steps=()), lambda _: 1 / 0)[0].startswith("ZeroDivisionError")  # type: ignore
+
+
+def in_transactions() -> Scenario:
+    """An order with its item, then a connector that goes back behind the next change of that order."""
+    head = Table("d1", (Column("no", parse_type("int64"), False), Column("state", parse_type("string"))), ("no",))
+    item = Table("f", (Column("id", parse_type("int64"), False), Column("order_no", parse_type("int64"))), ("id",))
+    events: tuple[Event, ...] = (
+        Change("d1", 0, "insert", (7, "open"), 0, 1),
+        Epoch(),
+        Change("d1", 0, "upsert", (7, "sent"), 1, 1),
+        Epoch(),
+        Change("d1", 0, "insert", (7, "open"), 0, 1, again=True),
+        Epoch(),
+        Change("f", 0, "insert", (1, 7), 0, 1),
+        Commit(0, (("d1", 1), ("f", 1))),
+        Commit(1, (("d1", 1),)),
+        Epoch(),
+        Change("d1", 0, "upsert", (7, "sent"), 1, 1, again=True),
+        Restart("sink", 1, 2),
+        Commit(0, (("d1", 1), ("f", 1)), again=True),
+        Commit(1, (("d1", 1),), again=True),
+    )
+    steps = (Join("f", "d1", (("order_no", "no"),), (("state", "state"),), "inner", "j1"),)
+    return Scenario(0, (Topic(head, 1), Topic(item, 1)), steps, events, 1, 2, 64, 16, document=True)
+
+
+def test_a_change_that_came_again_is_no_newer() -> None:
+    """A connector that goes back while transactions wait brings old values behind new ones; the new ones stay."""
+    scenario = in_transactions()
+    assert truth(scenario)["j1"][1] == [(1, 7, "sent")]
+    assert faults_of(scenario, run_kernel) == []
+    with came_again_is_newer():
+        assert faults_of(scenario, run_kernel) != []
+
+
+def test_a_torn_transaction_is_a_fault() -> None:
+    """A state of the target with the order but without its item is none that the source had, and is told."""
+    scenario = in_transactions()
+    found = run_kernel(scenario)
+    assert faults_of(scenario, lambda _: found) == []
+    torn = [{**state, "f": (state["f"][0], [])} for state in found.states if "f" in state]
+    assert torn
+    assert faults_of(scenario, lambda _: Found(found.tables, torn))[0].startswith("state 0, after transaction 0: ")
+
+
+def closing() -> Scenario:
+    """Two orders of one hour, one of the next day that closes it, one that comes too late."""
+    table = Table("f", (Column("no", parse_type("int64"), False), Column("sold_at", parse_type("timestamp"))), ("no",))
+    events: tuple[Event, ...] = (
+        Change("f", 0, "upsert", (1, datetime(2026, 1, 1, 10, 5))),
+        Change("f", 0, "upsert", (2, datetime(2026, 1, 1, 10, 59))),
+        Epoch(),
+        Change("f", 0, "upsert", (3, datetime(2026, 1, 2, 8, 0))),
+        Epoch(),
+        Restart("snapshot", 1, 2),
+        Epoch(),
+        Change("f", 0, "upsert", (5, datetime(2026, 1, 2, 8, 1))),
+        Epoch(),
+        Change("f", 0, "upsert", (4, datetime(2026, 1, 1, 10, 30))),
+    )
+    window = Window("f", (), "sold_at", "tumbling", 3_600_000_000, 0, 0, (("n", "count(*)"),), "final", "w1")
+    return Scenario(0, (Topic(table, 1),), (window,), events, workers=1, slots=2, inline_rows=64, entries=16)
+
+
+def test_a_late_row_is_beside_its_window() -> None:
+    """The row behind the watermark is in the table of late rows, not in the window; else it is told."""
+    scenario = closing()
+    found = run_kernel(scenario)
+    names, late = found.tables["w1_late"]
+    assert [row[names.index("no")] for row in late] == [4]
+    day = datetime(2026, 1, 1, 10), datetime(2026, 1, 1, 11), 2
+    assert day in found.tables["w1"][1]
+    assert faults_of(scenario, lambda _: found) == []
+    dropped = Found({**found.tables, "w1_late": (names, [])})
+    assert faults_of(scenario, lambda _: dropped) == ["w1_late tells of (4,): {}, which cannot be"]
+    columns, rows = found.tables["w1"]
+    counted = Found({**found.tables, "w1": (columns, [(*row[:2], 3) if row == day else row for row in rows])})
+    assert [line[:8] for line in faults_of(scenario, lambda _: counted)] == ["w1 lacks", "w1 has  "]

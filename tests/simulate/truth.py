@@ -3,43 +3,90 @@
 from __future__ import annotations
 
 import decimal
+from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
+from libcore.schema import Table
 from tests.simulate.ends import Results
-from tests.simulate.model import Join, Row, Scenario, Step, Window, final_rows
+from tests.simulate.model import Due, Join, Row, Scenario, Step, Time, Window, final_rows
 
 
 @lru_cache(maxsize=1)
 def _connection() -> duckdb.DuckDBPyConnection:
     """One for the process: to open one takes longer than a scenario's queries."""
-    return duckdb.connect(":memory:", config={"threads": 1})
+    connection = duckdb.connect(":memory:", config={"threads": 1})
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
 
 
-def truth(scenario: Scenario) -> Results:
-    """Each step's result, windows' averages as exact decimals."""
+def truth(scenario: Scenario, transactions: int | None = None) -> Results:
+    """Each step's result, windows' averages as exact decimals; not of windows for which it matters when rows come.
+
+    Args:
+        transactions: after so many transactions of the source only.
+    """
     found: Results = {}
-    rows, connection = final_rows(scenario), _connection()
+    rows = final_rows(scenario, transactions)
     for topic in scenario.topics:
-        table = topic.table
-        schema = pa.schema([(column.name, column.type.arrow) for column in table.columns])
-        columns = zip(*rows[table.name], strict=True) if rows[table.name] else [()] * len(schema)
-        arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
-        connection.register(table.name, pa.Table.from_arrays(arrays, schema=schema))
+        register(topic.table.name, topic.table, rows[topic.table.name])
+    now_us = max((event.us for event in scenario.events if isinstance(event, Time)), default=None)
     for step in scenario.steps:
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE {step.out} AS {sql(step)}")
-        answer = connection.execute(f"SELECT * FROM {step.out}")
-        names = [column[0] for column in answer.description]
-        found[step.out] = _averages(names, answer.fetchall())
+        if not (isinstance(step, Window) and step.bounded):
+            found[step.out] = answer(step, now_us)
     return found
 
 
-def sql(step: Step) -> str:
+def register(name: str, table: Table, rows: Sequence[Row]) -> None:
+    """Make a table known to SQL."""
+    schema = pa.schema([(column.name, column.type.arrow) for column in table.columns])
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+    _connection().register(name, pa.Table.from_arrays(arrays, schema=schema))
+
+
+def answer(step: Step, now_us: int | None) -> tuple[tuple[str, ...], list[Row]]:
+    """The step's result over what is known to SQL, and from then on known itself. `now_us`: the time for due steps."""
+    connection = _connection()
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {step.out} AS {sql(step, now_us)}")
+    asked = connection.execute(f"SELECT * FROM {step.out}")
+    return _averages([column[0] for column in asked.description], asked.fetchall())
+
+
+def sql(step: Step, now_us: int | None = None) -> str:
     """The step as a SELECT. An average is given as two columns, its sum and its count."""
+    if isinstance(step, Due):
+        return _due(step, now_us)
     return _join(step) if isinstance(step, Join) else _window(step)
+
+
+def _due(step: Due, now_us: int | None) -> str:
+    day = f"CASE WHEN typeof({step.at}) = 'DATE' THEN INTERVAL 1 DAY ELSE INTERVAL 0 DAY END"
+    moment = f"timezone('{step.zone}', CAST({step.at} AS TIMESTAMP) + {day})"
+    passed = "false" if now_us is None else f"coalesce({moment} <= make_timestamptz({now_us}), false)"
+    return f"SELECT *, {passed} AS {step.flag} FROM {step.table}"
+
+
+def compared(
+    name: str, found: tuple[tuple[str, ...], list[Row]] | None, expected: tuple[tuple[str, ...], list[Row]]
+) -> list[str]:
+    """What one table lacks and has too much, a line a row; a column that never came is NULL."""
+    columns, rows = expected
+    names, have = found or (columns, [])
+    places = [names.index(column) if column in names else None for column in columns]
+    want = Counter(_comparable(row) for row in rows)
+    got = Counter(_comparable(tuple(None if at is None else row[at] for at in places)) for row in have)
+    lines = [f"{name} lacks {dict(zip(columns, row, strict=True))}" for row in (want - got).elements()]
+    return lines + [f"{name} has   {dict(zip(columns, row, strict=True))}" for row in (got - want).elements()]
+
+
+def _comparable(row: Row) -> Row:
+    """Numbers without the difference of their types."""
+    return tuple(value.normalize() if isinstance(value, decimal.Decimal) else value for value in row)
 
 
 def _join(step: Join) -> str:

@@ -1,0 +1,231 @@
+"""A source partition whose reader works in a thread of its own, so that next_batch never waits for the other side.
+
+The reader's pieces wait in a queue bounded in bytes. Its state behind each piece is what the recovery store keeps. A
+TransientError costs the reader, not the flow: a new one begins behind the last piece that was queued.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import structlog
+from bytewax.inputs import StatefulSourcePartition
+
+from connectors.base import stop
+from connectors.base.items import Item
+from connectors.base.source import Pacing
+from libcore.errors import TransientError
+
+_RETRY_S_MIN, _RETRY_S_MAX = 0.1, 10.0
+_JOIN_S = 10.0
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a reader found next.
+
+    Args:
+        items: batches, and perhaps a marker; none where only the state went on.
+        rows: how many rows they use up of an epoch's quota; at most what the reader was told an epoch takes.
+        state: what a reader needs to go on behind this piece: plain values, small, beginning with a version.
+        size: bytes that it holds in memory.
+        alone: nothing else may come in its epoch (a Truncate).
+    """
+
+    items: list[Item]
+    rows: int
+    state: tuple[Any, ...]
+    size: int = 0
+    alone: bool = False
+
+
+class PieceReader(Protocol):
+    """Reads one ordered log. Used by one thread, but for `durable`."""
+
+    def pieces(self) -> Iterator[Piece | None]:
+        """Pieces in order; None: nothing now, ask again in a moment. Ends at the end of the data.
+
+        Raises TransientError to be made anew, any other error of libcore.errors to stop the flow.
+        """
+
+    def durable(self, state: tuple[Any, ...]) -> None:
+        """This state is in the recovery store: nothing before it will be asked for again. Called from another thread.
+
+        The source may be told so (a slot's confirmed position), files kept for a restart may go.
+        """
+
+    def close(self) -> None:
+        """Give everything back; called by the reading thread."""
+
+
+class BackgroundPartition(StatefulSourcePartition[Item, tuple[Any, ...]]):
+    """One source partition inside a worker.
+
+    Args:
+        name: the partition's, for Ticks and logs.
+        open_reader: makes a reader that goes on behind a state.
+        state: where to begin.
+        rows_max: rows of one epoch.
+        queued_bytes_max: bytes of pieces read ahead; one piece is taken however large it is.
+        poll_s: how long to wait after a reader had nothing.
+        beat_s: see Pacing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        open_reader: Callable[[tuple[Any, ...]], PieceReader],
+        state: tuple[Any, ...],
+        *,
+        rows_max: int,
+        queued_bytes_max: int,
+        poll_s: float,
+        beat_s: float = 0.0,
+    ) -> None:
+        self._name, self._open_reader, self._poll_s = name, open_reader, poll_s
+        self._pacing = Pacing(rows_max, beat_s=beat_s, partition=name)
+        self._state = state  # behind what was brought
+        self._closed_states: deque[tuple[Any, ...]] = deque(maxlen=2)  # of the newest closed epochs, oldest first
+        self._queue = _Queue(queued_bytes_max)
+        self._reader: PieceReader | None = None
+        self._thread = threading.Thread(target=self._read, args=(state,), name=f"source {name}", daemon=True)
+        self._thread.start()
+
+    def next_batch(self) -> list[Item]:
+        """Items of one epoch, or none; StopIteration after the end. Raises what the reader raised."""
+        try:
+            return self._next()
+        except StopIteration:
+            raise
+        except Exception as error:  # in a cluster Bytewax loses the exception's text
+            _log.error("source failed", partition=self._name, error=f"{type(error).__name__}: {error}")
+            raise
+
+    def next_awake(self) -> datetime | None:
+        """See Pacing.next_awake."""
+        return self._pacing.next_awake()
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """The reader's state behind what was brought; closes the epoch."""
+        self._pacing.closed()
+        self._closed_states.append(self._state)
+        return self._state
+
+    def close(self) -> None:
+        """Ends the reading thread."""
+        self._queue.stop()
+        self._thread.join(_JOIN_S)
+
+    def _next(self) -> list[Item]:
+        if len(self._closed_states) == 2 and self._reader is not None:
+            # A source closes its second epoch only after the first is durable, and a third is open now.
+            self._reader.durable(self._closed_states[0])
+        if stop.requested():
+            return self._pacing.ending()
+        items: list[Item] = []
+        rows, taken, alone = 0, 0, False
+        while not alone and (piece := self._queue.take(self._fits(rows, taken))) is not None:
+            items += piece.items
+            rows, taken, alone, self._state = rows + piece.rows, taken + 1, piece.alone, piece.state
+        if taken:
+            return self._pacing.rows(items, rows, alone=alone) if items else self._pacing.nothing(rows)
+        return self._pacing.ending() if self._queue.finished() else self._pacing.idle()
+
+    def _fits(self, rows: int, taken: int) -> Callable[[Piece], bool]:
+        def fits(piece: Piece) -> bool:
+            first = not taken and self._pacing.fresh
+            if piece.alone:
+                return first
+            return piece.rows <= self._pacing.room - rows or (first and self._pacing.room > 0)
+
+        return fits
+
+    def _read(self, state: tuple[Any, ...]) -> None:
+        wait_s = _RETRY_S_MIN
+        while not self._queue.stopped:
+            try:
+                reader = self._open_reader(state)
+                self._reader = reader
+                try:
+                    for piece in reader.pieces():
+                        if piece is None:
+                            if self._queue.pause(self._poll_s):
+                                return
+                            continue
+                        if not self._queue.put(piece):
+                            return
+                        state, wait_s = piece.state, _RETRY_S_MIN
+                finally:
+                    self._reader = None
+                    reader.close()
+                self._queue.finish(None)
+                return
+            except TransientError as error:
+                _log.warning("source does not answer", partition=self._name, error=str(error), again_in_s=wait_s)
+                self._queue.pause(wait_s)
+                wait_s = min(_RETRY_S_MAX, wait_s * 2)
+            except BaseException as error:
+                self._queue.finish(error)
+                return
+
+
+class _Queue:
+    """Pieces between the reading thread and the worker; bounded in bytes, woken at a stop."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max, self._bytes = bytes_max, 0
+        self._pieces: deque[Piece] = deque()
+        self._changed = threading.Condition()
+        self._error: BaseException | None = None
+        self._ended = self.stopped = False
+
+    def put(self, piece: Piece) -> bool:
+        """Wait for room and add it; False at a stop."""
+        with self._changed:
+            while self._pieces and self._bytes + piece.size > self._bytes_max and not self.stopped:
+                self._changed.wait()
+            if not self.stopped:
+                self._pieces.append(piece)
+                self._bytes += piece.size
+            return not self.stopped
+
+    def take(self, fits: Callable[[Piece], bool]) -> Piece | None:
+        """The next piece, where there is one and it fits."""
+        with self._changed:
+            if not self._pieces or not fits(self._pieces[0]):
+                return None
+            piece = self._pieces.popleft()
+            self._bytes -= piece.size
+            self._changed.notify_all()
+            return piece
+
+    def finish(self, error: BaseException | None) -> None:
+        """No piece comes any more."""
+        with self._changed:
+            self._ended, self._error = True, error
+
+    def finished(self) -> bool:
+        """Whether all pieces are taken and none comes any more. Raises what the reader raised."""
+        with self._changed:
+            if self._pieces or not self._ended:
+                return False
+            if self._error is not None:
+                raise self._error
+            return True
+
+    def pause(self, seconds: float) -> bool:
+        """Wait; True at a stop, which ends the wait."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.stopped, seconds)
+
+    def stop(self) -> None:
+        """Wake and end the reading thread."""
+        with self._changed:
+            self.stopped = True
+            self._changed.notify_all()

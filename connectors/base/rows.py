@@ -1,0 +1,104 @@
+"""Plain columns of a table that is read directly -> a ChangeBatch, and refused rows -> dead letters."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from sys import byteorder
+
+import pyarrow as pa
+
+from connectors.base import metrics
+from connectors.base.metrics import BATCHES, DECODE_ERRORS, EVENTS
+from libcore.change import OP, POSITION, SOURCE_TS, ChangeBatch, Op, arrow_schema
+from libcore.dead_letter import DEAD_LETTERS
+from libcore.position import POSITION_BYTES, make
+from libcore.schema import Table
+
+_STEP = 1 << 24  # the counter's part of a position
+_ORDER_MAX = 1 << 40
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A row that could not be read.
+
+    Args:
+        place: where it stands: a file, a table.
+        number: its line or row there; -1 where unknown.
+        error: one sentence.
+        raw: its bytes, or what was found as text; None where there are none.
+        key_text: its key as JSON text, where known.
+        byte_position: 0-based byte in `raw`; -1 where unknown.
+    """
+
+    place: str
+    number: int
+    error: str
+    raw: bytes | None = None
+    key_text: str | None = None
+    byte_position: int = -1
+
+
+def positions(generation: int, commit: int, first: int, count: int) -> pa.Array:
+    """Positions of `count` rows of one commit, in order from `first` on; see libcore/position.py."""
+    assert first >= 0 and first + count <= _ORDER_MAX, (first, count)
+    whole = bytearray(make(generation, commit, 0) * count)
+    tails = array("Q", range(first * _STEP, (first + count) * _STEP, _STEP))
+    if byteorder == "little":
+        tails.byteswap()
+    memoryview(whole).cast("Q")[3::4] = memoryview(tails)
+    return pa.Array.from_buffers(pa.binary(POSITION_BYTES), count, [None, pa.py_buffer(bytes(whole))])
+
+
+def change_batch(
+    table: Table, columns: Sequence[pa.Array], op: Op, *, generation: int = 0, commit: int, first: int
+) -> ChangeBatch:
+    """Rows of a table, all of which do the same.
+
+    Args:
+        columns: the table's, in its order and exact types; of a DELETE those outside of the key are NULL.
+        generation, commit: parts of their position. A snapshot's rows are INSERT and have commit 0.
+        first: the first row's number within the commit; the others follow.
+    """
+    count = len(columns[0])
+    ops = pa.Array.from_buffers(pa.int8(), count, [None, pa.py_buffer(bytes([op]) * count)])
+    control = [ops, positions(generation, commit, first, count), pa.nulls(count, pa.timestamp("us", tz="UTC"))]
+    BATCHES.labels(table.name).inc()
+    EVENTS.labels(table.name).inc(count)
+    return ChangeBatch(table, pa.RecordBatch.from_arrays([*columns, *control], schema=arrow_schema(table)))
+
+
+def refused_rows(
+    refused: Sequence[Refused], *, flow: str, table: str, generation: int = 0, commit: int, first: int
+) -> ChangeBatch:
+    """Rows that could not be read as dead letters, in order; counts them too. `first`: the first one's number."""
+    count = len(refused)
+    metrics.DEAD_LETTERS.labels("read").inc(count)
+    DECODE_ERRORS.labels(table).inc(count)
+    columns: Mapping[str, Sequence[object] | pa.Array] = {
+        "flow": [flow] * count,
+        "step": ["read"] * count,
+        "table_name": [table] * count,
+        "topic": [one.place for one in refused],
+        "partition": [0] * count,
+        "message_offset": [one.number for one in refused],
+        "key_text": [one.key_text for one in refused],
+        "reason": ["data"] * count,
+        "error": [one.error for one in refused],
+        "byte_position": [one.byte_position for one in refused],
+        "raw_key": [None] * count,
+        "raw_value": [one.raw for one in refused],
+        "failed_at": [datetime.now(UTC)] * count,
+        OP: [int(Op.UPSERT)] * count,
+        POSITION: positions(generation, commit, first, count),
+        SOURCE_TS: [None] * count,
+    }
+    schema = arrow_schema(DEAD_LETTERS)
+    arrays = [
+        values if isinstance(values, pa.Array) else pa.array(values, schema.field(name).type)
+        for name, values in columns.items()
+    ]
+    return ChangeBatch(DEAD_LETTERS, pa.RecordBatch.from_arrays(arrays, schema=schema))

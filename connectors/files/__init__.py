@@ -1,0 +1,1 @@
+"""Files and drop folders as a source: CSV, fixed width, Parquet, JSON lines."""

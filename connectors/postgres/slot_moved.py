@@ -1,0 +1,105 @@
+"""Rows whose key changed while a large value of theirs did not: PostgreSQL sends the new key without that value.
+
+Under the new key a target has no row that could keep it, so it is looked up at the source. The source's row may be
+newer than the change; then the changes in between follow in the stream, and end right. Where the row is gone, its
+delete or its next key change follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from connectors.postgres.session import literal, quote
+from connectors.postgres.snapshot import Chunk, ChunkReader
+from connectors.postgres.source_catalog import CatalogTable
+from libcore.change import POSITION, UNSET, ChangeBatch, Op, op_is
+from libcore.position import POSITION_BYTES
+
+_ROWS_A_QUERY = 1000
+
+
+class MovedRows:
+    """Fills what rows under a new key lack.
+
+    Args:
+        tables: by the name of their batches. open_reader: a ChunkReader, not yet open.
+    """
+
+    def __init__(self, tables: dict[str, CatalogTable], open_reader: Callable[[], ChunkReader]) -> None:
+        self._tables, self._open_reader = tables, open_reader
+
+    def filled(self, batch: ChangeBatch) -> ChangeBatch:
+        """The batch with the values that its moved rows lack. Raises TransientError, ConfigurationError."""
+        table = self._tables.get(batch.table.name)
+        if not batch.has_unset or not batch.table.key or table is None:
+            return batch
+        record = batch.record
+        # the second row of a message, an upsert behind the delete of its old key, has an odd counter
+        last = pc.binary_slice(record.column(POSITION).cast(pa.binary()), POSITION_BYTES - 1, POSITION_BYTES)
+        odd = pc.is_in(last, pa.array([bytes([number]) for number in range(1, 256, 2)], pa.binary()))
+        moved = pc.indices_nonzero(pc.and_(odd, op_is(record, Op.UPSERT))).to_pylist()
+        unset = record.column(UNSET)
+        lacking = [row for row in moved if any(unset[row].as_py())]
+        if not lacking:
+            return batch
+        keys = [tuple(record.column(name)[row].as_py() for name in batch.table.key) for row in lacking]
+        found = self._look_up(table, batch, list(dict.fromkeys(keys)))
+        return ChangeBatch(batch.table, _patched(batch, lacking, [found.get(key) for key in keys]))
+
+    def _look_up(
+        self, table: CatalogTable, batch: ChangeBatch, keys: list[tuple[Any, ...]]
+    ) -> dict[tuple[Any, ...], pa.RecordBatch]:
+        """The source's rows of those keys, each as a record of one row."""
+        found: dict[tuple[Any, ...], pa.RecordBatch] = {}
+        reader = self._open_reader()
+        reader.open()
+        try:
+            names = ", ".join(quote(name) for name in batch.table.key)
+            for start in range(0, len(keys), _ROWS_A_QUERY):
+                rows = ", ".join(f"({_values(table, batch, key)})" for key in keys[start : start + _ROWS_A_QUERY])
+                for part in reader.read(Chunk(table), _ROWS_A_QUERY, lambda: False, f"({names}) IN ({rows})"):
+                    for item in part.items:
+                        if isinstance(item, ChangeBatch) and item.table.name == batch.table.name:
+                            found.update(_by_key(item, batch.table.key))
+        finally:
+            reader.close()
+        return found
+
+
+def _by_key(batch: ChangeBatch, key: tuple[str, ...]) -> dict[tuple[Any, ...], pa.RecordBatch]:
+    columns = [batch.record.column(name).to_pylist() for name in key]
+    return {values: batch.record.slice(row, 1) for row, values in enumerate(zip(*columns, strict=True))}
+
+
+def _values(table: CatalogTable, batch: ChangeBatch, key: tuple[Any, ...]) -> str:
+    return ", ".join(
+        f"{literal(_text(value))}::{table.column(name).shown}" for name, value in zip(batch.table.key, key, strict=True)
+    )
+
+
+def _text(value: Any) -> str:
+    return "\\x" + value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _patched(batch: ChangeBatch, rows: list[int], found: list[pa.RecordBatch | None]) -> pa.RecordBatch:
+    record = batch.record
+    unset = [bytearray(value) for value in record.column(UNSET).to_pylist()]
+    columns = {name: record.column(name) for name in record.schema.names}
+    for index, column in enumerate(batch.table.columns):
+        mask, values = [False] * record.num_rows, []
+        for row, source in zip(rows, found, strict=True):
+            there = source is not None and source.schema.get_field_index(column.name) >= 0
+            if there and unset[row][index // 8] >> (index % 8) & 1:
+                assert source is not None
+                unset[row][index // 8] &= ~(1 << index % 8)
+                mask[row] = True
+                values.append(source.column(column.name))
+        if values:
+            given = pa.concat_arrays(values).cast(column.type.arrow)
+            columns[column.name] = pc.replace_with_mask(columns[column.name], pa.array(mask), given)
+    columns[UNSET] = pa.array([bytes(value) for value in unset], record.schema.field(UNSET).type)
+    return pa.RecordBatch.from_arrays([columns[name] for name in record.schema.names], schema=record.schema)

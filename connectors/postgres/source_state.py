@@ -1,0 +1,70 @@
+"""How far a slot was read: what the recovery store keeps of it, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from libcore.errors import ConfigurationError
+from libcore.position import FIRST
+
+VERSION = 1
+Phase = Literal["new", "snapshot", "stream"]
+
+
+@dataclass(frozen=True)
+class SlotState:
+    """One slot's progress.
+
+    Args:
+        phase: "new": nothing is there yet. "snapshot": the slot is there, rows are read. "stream": changes are.
+        system, timeline: which cluster it was.
+        lsn: the slot's consistent point, where its changes begin.
+        done: tables whose rows are all read.
+        table: the one being read, "" for none. after: what is read of it, up to this key; None: nothing whole yet.
+        shapes: tables as the snapshot's decoder had them, for that of the stream.
+        starts: (table, LSN): changes of the table that were committed before are in its rows already.
+        decoder: the decoder's state, in phase "stream".
+    """
+
+    phase: Phase = "new"
+    system: str = ""
+    timeline: int = 0
+    lsn: int = 0
+    done: tuple[str, ...] = ()
+    table: str = ""
+    after: tuple[str, ...] | None = None
+    shapes: tuple[str, ...] = ()
+    starts: tuple[tuple[str, int], ...] = ()
+    decoder: Any = None
+
+    def packed(self) -> tuple[Any, ...]:
+        """For the recovery store."""
+        return (
+            VERSION, self.phase, self.system, self.timeline, self.lsn, self.done, self.table, self.after,
+            self.shapes, self.starts, self.decoder,
+        )  # fmt: skip
+
+    @property
+    def resume_lsn(self) -> int:
+        """Where the stream begins."""
+        return int(self.decoder[2]) if self.phase == "stream" else self.lsn
+
+    def complete(self, table: str, shapes: tuple[str, ...]) -> SlotState:
+        """With one more table read."""
+        kept = tuple(dict.fromkeys((*self.shapes, *shapes)))
+        return replace(self, done=(*self.done, table), table="", after=None, shapes=kept)
+
+    def streaming(self) -> SlotState:
+        """Behind the snapshot."""
+        return replace(self, phase="stream", table="", after=None, shapes=(), decoder=(1, FIRST, self.lsn, self.shapes))
+
+
+def unpacked(state: tuple[Any, ...]) -> SlotState:
+    """What `packed` gave. Raises ConfigurationError for another version's."""
+    if state[0] != VERSION or len(state) != 11:
+        raise ConfigurationError(
+            f"source.postgres: expected recovery state of version {VERSION}, found {state[0]!r}: it was written by "
+            "another version of headrace"
+        )
+    return SlotState(*state[1:])

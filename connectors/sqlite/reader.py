@@ -1,0 +1,324 @@
+"""Reads one SQLite database: a snapshot in chunks in one read transaction, then appended rows or the triggers' log.
+
+State: (1, done, open, log, signature, rows, follows): `done` holds (table, fingerprint, last rowid) of tables whose snapshot is
+read, `open` is (table, fingerprint, behind which row) of the one that is being read, `log` is the number behind which
+the triggers' log goes on, `signature` tells whether the file was written since the snapshot began, `rows` counts, `follows` says
+that the first snapshot is over: what is read again from then on stands behind the changes so far.
+
+A crash ends the read transaction. Where a log follows, the rest of the snapshot is read as the database is then: the
+log brings every change since the beginning again, so the end is the same. Where none follows, the rest of it goes on
+only if the file was not written since; else the target's tables are emptied and the snapshot begins anew.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from connectors.base.background import Piece
+from connectors.base.items import Truncate
+from connectors.sqlite.chunks import Row, WantedTable, chunks, deletes, fetched, piece
+from connectors.sqlite.config import SqliteConfig
+from connectors.sqlite.database import connect, describe, errors, install_log, log_name, quote
+from libcore.change import Op
+from libcore.errors import ConfigurationError, FatalError
+from libcore.schema import Table
+
+STATE_VERSION = 1
+FIRST: tuple[Any, ...] = (STATE_VERSION, (), None, None, None, 0, False)
+_LOG_ROWS = 4000
+_KEYS_A_QUERY = 400
+_log = structlog.get_logger()
+
+
+class SqliteReader:
+    """One database's tables as pieces; see PieceReader.
+
+    Args:
+        path: the file. config: how it is followed, bounds.
+        wanted: the tables by name; a table that gains a column is replaced there, for the readers that follow.
+        state: where to go on.
+        flow: the pipeline's name, for dead letters and the log.
+        until_end: end behind what is there at the start.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        config: SqliteConfig,
+        wanted: dict[str, WantedTable],
+        state: tuple[Any, ...],
+        *,
+        flow: str,
+        until_end: bool,
+    ) -> None:
+        if len(state) != len(FIRST) or state[0] != STATE_VERSION:
+            raise ConfigurationError(
+                f"source.sqlite: expected recovery state of version {STATE_VERSION}, found {state[:1]}: "
+                "it was written by another version of headrace"
+            )
+        self._path, self._config, self._wanted = path, config, wanted
+        self._flow, self._until_end = flow, until_end
+        _, done, self._open, self._log_seq, self._signature, self._rows, self._follows = state
+        self._done: dict[str, tuple[str, int | None]] = {name: (mark, rowid) for name, mark, rowid in done}
+        self._rows_max = min(config.chunk_rows, config.batch_rows_max)
+        self._durable: tuple[Any, ...] | None = None
+        self._cleaned = 0
+        self._connection = connect(path, config)
+
+    @property
+    def _state(self) -> tuple[Any, ...]:
+        done = tuple((name, mark, rowid) for name, (mark, rowid) in self._done.items())
+        return (STATE_VERSION, done, self._open, self._log_seq, self._signature, self._rows, self._follows)
+
+    def pieces(self) -> Iterator[Piece | None]:
+        """See PieceReader."""
+        with errors(self._path):
+            if self._config.follow == "triggers":
+                self._prepare_log()
+            yield from self._snapshot()
+            if self._config.follow == "nothing":
+                while not self._until_end:
+                    yield None
+                return
+            yield from self._follow()
+
+    def durable(self, state: tuple[Any, ...]) -> None:
+        """See PieceReader."""
+        self._durable = state
+
+    def close(self) -> None:
+        """See PieceReader."""
+        self._connection.close()
+
+    def _prepare_log(self) -> None:
+        tables = [wanted.table for wanted in self._wanted.values()]
+        with closing(connect(self._path, self._config, write=True)) as connection:
+            install_log(connection, self._flow, tables)
+        if self._log_seq is None:
+            # the snapshot begins later, so it has all that is in the log by now
+            self._log_seq = self._log_end()
+
+    def _log_end(self) -> int:
+        # of the counter, not of the rows: those that were read are removed
+        text = "SELECT coalesce((SELECT seq FROM main.sqlite_sequence WHERE name = ?), 0)"
+        return int(self._connection.execute(text, [log_name(self._flow)]).fetchone()[0])
+
+    # -- the snapshot
+
+    def _snapshot(self) -> Iterator[Piece]:
+        """All rows of all tables that are not done, in one read transaction."""
+        fingerprints = {name: wanted.table.fingerprint for name, wanted in self._wanted.items()}
+        begun = {name: mark for name, (mark, _) in self._done.items()}
+        begun |= {} if self._open is None else {self._open[0]: self._open[1]}
+        yield from self._anew([name for name, mark in begun.items() if fingerprints.get(name) != mark])
+        if all(name in self._done for name in self._wanted):
+            return
+        # taken first: what is written between the two makes a later start begin anew, which is always right
+        signature = _signature(self._path)
+        self._connection.execute("BEGIN")
+        self._connection.execute("SELECT count(*) FROM main.sqlite_schema").fetchone()  # the transaction begins here
+        try:
+            yield from self._restarted(signature)
+            for name in [name for name in self._wanted if name not in self._done]:
+                yield from self._table(name)
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("COMMIT")
+        self._signature, self._follows = None, True
+        yield Piece([], 0, self._state)
+
+    def _restarted(self, signature: tuple[Any, ...]) -> Iterator[Piece]:
+        """What a snapshot that was broken off needs: nothing, or empty tables and a new beginning."""
+        former, self._signature = self._signature, signature
+        if former is None:
+            return
+        if self._config.follow != "triggers" and signature != former:
+            begun = [*self._done, *([self._open[0]] if self._open is not None else [])]
+            _log.warning("the database was written since the snapshot began: it begins anew", tables=begun)
+            yield from self._anew(begun, emptied=True)
+        elif self._open is not None and not self._wanted[self._open[0]].found.stable_rowid:
+            # VACUUM may have moved its rows, and a table's own key may be another's now: read again from its beginning
+            yield from self._anew([self._open[0]])
+
+    def _anew(self, names: list[str], *, emptied: bool = False) -> Iterator[Piece]:
+        """Tables that are read again; those without a key, and all where `emptied`, lose their rows first."""
+        for name in names:
+            self._done.pop(name, None)
+            self._open = None if self._open is not None and self._open[0] == name else self._open
+            if name in self._wanted and (emptied or not self._wanted[name].table.key):
+                self._rows += 1
+                yield Piece([Truncate(name, f"{self._path.name}:{name}:{self._rows}")], 1, self._state, alone=True)
+
+    def _table(self, name: str) -> Iterator[Piece]:
+        wanted = self._wanted[name]
+        mark = wanted.table.fingerprint
+        begin: Row | None = self._open[2] if self._open is not None and self._open[0] == name else None
+        last = begin
+        # INSERT without a commit tells a row of a snapshot, too, which no watermark heeds
+        op = Op.INSERT if wanted.table.key and not self._follows else Op.UPSERT
+        commit = max(1, self._log_seq or 0) if self._follows else 0
+        for rows, last in chunks(self._connection, wanted, begin, self._rows_max):
+            first, self._rows = self._rows, self._rows + len(rows)
+            self._open = (name, mark, last)
+            yield piece(wanted, rows, op, commit=commit, first=first, flow=self._flow, state=self._state)
+        rowid = None
+        if wanted.found.rowid is not None:
+            rowid = int(last[0]) if last is not None else 0
+        self._done[name], self._open = (mark, rowid), None
+        yield Piece([], 0, self._state)
+
+    # -- what comes later
+
+    def _follow(self) -> Iterator[Piece | None]:
+        version, schema = -1, self._schema_version()
+        end = self._log_end() if self._until_end and self._config.follow == "triggers" else None
+        while True:
+            if (found := self._schema_version()) != schema:
+                schema = found
+                yield from self._changed_shapes()
+            now = self._connection.execute("PRAGMA main.data_version").fetchone()[0]
+            count = 0
+            if now != version:
+                for one in self._news():
+                    count += 1
+                    yield one
+                version = now if not count else -1
+            self._clean()
+            if self._until_end and (end is None or self._log_seq >= end):
+                return
+            if not count:
+                yield None
+
+    def _news(self) -> Iterator[Piece]:
+        if self._config.follow == "rowid":
+            return self._appended()
+        return self._logged()
+
+    def _appended(self) -> Iterator[Piece]:
+        """Rows with greater rowids than were read, table by table."""
+        for name, wanted in self._wanted.items():
+            mark, rowid = self._done[name]
+            for rows, last in chunks(self._connection, wanted, (rowid,), self._rows_max):
+                first, self._rows = self._rows, self._rows + len(rows)
+                self._done[name] = (mark, int(last[0]))
+                op = Op.INSERT if wanted.table.key else Op.UPSERT
+                yield piece(wanted, rows, op, commit=1, first=first, flow=self._flow, state=self._state)
+
+    def _logged(self) -> Iterator[Piece]:
+        """The rows that the log names, as they are now; those that are gone as deletes. One read transaction."""
+        connection = self._connection
+        connection.execute("BEGIN")
+        try:
+            entries = connection.execute(
+                f"SELECT seq, name, key FROM main.{quote(log_name(self._flow))} WHERE seq > ? ORDER BY seq LIMIT ?",
+                [self._log_seq, _LOG_ROWS],
+            ).fetchall()
+            if not entries:
+                return
+            keys: dict[str, dict[str, None]] = {}
+            for _, name, key in entries:
+                keys.setdefault(name, {})[key] = None
+            commit, held = int(entries[-1][0]), Piece([], 0, self._state)
+            for name, literals in keys.items():
+                for one in self._present(self._wanted[name], list(literals), commit) if name in self._wanted else ():
+                    yield held
+                    held = one
+            # the log goes on behind these entries only with the last piece
+            self._log_seq = commit
+            yield replace(held, state=self._state)
+        finally:
+            connection.execute("COMMIT")
+
+    def _present(self, wanted: WantedTable, literals: list[str], commit: int) -> Iterator[Piece]:
+        table = wanted.table
+        places = [f"k{index}" for index in range(len(table.key))]
+        # by the column's own collation, which an index serves, and bit by bit
+        same = " AND ".join(
+            f"t.{quote(name)} = {place} AND t.{quote(name)} COLLATE BINARY = {place}"
+            for name, place in zip(table.key, places, strict=True)
+        )
+        columns = ", ".join(f"t.{quote(column.name)}" for column in table.columns)
+        for start in range(0, len(literals), _KEYS_A_QUERY):
+            some = literals[start : start + _KEYS_A_QUERY]
+            values = ", ".join(f"({literal})" for literal in some)  # written by quote() in the trigger: literals only
+            for gone in (False, True):
+                picked = ", ".join(places) if gone else columns
+                join = "LEFT JOIN" if gone else "JOIN"
+                text = (
+                    f"WITH k({', '.join(places)}) AS (VALUES {values}) SELECT {picked} FROM k {join} "
+                    f"main.{quote(table.name)} t ON {same}"
+                )
+                text += f" WHERE t.{quote(table.key[0])} IS NULL" if gone else ""
+                yield from self._found(wanted, text, gone, commit)
+
+    def _found(self, wanted: WantedTable, text: str, gone: bool, commit: int) -> Iterator[Piece]:
+        offset = 0
+        while rows := fetched(self._connection, f"{text} LIMIT -1 OFFSET ?", [offset]):
+            first, self._rows = self._rows, self._rows + len(rows)
+            offset += len(rows)
+            if gone:
+                one = deletes(wanted, rows, commit=commit, first=first, state=self._state)
+            else:
+                one = piece(wanted, rows, Op.UPSERT, commit=commit, first=first, flow=self._flow, state=self._state)
+            if one is not None:
+                yield one
+
+    def _clean(self) -> None:
+        """Remove what the recovery store is past from the log, where the database is free."""
+        state, self._durable = self._durable, None
+        if state is None or self._config.follow != "triggers" or not state[3] or state[3] <= self._cleaned:
+            return
+        try:
+            with closing(
+                connect(self._path, self._config.model_copy(update={"busy_timeout_s": 0.05}), write=True)
+            ) as log:
+                log.execute(f"DELETE FROM {quote(log_name(self._flow))} WHERE seq <= ?", [state[3]])
+            self._cleaned = state[3]
+        except sqlite3.OperationalError as error:
+            _log.debug("the log is cleaned later", error=str(error))
+
+    def _schema_version(self) -> int:
+        return int(self._connection.execute("PRAGMA main.schema_version").fetchone()[0])
+
+    def _changed_shapes(self) -> Iterator[Piece]:
+        """A table that gained columns is read again with them; one that lost what is read of it stops the flow."""
+        for name, wanted in self._wanted.items():
+            try:
+                now = describe(self._connection, name)
+            except ConfigurationError as error:
+                raise FatalError(f"source.sqlite: table {name}: expected it to stay, found it dropped") from error
+            before = {column.name: column for column in wanted.found.source.table.columns}
+            there = {column.name: column for column in now.source.table.columns}
+            for column in wanted.table.columns:
+                if there.get(column.name) != before.get(column.name):
+                    raise FatalError(
+                        f"source.sqlite: table {name}: expected column {column.name} as it was, found it "
+                        f"{'changed' if column.name in there else 'dropped'}; start again to read the table anew"
+                    )
+            new = [column for column in there.values() if column.name not in before]
+            if new and wanted.on_new_column == "refuse":
+                raise FatalError(
+                    f"source.sqlite: table {name}: on_new_column refuses column {new[0].name}; set it to add or ignore"
+                )
+            if new and wanted.on_new_column == "add":
+                table = Table(name, (*wanted.table.columns, *new), wanted.table.key)
+                self._wanted[name] = replace(wanted, table=table, found=now)
+                _log.info("a table is read again with new columns", table=name, columns=[column.name for column in new])
+        yield from self._snapshot()
+
+
+def _signature(path: Path) -> tuple[Any, ...]:
+    """Changes whenever the database is written: size and time of its file and of its write-ahead log."""
+    found: list[int] = []
+    for file in (path, path.with_name(path.name + "-wal")):
+        if file.exists():
+            stat = file.stat()
+            found += [stat.st_size, stat.st_mtime_ns] if stat.st_size else []
+    return tuple(found)
