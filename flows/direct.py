@@ -21,7 +21,8 @@ from libcore.schema import Column, Table, parse_type
 def context(pipeline: spec.Pipeline, path: str, directory: Path | None, beating: Iterable[str] = ()) -> SourceContext:
     """What the source needs to know of its pipeline; `directory`: its state directory, None beside a flow."""
     base = Path(path).resolve().parent
-    return SourceContext(pipeline.name, base, directory, registry.decoder, frozenset(beating))
+    spool_bytes = pipeline.sink.settings.spool_bytes
+    return SourceContext(pipeline.name, base, directory, registry.decoder, frozenset(beating), spool_bytes)
 
 
 def open_source(pipeline: spec.Pipeline, surroundings: SourceContext) -> ChangeSource:
@@ -35,6 +36,8 @@ def bind(pipeline: spec.Pipeline, path: str) -> list[topics.Binding]:
     with closing(open_source(pipeline, context(pipeline, path, None))) as source:
         found = topics.resolve(pipeline, dict.fromkeys(source.names(), 1), path)
         described = {table.name: table for table in source.describe([binding.topic for binding in found])}
+    if pipeline.document is not None:
+        pipeline.document.check_truncates({binding.topic: binding.spec.on_truncate for binding in found}, path)
     bindings = []
     for binding in found:
         there = described[binding.topic]
@@ -96,6 +99,13 @@ def findings(pipeline: spec.Pipeline, bindings: Sequence[topics.Binding], path: 
     """What the source says of itself."""
     with closing(open_source(pipeline, context(pipeline, path, None))) as source:
         return source.doctor(_tables(bindings))
+
+
+def drop(pipeline: spec.Pipeline, path: str) -> list[str]:
+    """Remove what a flow left at its source (a slot, a publication); what was removed."""
+    with closing(open_source(pipeline, context(pipeline, path, None))) as source:
+        dropped = getattr(source, "drop", None)
+        return [] if dropped is None else list(dropped())
 
 
 def _tables(bindings: Sequence[topics.Binding]) -> list[SourceTable]:

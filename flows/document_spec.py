@@ -24,7 +24,11 @@ _NOT_IN_TOPICS = re.compile(r"[^A-Za-z0-9._-]")
 class DocumentSpec(Section):
     """Whole transactions, gathered by Debezium's transaction topic (provide.transaction.metadata = true)."""
 
-    transaction_topic: str = Field(min_length=1, description="Debezium's, PREFIX.transaction; it has one partition")
+    transaction_topic: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Debezium's, PREFIX.transaction, of one partition; none where the source is read directly",
+    )
     timeout_s: Annotated[float, Field(gt=0)] = Field(
         default=60.0, description="how long the next transaction may stay incomplete"
     )
@@ -44,7 +48,7 @@ class DocumentSpec(Section):
     @property
     def prefix(self) -> str:
         """What the topics' names begin with, without the dot."""
-        return self.transaction_topic.rpartition(".")[0]
+        return (self.transaction_topic or "").rpartition(".")[0]
 
     def rules(self, flow: str, topics: Collection[str]) -> Rules:
         """What the step needs. `topics`: those of the pipeline's tables."""
@@ -88,7 +92,8 @@ class DocumentSpec(Section):
             file: the pipeline file, for messages.
         Raises: ConfigurationError.
         """
-        topic, count = self.transaction_topic, existing.get(self.transaction_topic)
+        topic = self.transaction_topic or ""
+        count = existing.get(topic)
         if count is None:
             raise ConfigurationError(
                 f"document.transaction_topic: expected topic {topic!r} at the broker, found none of that name"
@@ -109,6 +114,10 @@ class DocumentSpec(Section):
                 f"{near(unread[0], tables)}",
                 file=file,
             )
+        self.check_truncates(tables, file)
+
+    def check_truncates(self, tables: Mapping[str, str], file: str | None = None) -> None:
+        """Refuse a truncate that is applied. `tables`: see check. Raises ConfigurationError."""
         if emptied := sorted(name for name, on_truncate in tables.items() if on_truncate == "apply"):
             raise ConfigurationError(
                 f"tables: on_truncate: expected stop or ignore beside [document], found apply for {emptied[0]}: a "

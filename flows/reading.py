@@ -53,11 +53,16 @@ def make_source(
     topic_bindings = _topic_bindings(pipeline, bindings)
     kafka = pipeline.source.kafka
     if kafka is None:
+        if whole and pipeline.document is not None:
+            topic_bindings = {
+                topic: replace(binding, transactions=True, clears=False) for topic, binding in topic_bindings.items()
+            }
         context = direct.context(pipeline, path, directory, _beating(pipeline, topic_bindings))
         return direct.make_source(pipeline, bindings, topic_bindings, context, until_end)
     decoder = registry.decoder(kafka.format, kafka.registry)
     marks = []
     if whole and pipeline.document is not None:
+        assert pipeline.document.transaction_topic is not None, "the spec asks for it beside Kafka"
         marks = [pipeline.document.transaction_topic]
         topic_bindings = {
             topic: replace(binding, transactions=True, clears=False) for topic, binding in topic_bindings.items()

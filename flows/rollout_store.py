@@ -57,7 +57,10 @@ class RolloutStore:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def load(self) -> State:
-        """Where this process stood; from the beginning where nothing is known, or what is there cannot be read."""
+        """Where this process stood; from the beginning where nothing is known, or what is there cannot be read.
+
+        Whether another process rolled back is `rollback`'s answer. Raises OSError.
+        """
         try:
             found = State.from_data(json.loads(self._file.read_text("utf-8"))["state"])
         except FileNotFoundError:
@@ -65,11 +68,8 @@ class RolloutStore:
         except (ValueError, KeyError, TypeError, CorruptionError) as error:
             _LOG.warning("a rollout begins again: its state cannot be read", rollout=self.name, error=str(error))
             found = State()
-        rollback = self.rollback()
-        if rollback is None and found.rolled_back:  # it could not be written when it happened
-            self.roll_back(found, None)
-        elif rollback is not None and not found.rolled_back:
-            found = State(reason=rollback[0], why=rollback[1])
+        if found.rolled_back:
+            self.roll_back(found, None)  # perhaps the others could not be told when it happened
         return found
 
     def save(self, state: State) -> None:

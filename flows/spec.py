@@ -291,8 +291,13 @@ class Pipeline(Section):
         if twice := [topic for topic in topics if topics.count(topic) > 1]:
             raise ValueError(f"tables|each topic once|topic {twice[0]!r} in two tables")
         kafka = self.source.kafka
-        if self.document is not None and kafka is None:
-            raise ValueError(f"source|[source.kafka] beside [document]|[source.{self.source.name}]")
+        if self.document is not None and self.source.name not in ("kafka", "postgres"):
+            found = f"[source.{self.source.name}]"
+            raise ValueError(f"source|[source.kafka] or [source.postgres] beside [document]|{found}")
+        if self.document is not None and (kafka is None) != (self.document.transaction_topic is None):
+            wanted = "a transaction_topic beside [source.kafka], and none" if kafka else "no transaction_topic"
+            found = "none" if kafka else "one"
+            raise ValueError(f"document.transaction_topic|{wanted} beside a source that is read directly|{found}")
         if self.document is not None and kafka is not None and kafka.start != "earliest":
             raise ValueError(
                 "source.kafka.start|earliest beside [document]: transactions need all of their rows|another"

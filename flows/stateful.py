@@ -67,7 +67,7 @@ def compile_steps(
         except ConfigurationError as error:
             raise ConfigurationError(f"step {index + 1} ({wired.id}): {error.message}", file=file) from error
         tables[wired.output] = table
-        if isinstance(wired.spec, MaskStep | CallStep) and (wired.inputs[0].step < 0 or wired.inputs[0] in unfilled):
+        if isinstance(wired.spec, MaskStep | CallStep | SelectStep) and (wired.inputs[0].step < 0 or wired.inputs[0] in unfilled):
             unfilled.add(wired.output)  # it has no state to fill a row from: what comes unset leaves unset
         if wired.late is not None and late is not None:
             tables[wired.late] = late

@@ -45,7 +45,7 @@ def declarations() -> str:
 
 
 def builder() -> Any:
-    """The configured cffi.FFI. HEADRACE_CFLAGS adds flags (sanitizers); it is read at build time only."""
+    """The configured cffi.FFI. HEADRACE_CFLAGS adds flags (sanitizers, coverage); it is read at build time only."""
     import cffi
 
     ffi = cffi.FFI()
@@ -58,7 +58,7 @@ def builder() -> Any:
         sources=[str(path.relative_to(ROOT.parent)) for path in sources()],
         include_dirs=[str((ROOT / "include").relative_to(ROOT.parent)), str((ROOT / "src").relative_to(ROOT.parent))],
         extra_compile_args=[*FLAGS, "-Wno-unused-parameter", *extra],
-        extra_link_args=[flag for flag in extra if flag.startswith("-fsanitize")],
+        extra_link_args=[flag for flag in extra if flag.startswith(("-fsanitize", "--coverage"))],
     )
     return ffi
 

@@ -107,6 +107,7 @@ class SourceContext:
         directory: the pipeline's state directory, into which `rows` writes nothing; None beside a flow (check).
         decoder: makes a decoder of a format by name, as connectors.registry.decoder does.
         beating: tables whose idle partition brings a Tick a second, for a step that watches time.
+        spool_bytes: what the pipeline keeps on disk while its target is away; 0 where it is not known.
     """
 
     flow: str = ""
@@ -114,6 +115,7 @@ class SourceContext:
     directory: Path | None = None
     decoder: Callable[[str], Any] | None = None
     beating: frozenset[str] = frozenset()
+    spool_bytes: int = 0
 
 
 class ChangeSource(Protocol):

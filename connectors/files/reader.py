@@ -68,6 +68,8 @@ class FilesReader:
         _, self._number, ledger, self._keys, self._open = state
         self._ledger = Ledger(directory, ledger)
         self._durable: tuple[Any, ...] | None = None
+        for draft in self._directory.glob(".keys-*"):  # of a process that was killed
+            draft.unlink(missing_ok=True)
         self._lag = (LAG_OFFSETS.labels(table.name, "files"), LAG_MS.labels(table.name, "files"))
 
     def pieces(self) -> Iterator[Piece | None]:
@@ -110,7 +112,7 @@ class FilesReader:
             if kept:
                 kind, number = kept.split("-")[:2]
                 for path in self._directory.glob(f"{kind}-*"):
-                    if path.name.split("-")[1] < number:
+                    if path.name.split("-")[1] <= number and path.name != kept:
                         path.unlink(missing_ok=True)
 
     def _resumed(self, open_file: tuple[Any, ...]) -> Iterator[Piece]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -206,9 +206,7 @@ def publish(connection: Connection, publication: str, tables: Mapping[str, Catal
         )
     listed = ", ".join(table.plain_sql for table in lacking)
     if row is None:
-        generated = connection.info.server_version >= GENERATED_SINCE
-        options = "publish_via_partition_root = true" + (", publish_generated_columns = stored" if generated else "")
-        statement = f"CREATE PUBLICATION {quote(publication)} FOR TABLE {listed} WITH ({options})"
+        statement = creation(publication, lacking, connection.info.server_version)
     elif lacking and not row[0]:
         statement = f"ALTER PUBLICATION {quote(publication)} ADD TABLE {listed}"
     else:
@@ -228,6 +226,15 @@ def publish(connection: Connection, publication: str, tables: Mapping[str, Catal
         raise failed(error, statement[:200]) from error
     _log.info("publication", name=publication, added=[table.name for table in lacking])
     return [table.name for table in lacking]
+
+
+def creation(publication: str, tables: Sequence[CatalogTable], version: int) -> str:
+    """The statement that makes a publication."""
+    listed = ", ".join(table.plain_sql for table in tables)
+    options = "publish_via_partition_root = true"
+    if version >= GENERATED_SINCE:
+        options += ", publish_generated_columns = stored"
+    return f"CREATE PUBLICATION {quote(publication)} FOR TABLE {listed} WITH ({options})"
 
 
 def _check_publication(

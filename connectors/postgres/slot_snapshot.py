@@ -66,7 +66,7 @@ class SlotSnapshot:
             made = step
             yield None
         assert made is not None
-        starts = {**dict(self.state.starts), table.name: made.consistent_lsn}
+        starts = {**dict(self.state.starts), self._bindings[table.name].table: made.consistent_lsn}
         self.state = replace(self.state, starts=tuple(sorted(starts.items())))
         if self.state.table == table.name:
             identity = f"{self._config.slot}:{made.consistent_lsn}:{table.name}:again"

@@ -18,6 +18,7 @@ from connectors.base.background import Piece
 from connectors.base.items import ClearColumn, Item, Truncate
 from connectors.base.metrics import LAG_MS
 from connectors.postgres.session import Connection, quote
+from connectors.postgres.slot_requests import SlotRequests
 from connectors.postgres.source_config import PostgresSourceConfig
 from connectors.postgres.source_session import CommandRefused, command, lsn_text, refused
 from connectors.postgres.source_state import SlotState
@@ -135,6 +136,7 @@ class SlotStream:
         decoder: a PgoutputDecoder that goes on behind the state.
         end_mark: content of the logical message to end at; "": follow.
         filled: completes rows whose key changed; see slot_moved.py.
+        requests: what is to be read beside the stream; see slot_requests.py.
     """
 
     def __init__(
@@ -147,9 +149,11 @@ class SlotStream:
         rows_max: int,
         end_mark: str,
         filled: Callable[[ChangeBatch], ChangeBatch],
+        requests: SlotRequests,
     ) -> None:
         self._walsender, self._decoder, self.state = walsender, decoder, state
         self._slot, self._rows_max, self._end_mark, self._filled = slot, rows_max, end_mark, filled
+        self._requests = requests
         self._held: list[pa.RecordBatch] = []  # the begin of a transaction whose rest has not come
         self._starts = dict(state.starts)
         self._idle_at = 0.0
@@ -158,7 +162,7 @@ class SlotStream:
 
     def pieces(self) -> Iterator[Piece | None]:
         """Pieces; None where nothing came. Ends behind the end mark."""
-        while not self._ended:
+        while not self._ended or self._requests.pending(self.state):
             held = sum(batch.num_rows for batch in self._held)
             taken = self._walsender.take(max(1, self._rows_max - held))
             for messages in self._cut(taken, held):
@@ -177,6 +181,17 @@ class SlotStream:
                     continue
             if taken.messages is None:
                 yield None
+            if self._decoder.at_border:
+                yield from self._asked_for()
+
+    def _asked_for(self) -> Iterator[Piece | None]:
+        """The next chunk of what was asked for, where it is its turn; the stream waits for it."""
+        for state, part in self._requests.step(self.state):
+            if part is None:
+                yield None
+                continue
+            self.state, self._starts = state, {**self._starts, **dict(state.starts)}
+            yield Piece(list(part.items), part.rows, state.packed(), part.size, part.alone)
 
     def _cut(self, taken: Taken, held: int) -> Iterator[pa.RecordBatch]:
         """The messages to decode now: whole transactions, or rows_max messages of one that is larger."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,7 @@ class ChunkPart:
     size: int
     ended: bool
     shapes: tuple[str, ...] = ()
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,21 @@ def _compared(table: CatalogTable, sign: str, key: Key) -> str:
         f"{literal(text)}::{table.column(name).shown}" for name, text in zip(table.key, key, strict=True)
     )
     return f"({names}) {sign} ({values})"
+
+
+def next_bound(connection: Connection, table: CatalogTable, rows: int, after: Key | None, where: str) -> Key | None:
+    """The key up to which `rows` more rows go; None where fewer are left, or where there is no key."""
+    if not table.key:
+        return None
+    conditions = [f"({condition})" for condition in (table.row_filter, where) if condition]
+    if after is not None:
+        conditions.append(_compared(table, ">", after))
+    key = ", ".join(quote(name) for name in table.key)
+    texts = ", ".join(f"s.{quote(name)}::text" for name in table.key)
+    filtered = f"WHERE {' AND '.join(conditions)} " if conditions else ""
+    inner = f"SELECT {key} FROM {table.sql} {filtered}ORDER BY {key} OFFSET {rows - 1} LIMIT 1"
+    row = connection.execute(f"SELECT {texts} FROM ({inner}) s".encode()).fetchone()
+    return None if row is None else tuple(row)
 
 
 def chunks(connection: Connection, table: CatalogTable, chunk_rows: int, after: Key | None) -> Iterator[Chunk]:
@@ -190,6 +206,8 @@ class ChunkReader:
                 self._connection.execute(f"SET TRANSACTION SNAPSHOT {literal(self._view.exported)}".encode())
             row = self._connection.execute("SELECT (extract(epoch FROM now()) * 1000000)::bigint").fetchone()
         except psycopg.Error as error:
+            if self._view.exported:  # gone with the session that exported it: what is left is read in another one
+                raise TransientError(f"source.postgres: the slot's snapshot cannot be seen: {error}") from error
             raise failed(error, "begin a snapshot") from error
         assert row is not None
         self._now_us = row[0]
@@ -352,8 +370,3 @@ class Snapshot:
                     return
         finally:
             reader.close()
-
-
-def texts(part: Sequence[str]) -> Key:
-    """A key as it stands in the recovery store."""
-    return tuple(part)

@@ -28,6 +28,7 @@ from connectors.postgres import slot as slots
 from connectors.postgres import source_catalog as catalog
 from connectors.postgres.session import Connection
 from connectors.postgres.slot_moved import MovedRows
+from connectors.postgres.slot_requests import SlotRequests
 from connectors.postgres.slot_snapshot import SlotSnapshot
 from connectors.postgres.slot_stream import SlotStream, Walsender
 from connectors.postgres.snapshot import ChunkReader, View, chunks
@@ -92,10 +93,11 @@ class PostgresChanges:
 
     def doctor(self, tables: Sequence[SourceTable]) -> list[Finding]:
         """See ChangeSource.doctor."""
-        from connectors.postgres.slot_doctor import examine
+        from connectors.postgres.doctor import examine
 
         try:
-            return examine(self._ask(), self._config, list(self._tables([table.name for table in tables]).values()))
+            found = list(self._tables([table.name for table in tables]).values())
+            return examine(self._ask(), self._config, found, spool_bytes=self._context.spool_bytes)
         except psycopg.Error as error:
             raise failed(error, "look over the source") from error
 
@@ -192,6 +194,7 @@ class SlotReader:
         self._open: list[Connection] = []
         self._streams: FileStreams | None = None
         self._confirmed = 0
+        self._answered: tuple[str, ...] = ()
 
     def pieces(self) -> Iterator[Piece | None]:
         """See PieceReader.pieces."""
@@ -204,6 +207,7 @@ class SlotReader:
         """Let the source forget what lies before it."""
         found = unpacked(state)
         if found.phase == "stream":
+            self._answered = found.answered
             self._confirmed = max(self._confirmed, found.resume_lsn)
             if self._walsender is not None:
                 self._walsender.confirmed = self._confirmed
@@ -242,10 +246,29 @@ class SlotReader:
             yield Piece([], 0, self._state.packed())
         yield from self._stream(connection, tables)
 
-    def _reader(self, view: View) -> ChunkReader:
+    def _reader(self, view: View, commit_lsn: int = 0) -> ChunkReader:
         assert self._context.decoder is not None, "a source needs a decoder"
-        decoder = self._context.decoder("pgoutput")
-        return ChunkReader(self._config, decoder, self._bindings, flow=self._context.flow, slot=self._slot, view=view)
+        return ChunkReader(
+            self._config,
+            self._context.decoder("pgoutput"),
+            self._bindings,
+            flow=self._context.flow,
+            slot=self._slot,
+            view=view,
+            commit_lsn=commit_lsn,
+        )
+
+    def _requests_of(self, tables: dict[str, catalog.CatalogTable]) -> SlotRequests:
+        return SlotRequests(
+            tables,
+            {name: self._bindings[name].table for name in tables},
+            lambda: connect(self._config, f"{self._slot} request", walsender=True),
+            self._reader,
+            self._context.directory,
+            slot=self._slot,
+            rows_max=self._config.batch_rows_max,
+            answered=lambda: self._answered,
+        )
 
     def _begin(self, connection: Connection) -> Iterator[Any]:
         """Make the slot, or take the one that is there where no rows are wanted."""
@@ -287,6 +310,8 @@ class SlotReader:
         for server in slots.identify(session):
             if server is not None:
                 self._state = state = self._same_server(connection, server)
+        if self._config.snapshot == "never":
+            self._state = state = replace(state, done=tuple(self._bindings))
         version = session.info.server_version
         options: dict[str, Any] = {}
         if self._config.streaming and self._context.directory is not None:
@@ -301,6 +326,7 @@ class SlotReader:
             flow=self._context.flow,
             generation=generation,
             batch_rows_max=self._config.batch_rows_max,
+            transactions=any(binding.transactions for binding in self._bindings.values()),
             **options,
         )
         self._walsender = walsender = Walsender(session, self._config)
@@ -319,6 +345,7 @@ class SlotReader:
                 {self._bindings[name].table: table for name, table in tables.items()},
                 partial(self._reader, View(1)),
             ).filled,
+            requests=self._requests_of(tables),
         )
         yield from stream.pieces()
 

@@ -7,7 +7,28 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from connectors.base.config import Config
+from connectors.base.guardian import Guardian
 from connectors.base.secrets import SUPPORTED, is_reference
+
+
+class PostgresGuardian(Guardian):
+    """`[source.postgres.guardian]`: what the source database is spared."""
+
+    sessions_max: int = Field(default=8, ge=5, le=100)
+    """Sessions at the source, all together; `parallel` is held to what they leave."""
+    query_seconds_max: float = Field(default=0.0, ge=0, le=86_400)
+    """A query that takes longer is given up, and its rows are read again in smaller pieces; 0: no bound."""
+    transaction_seconds_max: float = Field(default=300.0, gt=0)
+    """`headrace doctor` tells of transactions at the source that are open for longer."""
+    retained_bytes_max: int = Field(default=0, ge=0)
+    """Log that the server may keep for the slot before `on_retained` is done; 0: no bound."""
+    on_retained: Literal["wait", "drop_slot"] = "wait"
+    """Above it: wait and warn, or drop the slot, say so and stop: what came since is then lost to the target."""
+
+    @property
+    def parallel_max(self) -> int:
+        """Sessions that a snapshot may read with: beside it are those of catalog, slot, plan and watch."""
+        return self.sessions_max - 4
 
 
 class PostgresSourceConfig(Config):
@@ -36,6 +57,9 @@ class PostgresSourceConfig(Config):
     """Make the slot one that PostgreSQL 17 and newer keep on their standbys, too, where these are set up for it."""
     reader: Literal["auto", "c", "plain"] = "auto"
     """Which reader takes what the server sends: the C reader where it is built, or the driver's calls."""
+
+    guardian: PostgresGuardian = PostgresGuardian()
+    """What the database is spared."""
 
     @field_validator("dsn")
     @classmethod

@@ -9,6 +9,7 @@ from libcore.errors import ConfigurationError
 from libcore.position import FIRST
 
 VERSION = 1
+Request = tuple[str, str, str, tuple[str, ...] | None]
 Phase = Literal["new", "snapshot", "stream"]
 
 
@@ -25,6 +26,8 @@ class SlotState:
         shapes: tables as the snapshot's decoder had them, for that of the stream.
         starts: (table, LSN): changes of the table that were committed before are in its rows already.
         decoder: the decoder's state, in phase "stream".
+        requests: (id, table, condition, the key up to which it is read) of tables that are read beside the stream.
+        answered: ids of the newest requests that are done.
     """
 
     phase: Phase = "new"
@@ -37,12 +40,14 @@ class SlotState:
     shapes: tuple[str, ...] = ()
     starts: tuple[tuple[str, int], ...] = ()
     decoder: Any = None
+    requests: tuple[Request, ...] = ()
+    answered: tuple[str, ...] = ()
 
     def packed(self) -> tuple[Any, ...]:
         """For the recovery store."""
         return (
             VERSION, self.phase, self.system, self.timeline, self.lsn, self.done, self.table, self.after,
-            self.shapes, self.starts, self.decoder,
+            self.shapes, self.starts, self.decoder, self.requests, self.answered,
         )  # fmt: skip
 
     @property
@@ -62,7 +67,7 @@ class SlotState:
 
 def unpacked(state: tuple[Any, ...]) -> SlotState:
     """What `packed` gave. Raises ConfigurationError for another version's."""
-    if state[0] != VERSION or len(state) != 11:
+    if state[0] != VERSION or len(state) != 13:
         raise ConfigurationError(
             f"source.postgres: expected recovery state of version {VERSION}, found {state[0]!r}: it was written by "
             "another version of headrace"

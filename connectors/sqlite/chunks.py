@@ -84,7 +84,8 @@ def fetched(connection: sqlite3.Connection, text: str, values: Sequence[Any]) ->
 
 
 def _fetched(connection: sqlite3.Connection, text: str, values: Sequence[Any]) -> list[Row]:
-    cursor, rows, held = connection.execute(text, values), [], 0
+    rows: list[Row] = []
+    cursor, held = connection.execute(text, values), 0
     while held < CHUNK_BYTES_MAX and (some := cursor.fetchmany(16 if not rows else _FETCH_ROWS)):
         rows += some
         held += sum(len(value) for row in some for value in row if type(value) is str or type(value) is bytes)

@@ -1,9 +1,9 @@
 """Reads one SQLite database: a snapshot in chunks in one read transaction, then appended rows or the triggers' log.
 
-State: (1, done, open, log, signature, rows, follows): `done` holds (table, fingerprint, last rowid) of tables whose snapshot is
-read, `open` is (table, fingerprint, behind which row) of the one that is being read, `log` is the number behind which
-the triggers' log goes on, `signature` tells whether the file was written since the snapshot began, `rows` counts, `follows` says
-that the first snapshot is over: what is read again from then on stands behind the changes so far.
+State: (1, done, open, log, signature, rows, follows): `done` holds (table, fingerprint, last rowid) of tables whose
+snapshot is read, `open` is (table, fingerprint, behind which row) of the one that is being read, `log` is the number
+behind which the triggers' log goes on, `signature` tells whether the file was written since the snapshot began, `rows`
+counts, `follows` says that the first snapshot is over: what is read again then stands behind the changes so far.
 
 A crash ends the read transaction. Where a log follows, the rest of the snapshot is read as the database is then: the
 log brings every change since the beginning again, so the end is the same. Where none follows, the rest of it goes on
@@ -245,8 +245,9 @@ class SqliteReader:
             for name, place in zip(table.key, places, strict=True)
         )
         columns = ", ".join(f"t.{quote(column.name)}" for column in table.columns)
-        for start in range(0, len(literals), _KEYS_A_QUERY):
-            some = literals[start : start + _KEYS_A_QUERY]
+        step = min(_KEYS_A_QUERY, self._rows_max)
+        for start in range(0, len(literals), step):
+            some = literals[start : start + step]
             values = ", ".join(f"({literal})" for literal in some)  # written by quote() in the trigger: literals only
             for gone in (False, True):
                 picked = ", ".join(places) if gone else columns

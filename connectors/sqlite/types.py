@@ -170,7 +170,7 @@ def _decimals(values: list[Any], precision: int, scale: int) -> pa.Array:
 def _numerics(values: list[Any]) -> pa.Array:
     from decimal import Decimal, InvalidOperation
 
-    texts = []
+    texts: list[str | None] = []
     for value in values:
         if value is None:
             texts.append(None)

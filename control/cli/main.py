@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from control.cli import dead_letters, look, measure, rollout, start, state
+from control.cli import dead_letters, doctor, look, measure, rollout, start, state
 
 app = typer.Typer(
     name="headrace",
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 app.command("run")(start.run)
 app.command("check")(look.check)
+app.command("doctor")(doctor.doctor)
 app.command("status")(look.status)
 app.command("verify")(look.verify)
 app.command("state")(state.state)

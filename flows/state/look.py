@@ -89,6 +89,18 @@ def read_clock(recovery: Path, flow: str) -> int | None:
     return max(told, default=None)
 
 
+def read_positions(recovery: Path, flow: str) -> dict[str, tuple[Any, ...]]:
+    """The newest durable state of each source partition, by its name; {} where the flow has not run."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for step, changes in _durable(recovery, flow).items():
+        if step != f"{flow}.source":
+            continue
+        for part, (_, change) in changes.items():
+            if change is not None and isinstance(state := _plain(change), tuple):
+                found[part] = state
+    return found
+
+
 def _partitions(recovery: Path) -> list[Path]:
     return sorted(recovery.glob("part-*.sqlite3"))
 

@@ -9,6 +9,7 @@
     spool/            segments on their way to the target
     run/              worker-N.json: what each worker says about itself
     dead-letters/     Parquet files
+    rollout/          how far new versions of steps have come, and rows that differed
 
 Every process of a flow must see the same directory.
 """

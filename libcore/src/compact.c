@@ -102,6 +102,9 @@ static bool source_of(job *j, int64_t column, int64_t place, int32_t row) {
 
 /* The winner at `place` lacks a column: the latest upsert of its group that has it, unless a later delete hides it. */
 static bool fold_column(job *j, int64_t place, int64_t column, int32_t delete_row) {
+#ifdef LC_CANARY /* a bug on purpose, to see that the tests catch it (tests/libcore/test_canary.py): no delete hides */
+  delete_row = -1;
+#endif
   int32_t best = -1;
   int32_t winner = j->chosen[place];
   for (int32_t row = j->groups.tail[j->groups.group[winner]]; row >= 0; row = j->groups.next[row]) {

@@ -103,6 +103,21 @@ def test_a_long_transaction_shows_at_its_commit(lite: SqliteFile, tmp_path: Path
     assert followed.rows() == lite.rows()
 
 
+def test_a_crash_inside_of_what_one_transaction_wrote(lite: SqliteFile, tmp_path: Path) -> None:
+    """A transaction of more rows than an epoch takes, lost half-way three times, is there whole in the end."""
+    followed = Followed(lite.pipeline(batch_rows_max=20), tmp_path / "state")
+    lite.write(some_rows(Random(3), 0, 10))
+    followed.until(lambda: len(followed.rows()) == 10)
+    lite.write(some_rows(Random(4), 5, 400))
+    for rows in (30, 60, 200):
+        followed.until(lambda: len(followed.rows()) > rows)  # noqa: B023
+        followed.crash()
+    followed.until(lambda: len(followed.rows()) == 405)
+    followed.until(lambda: followed.rows() == lite.rows())
+    followed.close()
+    assert followed.rows() == lite.rows()
+
+
 def test_a_new_column_in_mid_stream(lite: SqliteFile, tmp_path: Path) -> None:
     """A column that a table gains comes with all rows, its default in the old ones too, and changes go on."""
     lite.write(some_rows(Random(2), 0, 50))

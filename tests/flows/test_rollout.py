@@ -15,6 +15,7 @@ import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 from typer.testing import CliRunner
 
 import libcore.mask
@@ -113,6 +114,11 @@ class Process:
         return self.store.load()
 
 
+def shown(metric: str, **labels: str) -> float | None:
+    """What /metrics says of the rollout."""
+    return REGISTRY.get_sample_value(f"headrace_rollout_{metric}", {"rollout": "select-items", **labels})
+
+
 def plus(batch: ChangeBatch, more: int = 1) -> ChangeBatch:
     """The right step: quantity + 1."""
     made = pc.add(batch.record.column("quantity"), pa.scalar(more, pa.int64()))
@@ -183,24 +189,27 @@ def test_a_candidate_is_promoted_and_a_restart_goes_on(tmp_path: Path) -> None:
         assert letters == ['{"id": 7}']
     assert process.state.promoted and process.state.percent == 100 and process.state.clean == 2
     assert process.run(range(777, 778))[0] == {777: 778}
+    assert (shown("percent"), shown("clean_batches")) == (100, 3)
 
 
 def test_one_process_rolls_back_all_and_a_reset_lets_all_begin_again(tmp_path: Path) -> None:
     """The other serves the old version with its next batch, so does a restart; a reset is seen while they run."""
     new = "quantity + 1 + CASE quantity WHEN 777 THEN 1 ELSE 0 END"
     here, there = (Process(tmp_path, number, new, clean_batches=1) for number in (0, 1))
+    found_before = shown("rollbacks_total", reason=DIFFERENCE) or 0
     for process in (here, there):
         for _ in range(4):
             process.run(range(100))
     assert here.run(range(700, 800))[0] == {one: one + 1 for one in range(700, 800)}
     assert here.state.reason == DIFFERENCE and here.state.why == "1 of 100 rows differ, in x"
+    assert (shown("percent"), shown("rollbacks_total", reason=DIFFERENCE)) == (0, found_before + 1)
     assert there.run(range(777, 778))[0] == {777: 778}
     assert there.state.reason == DIFFERENCE
-    late = Process(tmp_path, 2, new)
+    late = Process(tmp_path, 2, new)  # begins after the rollback
     assert late.run(range(777, 778))[0] == {777: 778} and late.state.rolled_back
-    (shown,) = rollout_store.read(tmp_path)
-    assert shown.rollback is not None and shown.rollback["process"] == 0 and len(shown.rows) == 1
-    (row,) = pa.parquet.read_table(shown.rows[0]).to_pylist()
+    (found,) = rollout_store.read(tmp_path)
+    assert found.rollback is not None and found.rollback["process"] == 0 and len(found.rows) == 1
+    (row,) = pa.parquet.read_table(found.rows[0]).to_pylist()
     assert (row["differs"], row["input.id"], row["old.x"], row["new.x"]) == ("x", 777, 778, 779)
     assert rollout_store.reset(tmp_path) == ["select-items"]
     for process in (here, there, late):

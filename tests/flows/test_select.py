@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -10,7 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows import spec, topics
 from flows.operators.select import Select, plan_select
+from flows.reading import declared_table
+from flows.stateful import compile_steps
 from libcore.change import ChangeBatch, Op, arrow_schema
 from libcore.dead_letter import DEAD_LETTERS
 from libcore.errors import ConfigurationError
@@ -112,3 +116,40 @@ def test_what_is_not_exact_or_not_of_one_row_is_refused(expressions: dict[str, s
     with pytest.raises(ConfigurationError) as caught:
         plan_select(ITEMS, expressions, {}, (), "lines")
     assert message in str(caught.value)
+
+
+def test_a_join_behind_it_keeps_what_can_come_unset() -> None:
+    """A computed column has no state, so a text that comes unset leaves unset: the join must hold it for moved rows."""
+    text = """
+name = "x"
+[source.kafka]
+servers = "127.0.0.1:9092"
+[tables.items]
+key = ["id"]
+columns = { id = "int64", order_id = "int64", note = "string" }
+[tables.orders]
+key = ["id"]
+columns = { id = "int64", status = "string" }
+[[step]]
+of = "items"
+select = { twice = "id * 2" }
+as = "doubled"
+[[step]]
+join = "doubled"
+with = "orders"
+on = { order_id = "id" }
+take = ["status"]
+[sink.null]
+"""
+    pipeline = spec.parse(text, "x.toml")
+    bindings = topics.resolve(pipeline, {"items": 1, "orders": 1})
+
+    def shaped(binding: topics.Binding) -> Table:
+        found = declared_table(binding)
+        assert found is not None
+        return found
+
+    steps, _ = compile_steps(pipeline, bindings, shaped, "x.toml")
+    assert isinstance(steps[1].draw, partial)
+    _, plan = steps[1].draw.args
+    assert "note" in plan.held

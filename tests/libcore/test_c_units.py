@@ -45,12 +45,13 @@ def test_unit(source: Path, builder: build.Builder | None) -> None:
 
 
 @pytest.mark.parametrize("source", build.fuzzers(), ids=lambda path: path.stem)
-def test_fuzz_driver(source: Path, builder: build.Builder | None) -> None:
+def test_fuzz_driver(source: Path, builder: build.Builder | None, tmp_path: Path) -> None:
     """A fuzz driver survives its corpus and some mutations of it; `make sanitize` and `make fuzz` run many."""
     if builder is None:
         assert _reference_holds()
         return
-    assert "mutations" in _run(builder.program(source), f"-runs={_MUTATIONS}", *map(str, build.corpus(source)))
+    inputs = map(str, build.corpus(source, tmp_path))
+    assert "mutations" in _run(builder.program(source), f"-runs={_MUTATIONS}", *inputs)
 
 
 def test_a_failing_claim_fails_the_program(tmp_path: Path, builder: build.Builder | None) -> None:

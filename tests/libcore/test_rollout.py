@@ -11,11 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libcore.change import OP, POSITION, SOURCE_TS, Op, arrow_schema
+from libcore.compact import compact
 from libcore.errors import CorruptionError
 from libcore.hashing import hash_rows
+from libcore.reference.compact import compact as reference_compact
 from libcore.reference.values import plain
 from libcore.rollout import DIFFERENCE, ERROR, SLOTS, SLOW, STAGES, Served, Settings, State, counted, serve
 from libcore.rollout_compare import difference, equal_values
+from libcore.schema import Column, Table, parse_type
 from libcore.slots import slot_of
 from tests.libcore.batches import TYPES, build, values
 from tests.libcore.strategies import EXAMPLES
@@ -232,6 +236,30 @@ def test_answers_by_key_are_served_whole() -> None:
     served = serve(State(stage=1), Settings(), record, slots, version, version, ["key"])
     assert served.record is not None and difference(_keyed(record), served.record, ["key"]) is None
     assert 0 < served.compared < 100 and calls == [served.compared, served.compared, 100 - served.compared]
+
+
+@settings(max_examples=EXAMPLES // 10, deadline=None)
+@given(ids=st.lists(st.integers(0, 30), min_size=1, max_size=60), stage=st.integers(0, 4), wrong=st.booleans())
+def test_a_kernel_of_c_is_rolled_out_beside_its_reference(ids: list[int], stage: int, wrong: bool) -> None:
+    """compact(): what is served is the reference's answer, whether the kernel's equals it or not."""
+    table = Table("t", (Column("id", parse_type("int64"), False), Column("x", parse_type("string"))), ("id",))
+    rows = [
+        {"id": one, "x": str(row), OP: int(Op.UPSERT), POSITION: row.to_bytes(32, "big"), SOURCE_TS: None}
+        for row, one in enumerate(ids)
+    ]
+    record = pa.RecordBatch.from_pylist(rows, schema=arrow_schema(table))
+
+    def kernel(part: pa.RecordBatch) -> tuple[pa.RecordBatch, int]:
+        found = compact(part, table)
+        return (found.slice(1) if wrong else found), 1  # a key is lost
+
+    def plainly(part: pa.RecordBatch) -> tuple[pa.RecordBatch, int]:
+        return reference_compact(part, table), 1
+
+    slots = slot_of(hash_rows(record, [0]), SLOTS)
+    served = serve(State(stage=stage), Settings(), record, slots, plainly, kernel, ["id"])
+    assert served.record is not None and difference(reference_compact(record, table), served.record, ["id"]) is None
+    assert served.state.rolled_back == (wrong and served.compared > 0)
 
 
 @pytest.mark.parametrize("kind", TYPES, ids=str)

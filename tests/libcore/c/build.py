@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from libcore import build_ffi
@@ -30,11 +33,27 @@ def fuzzers() -> list[Path]:
     return sorted(HERE.glob("fuzz_*.c"))
 
 
-def corpus(fuzzer: Path) -> list[Path]:
-    """Inputs that a fuzz driver starts from: corpus/NAME/* beside it, and tests/golden/NAME*."""
+def files(fuzzer: Path) -> list[Path]:
+    """Inputs that people wrote for a fuzz driver: corpus/NAME/* beside it, and tests/golden/NAME*."""
     name = fuzzer.stem.removeprefix("fuzz_")
     found = [*(HERE / "corpus" / name).glob("*"), *GOLDEN.glob(f"{name}*")]
     return sorted(path for path in found if path.is_file())
+
+
+def corpus(fuzzer: Path, directory: Path) -> list[Path]:
+    """All inputs that a fuzz driver starts from: its files, and what a guided fuzzer found (corpus/NAME.zip).
+
+    Args:
+        directory: where the inputs of the archive are laid, in a folder of the driver's name.
+    """
+    archive = HERE / "corpus" / f"{fuzzer.stem.removeprefix('fuzz_')}.zip"
+    laid: list[Path] = []
+    if archive.exists():
+        folder = directory / f"{fuzzer.stem}.corpus"
+        with zipfile.ZipFile(archive) as packed:
+            packed.extractall(folder)
+        laid = sorted(folder.iterdir())
+    return [*files(fuzzer), *laid]
 
 
 class Builder:
@@ -43,20 +62,26 @@ class Builder:
     Args:
         directory: where objects and programs go; it must exist.
         flags: more compiler and linker flags (optimisation, sanitizers).
+        program: the compiler; default: compiler().
+        linked: flags of the linker alone.
     """
 
-    def __init__(self, directory: Path, flags: Sequence[str]) -> None:
-        path = compiler()
+    def __init__(
+        self, directory: Path, flags: Sequence[str], program: str | None = None, linked: Sequence[str] = ()
+    ) -> None:
+        path = program or compiler()
         assert path is not None, "a Builder needs a C compiler: ask compiler() first"
-        self._compiler, self._directory, self._flags = path, directory, list(flags)
+        self._compiler, self._directory, self._flags, self._linked = path, directory, list(flags), list(linked)
         self._objects: list[Path] | None = None
 
     def program(self, source: Path) -> Path:
         """Build one test or fuzz driver; RuntimeError with the compiler's text where it does not compile."""
         if self._objects is None:
-            self._objects = [self._object(path) for path in build_ffi.sources()]
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                self._objects = list(pool.map(self._object, build_ffi.sources()))
         program = self._directory / source.stem
-        self._run([*self._common(), str(source), *map(str, self._objects), "-o", str(program), "-lm"])
+        objects = map(str, self._objects)
+        self._run([*self._common(), str(source), *objects, *self._linked, "-o", str(program), "-lm"])
         return program
 
     def _object(self, source: Path) -> Path:

@@ -2,7 +2,9 @@
  *
  * Include it at the end of a fuzz_*.c; -DLC_LIBFUZZER leaves main to libFuzzer (clang -fsanitize=fuzzer).
  *
- *   ./fuzz_NAME [-runs=N] [-seed=N] [file ...]      without files: an empty input and mutations of it
+ *   ./fuzz_NAME [-runs=N] [-max_total_time=SECONDS] [-seed=N] [file ...]
+ *
+ * Without files: an empty input and mutations of it.  With a time the mutations end there, whatever the runs say.
  */
 #ifndef LIBCORE_TEST_FUZZ_DRIVER_H
 #define LIBCORE_TEST_FUZZ_DRIVER_H
@@ -13,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -99,16 +102,18 @@ int main(int argc, char **argv) {
   static fuzz_input inputs[FUZZ_FILES_MAX + 1];
   static uint8_t nothing[FUZZ_GROWTH_MAX];
   int count = 0;
-  long long runs = 10000, seed = 1;
+  long long runs = 10000, seed = 1, seconds = 0, done = 0;
   for (int i = 1; i < argc; i++) {
     if (sscanf(argv[i], "-runs=%lld", &runs) == 1 || sscanf(argv[i], "-seed=%lld", &seed) == 1) continue;
+    if (sscanf(argv[i], "-max_total_time=%lld", &seconds) == 1) continue;
     if (count < FUZZ_FILES_MAX) inputs[count++] = fuzz_read(argv[i]);
   }
   if (count == 0) inputs[count++] = (fuzz_input){.data = nothing};
   fuzz_state = (uint64_t)seed * 0x9E3779B97F4A7C15ULL | 1;
   for (int i = 0; i < count; i++)
     fuzz_once(inputs[i].data, inputs[i].size);
-  for (long long run = 0; run < runs; run++) {
+  time_t begun = time(NULL);
+  for (; seconds > 0 ? time(NULL) - begun < seconds : done < runs; done++) {
     const fuzz_input *input = &inputs[fuzz_random((uint64_t)count)];
     uint8_t *mutant = malloc(input->size + FUZZ_GROWTH_MAX);
     if (mutant == NULL) abort();
@@ -118,7 +123,7 @@ int main(int argc, char **argv) {
   }
   for (int i = 0; i < count; i++)
     if (inputs[i].data != nothing) free(inputs[i].data);
-  printf("%s: %d files, %lld mutations, seed %lld\n", argv[0], count, runs, seed);
+  printf("%s: %d files, %lld mutations, seed %lld\n", argv[0], count, done, seed);
   return 0;
 }
 

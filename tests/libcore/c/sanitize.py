@@ -34,7 +34,7 @@ def from_c(scratch: Path, runs: int) -> None:
     for source in build.units():
         subprocess.run([builder.program(source)], env=environment, cwd=scratch, check=True)
     for source in build.fuzzers():
-        arguments = [str(builder.program(source)), f"-runs={runs}", *map(str, build.corpus(source))]
+        arguments = [str(builder.program(source)), f"-runs={runs}", *map(str, build.corpus(source, scratch))]
         subprocess.run(arguments, env=environment, cwd=scratch, check=True)
 
 
@@ -45,7 +45,8 @@ def _library(name: str) -> str:
     return path.stdout.strip()
 
 
-def _copy_project(scratch: Path) -> None:
+def copy_project(scratch: Path) -> None:
+    """What a build and a test run need, without what was built."""
     ignored = shutil.ignore_patterns("*.so", "*.o", "_c.c", "__pycache__", "var")
     for name in FOLDERS:
         if (ROOT / name).is_dir():
@@ -55,7 +56,7 @@ def _copy_project(scratch: Path) -> None:
 
 def from_python(scratch: Path, arguments: list[str]) -> None:
     """Build libcore._c with the sanitizers in a copy of the project and run pytest there; CalledProcessError."""
-    _copy_project(scratch)
+    copy_project(scratch)
     flags = " ".join([*build.SANITIZERS, "-g", "-O1"])
     subprocess.run(
         [sys.executable, "-m", "libcore.build_ffi"],

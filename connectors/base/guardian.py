@@ -1,0 +1,109 @@
+"""What a source is spared: how fast its rows are read, and when; the [source.NAME.guardian] section.
+
+The bounds are for reading what is there (snapshots). Changes are read as they come: whoever holds them back keeps the
+source from forgetting its log.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from datetime import time as TimeOfDay
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, field_validator, model_validator
+
+from connectors.base.config import Config
+
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+_DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+class BusinessHours(Config):
+    """`[source.NAME.guardian.business_hours]`: when the source's own people work with it."""
+
+    begin: TimeOfDay
+    """The first minute, such as "07:00"."""
+    end: TimeOfDay
+    """The first minute after them; before `begin`: of the next day."""
+    zone: str
+    """Whose clock: a name such as "Europe/Berlin"; there is no default."""
+    days: tuple[Day, ...] = Field(default=("mon", "tue", "wed", "thu", "fri"), min_length=1)
+    """On which days they begin."""
+    snapshots: Literal["outside", "inside"] = "outside"
+    """When rows may be read: outside of these hours, or only inside of them."""
+
+    @field_validator("zone")
+    @classmethod
+    def _is_known(cls, zone: str) -> str:
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"expected a time zone such as Europe/Berlin, found {zone!r}") from None
+        return zone
+
+    @model_validator(mode="after")
+    def _has_a_length(self) -> BusinessHours:
+        if self.begin == self.end or self.begin.tzinfo or self.end.tzinfo:
+            raise ValueError(f"expected two different times of day without a zone, found {self.begin} and {self.end}")
+        return self
+
+    def within(self, unix_seconds: float) -> bool:
+        """Whether that moment lies in these hours."""
+        moment = datetime.fromtimestamp(unix_seconds, ZoneInfo(self.zone))
+        today, clock = moment.weekday(), moment.time()
+        if self.begin < self.end:
+            return _DAYS[today] in self.days and self.begin <= clock < self.end
+        if clock >= self.begin:
+            return _DAYS[today] in self.days
+        return clock < self.end and _DAYS[today - 1] in self.days
+
+    def allow(self, unix_seconds: float) -> bool:
+        """Whether rows may be read at that moment."""
+        return self.within(unix_seconds) == (self.snapshots == "inside")
+
+
+class Guardian(Config):
+    """`[source.NAME.guardian]`: bounds that every source that is read directly keeps."""
+
+    rows_per_second_max: int = Field(default=0, ge=0)
+    """Rows that snapshots read a second, on average over a few seconds; 0: as fast as they come."""
+    business_hours: BusinessHours | None = None
+    """When snapshots may be read; default: always."""
+
+
+class Pace:
+    """Holds snapshots to a guardian's bounds. Used by one thread.
+
+    Args:
+        unix_seconds, monotonic: the clocks.
+    """
+
+    def __init__(
+        self,
+        guardian: Guardian,
+        *,
+        unix_seconds: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._guardian, self._unix_seconds, self._monotonic = guardian, unix_seconds, monotonic
+        self._due = monotonic()
+
+    @property
+    def allowed(self) -> bool:
+        """Whether rows may be read now, by the clock."""
+        hours = self._guardian.business_hours
+        return hours is None or hours.allow(self._unix_seconds())
+
+    def read(self, rows: int) -> None:
+        """So many rows were read."""
+        rate = self._guardian.rows_per_second_max
+        if rate:
+            self._due = max(self._due, self._monotonic()) + rows / rate
+
+    @property
+    def wait_s(self) -> float:
+        """How long to wait before more rows are read."""
+        return max(0.0, self._due - self._monotonic())

@@ -1,0 +1,195 @@
+"""Tables read beside the stream: those that joined the pipeline later, and those that a person asked to read again.
+
+A chunk is read while the stream waits, in the snapshot of a temporary slot, so its place in the log is known exactly:
+it shows every transaction that committed before, also one that the stream has brought while its session was not yet
+done. What the stream brings next are changes that the chunk may have already; they come in order, up to and beyond
+its place, so the table ends right. Of a table without a key they are passed over instead. Between two chunks the
+stream goes on for at least as long as the last one took.
+
+A request is a file DIRECTORY/requests/ID.json of {"table", "where"}; its answer is DIRECTORY/run/request-ID.json.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import structlog
+
+from connectors.base.items import Item, Truncate
+from connectors.postgres import slot as slots
+from connectors.postgres.session import Connection
+from connectors.postgres.snapshot import Chunk, ChunkPart, ChunkReader, View, next_bound
+from connectors.postgres.source_catalog import CatalogTable
+from connectors.postgres.source_session import failed
+from connectors.postgres.source_state import Request, SlotState
+from libcore.errors import ConfigurationError, TransientError
+
+CHUNK_ROWS = 50_000  # a tenth of a second, in which the stream waits
+NEW = "new:"
+_LOOK_S = 1.0  # how often the directory is looked at
+_WAIT_S = 1.0  # how long the stream waits for transactions that are open at the source
+_ANSWERS = 100
+_log = structlog.get_logger()
+
+
+class SlotRequests:
+    """What one slot is asked to read beside its stream.
+
+    Args:
+        tables: those of the slot. names: of their batches.
+        open_walsender: a session that can make slots. open_reader: (view, commit LSN) -> a ChunkReader, not yet open.
+        directory: the pipeline's state directory; None: nobody can ask.
+        answered: ids of requests whose end is durable.
+    """
+
+    def __init__(
+        self,
+        tables: Mapping[str, CatalogTable],
+        names: Mapping[str, str],
+        open_walsender: Callable[[], Connection],
+        open_reader: Callable[[View, int], ChunkReader],
+        directory: Path | None,
+        *,
+        slot: str,
+        rows_max: int,
+        answered: Callable[[], tuple[str, ...]],
+    ) -> None:
+        self._tables, self._names = tables, names
+        self._open_walsender, self._open_reader = open_walsender, open_reader
+        self._directory, self._slot, self._rows_max, self._answered = directory, slot, rows_max, answered
+        self._looked_at = self._turn_at = 0.0
+        self._files: tuple[Request, ...] = ()
+        self._rows: dict[str, int] = {}
+        self._errors: dict[str, str] = {}
+
+    def pending(self, state: SlotState) -> bool:
+        """Whether something is still to be read."""
+        return bool(state.requests or self._new(state))
+
+    def step(self, state: SlotState) -> Iterator[tuple[SlotState, ChunkPart | None]]:
+        """The next chunk, where there is one and it is its turn: the state behind each part; no part: wait.
+
+        Raises ConfigurationError where a table cannot be read, TransientError.
+        """
+        now = time.monotonic()
+        if now < self._turn_at:
+            return
+        if now - self._looked_at >= _LOOK_S:
+            self._looked_at = now
+            self._files = tuple(self._look(state))
+        known = {request[0] for request in state.requests} | set(state.answered)
+        fresh = [request for request in (*self._new(state), *self._files) if request[0] not in known]
+        if fresh:
+            state = replace(state, requests=(*state.requests, *fresh))
+        if not state.requests:
+            return
+        request = state.requests[0]
+        try:
+            yield from self._chunk(state, request)
+        except (ConfigurationError, psycopg.Error) as error:
+            ours = failed(error, f"read {request[1]}") if isinstance(error, psycopg.Error) else error
+            if request[0].startswith(NEW) or isinstance(ours, TransientError):
+                raise ours from error
+            yield self._refused(state, request, str(ours)), ChunkPart([], 0, 0, True)
+        self._turn_at = time.monotonic() + (time.monotonic() - now)
+
+    def _new(self, state: SlotState) -> list[Request]:
+        known = {request[0] for request in state.requests}
+        names = [name for name in sorted(self._tables) if name not in state.done and NEW + name not in known]
+        return [(NEW + name, name, "", None) for name in names]
+
+    def _chunk(self, state: SlotState, request: Request) -> Iterator[tuple[SlotState, ChunkPart | None]]:
+        identity, name, where, after = request
+        table = self._tables[name]
+        walsender = self._open_walsender()
+        try:
+            made: slots.Made | None = None
+            begun = time.monotonic()
+            slot = f"{self._slot[:40]}_{walsender.info.backend_pid}_part"
+            for step in slots.create(walsender, slot, export=True, failover=False, temporary=True):
+                made = step
+                if made is None and time.monotonic() - begun > _WAIT_S:
+                    return  # the stream shall not wait for them; a later turn asks again
+                yield state, None
+            assert made is not None
+            commit_lsn = 0 if identity.startswith(NEW) else made.consistent_lsn
+            reader = self._open_reader(View(made.consistent_lsn, made.snapshot), commit_lsn)
+            try:
+                connection = reader.open()
+                until = next_bound(connection, table, CHUNK_ROWS, after, where)
+                yield from self._parts(reader, state, request, Chunk(table, after, until), made)
+            finally:
+                reader.close()
+        finally:
+            walsender.close()
+
+    def _parts(
+        self, reader: ChunkReader, state: SlotState, request: Request, chunk: Chunk, made: slots.Made
+    ) -> Iterator[tuple[SlotState, ChunkPart | None]]:
+        identity, name, where, _ = request
+        if not chunk.table.key:
+            starts = {**dict(state.starts), self._names[name]: made.consistent_lsn}
+            state = replace(state, starts=tuple(sorted(starts.items())))
+            marker: list[Item] = [Truncate(self._names[name], f"{self._slot}:{made.consistent_lsn}:{name}:{identity}")]
+            yield state, ChunkPart(marker, 0, 0, False, alone=True)
+        for part in reader.read(chunk, self._rows_max, lambda: False, where):
+            self._rows[identity] = self._rows.get(identity, 0) + part.rows
+            if part.ended:
+                state = self._behind(state, request, chunk)
+            yield state, part
+
+    def _behind(self, state: SlotState, request: Request, chunk: Chunk) -> SlotState:
+        identity, name, where, _ = request
+        others = tuple(one for one in state.requests if one[0] != identity)
+        if not chunk.last:
+            return replace(state, requests=((identity, name, where, chunk.until), *others))
+        _log.info("table read beside the stream", table=name, request=identity, rows=self._rows.get(identity, 0))
+        if identity.startswith(NEW):
+            return replace(state, requests=others, done=(*state.done, name))
+        return replace(state, requests=others, answered=(*state.answered, identity)[-_ANSWERS:])
+
+    def _refused(self, state: SlotState, request: Request, error: str) -> SlotState:
+        """A condition that is no SQL must not stop the flow, at this start and all later ones."""
+        _log.error("request refused", table=request[1], request=request[0], error=error)
+        self._errors[request[0]] = error
+        others = tuple(one for one in state.requests if one[0] != request[0])
+        return replace(state, requests=others, answered=(*state.answered, request[0])[-_ANSWERS:])
+
+    # ---- the directory ----
+
+    def _look(self, state: SlotState) -> Iterator[Request]:
+        if self._directory is None:
+            return
+        durable = self._answered()
+        for path in sorted((self._directory / "requests").glob("*.json")):
+            identity = path.stem
+            if identity in durable:
+                error_text = self._errors.pop(identity, "")
+                words = {"done": False, "error": error_text} if error_text else {"done": True}
+                self._answer(identity, {**words, "rows": self._rows.pop(identity, 0)})
+                path.unlink(missing_ok=True)
+                continue
+            try:
+                asked: dict[str, Any] = json.loads(path.read_text("utf-8"))
+                name, where = str(asked["table"]), str(asked.get("where") or "")
+                if name not in self._tables:
+                    raise ConfigurationError(f"expected a table of slot {self._slot}, found {name!r}")
+                if where and not self._tables[name].key:
+                    raise ConfigurationError(f"table {name} has no key: it is read again whole, without a condition")
+            except (ValueError, KeyError, TypeError, ConfigurationError) as error:
+                self._answer(identity, {"done": False, "error": str(error)})
+                path.unlink(missing_ok=True)
+                continue
+            yield identity, name, where, None
+
+    def _answer(self, identity: str, words: Mapping[str, Any]) -> None:
+        assert self._directory is not None
+        folder = self._directory / "run"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"request-{identity}.json").write_text(json.dumps(words), "utf-8")

@@ -1,0 +1,277 @@
+"""SQLite as a source: declared types against stored classes, snapshots that are broken off, appended rows."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connectors.base import background
+from connectors.base.background import BackgroundPartition, Piece
+from connectors.sqlite.types import convert, exact_type
+from flows import build, direct, reading
+from libcore.errors import ConfigurationError, FatalError, TransientError
+from libcore.schema import Column, parse_type
+from tests.connectors.contract_source import Followed
+
+
+def database(directory: Path, script: str) -> sqlite3.Connection:
+    """A database `erp.db` in WAL mode."""
+    connection = sqlite3.connect(directory / "erp.db", isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.executescript(script)
+    return connection
+
+
+def pipeline(directory: Path, tables: str, follow: str = "nothing", more: str = "") -> Path:
+    """A pipeline file over those tables (TOML of `tables` or its sections)."""
+    head = f'name = "s"\n{tables if tables.startswith("tables") else ""}\n[sink.null]\n'
+    source = f'[source.sqlite]\npath = "erp.db"\nfollow = "{follow}"\npoll_s = 0.01\nchunk_rows = 3\n{more}\n'
+    file = directory / "s.toml"
+    file.write_text(head + source + ("" if tables.startswith("tables") else tables), "utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        ("INTEGER", "int64"), ("BIGINT", "int64"), ("smallint", "int16"), ("INT UNSIGNED", "int64"),
+        ("VARCHAR(20)", "string"), ("NATIVE CHARACTER(70)", "string"), ("TEXT", "string"), ("BLOB", "bytes"),
+        ("VARBINARY(16)", "bytes"), ("DOUBLE PRECISION", "float64"), ("DECIMAL(18, 4)", "decimal(18,4)"),
+        ("NUMERIC(5)", "decimal(5,0)"), ("NUMERIC", "numeric"), ("DECIMAL(99,1)", "numeric"), ("BOOLEAN", "bool"),
+        ("DATE", "date"), ("DATETIME", "timestamp"), ("TIMESTAMP WITH TIME ZONE", "timestamptz"), ("", "string"),
+        ("MYTYPE", "string"),
+    ],
+)  # fmt: skip
+def test_declared_types_are_exact_types(declared: str, expected: str) -> None:
+    """Each declared type has one exact type; one that says nothing is text, and says so."""
+    kind, note = exact_type(declared)
+    assert str(kind) == expected
+    assert (note is not None) == (declared in ("", "MYTYPE", "DECIMAL(99,1)", "DECIMAL(18, 4)"))
+
+
+FITS: dict[str, list[tuple[Any, Any]]] = {
+    "int64": [(2**63 - 1, 2**63 - 1), (-(2**63), -(2**63))],
+    "int16": [(32767, 32767), (-32768, -32768)],
+    "bool": [(0, False), (1, True)],
+    "string": [("", ""), ("ü€😀", "ü€😀")],
+    "bytes": [(b"", b""), (b"\x00\xff", b"\x00\xff")],
+    "float64": [(0.1, 0.1), (1.7976931348623157e308, 1.7976931348623157e308), (3, 3.0)],
+    "decimal(10,2)": [(19.99, Decimal("19.99")), (7, Decimal("7.00")), ("-12345678.90", Decimal("-12345678.90"))],
+    "numeric": [(0.1, "0.1"), (-0.0, "0.0"), ("1e3", "1000"), (5, "5")],
+    "date": [("0001-01-01", date(1, 1, 1)), ("9999-12-31", date(9999, 12, 31))],
+    "timestamp": [("2026-01-02 03:04:05.123456", datetime(2026, 1, 2, 3, 4, 5, 123456))],
+}
+MISFITS: dict[str, list[Any]] = {
+    "int64": ["1", 1.5, b"1"],
+    "int16": [32768, "x"],
+    "bool": [2, "true", 1.0],
+    "string": [1, 1.5, b"a", "bad \udcff"],
+    "bytes": ["text", 1],
+    "float64": ["0.1", 2**53 + 1],
+    "decimal(10,2)": [0.1 + 0.2, 19.999, "abc", 10**9, b"1", float("inf")],
+    "numeric": ["abc", float("inf"), b"1"],
+    "date": [20260102, "2026-02-30", "2026-1-2", "2026-01-02 00:00:00", b"2026-01-02"],
+    "timestamp": ["2026-01-02 03:04:05Z", 1767323045, "yesterday"],
+}
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_values_pass_exactly_or_are_told(data: st.DataObject) -> None:
+    """In any mixture each value that fits is itself in the result, each other is named with its row, and no other."""
+    name = data.draw(st.sampled_from(sorted(FITS)))
+    one = st.sampled_from([*FITS[name], (None, None), *((value, ...) for value in MISFITS[name])])
+    drawn = data.draw(st.lists(one, min_size=1, max_size=9))
+    array, bad = convert([value for value, _ in drawn], Column("c", parse_type(name)))
+    assert set(bad) == {row for row, (_, expected) in enumerate(drawn) if expected is ...}
+    assert array.to_pylist() == [None if expected is ... else expected for _, expected in drawn]
+    assert all("column c: expected" in text for text in bad.values())
+
+
+def test_a_snapshot_has_every_row_and_tells_what_does_not_fit(tmp_path: Path) -> None:
+    """Tables with and without rowid and key arrive whole; a row that does not fit is a dead letter with its key."""
+    script = (
+        "CREATE TABLE a (id INTEGER PRIMARY KEY, price DECIMAL(10,2), d DATE);"
+        "CREATE TABLE b (x TEXT, y INT, v BLOB, PRIMARY KEY (x, y)) WITHOUT ROWID;"
+        "CREATE TABLE c (n INT); CREATE TABLE d (k TEXT PRIMARY KEY, v TEXT); CREATE VIEW e AS SELECT * FROM c;"
+    )
+    with closing(database(tmp_path, script)) as connection:
+        connection.executemany("INSERT INTO a VALUES (?, ?, ?)", [(n, n / 4, "2026-01-01") for n in range(10)])
+        connection.execute("INSERT INTO a VALUES (77, 0.001, NULL)")
+        connection.executemany("INSERT INTO b VALUES (?, ?, ?)", [(x, y, b"v") for x in "zXx" for y in range(4)])
+        connection.executemany("INSERT INTO c VALUES (?)", [(1,)] * 7 + [(2,)])
+        connection.execute("INSERT INTO d VALUES (NULL, 'no key'), ('k', CAST(x'ff' AS TEXT)), ('good', 'v')")
+    file = pipeline(tmp_path, 'tables = ["a", "b", "c", "d"]')
+    followed = Followed(file, tmp_path / "state", until_end=True)
+    followed.drained()
+    assert followed.tables["a"][(3,)] == (3, Decimal("0.75"), date(2026, 1, 1))
+    assert len(followed.tables["a"]) == 10
+    assert sorted(followed.tables["b"]) == sorted((x, y) for x in "zXx" for y in range(4))
+    assert followed.copies["c"] == {(1,): 7, (2,): 1}
+    assert followed.tables["d"] == {("good",): ("good", "v")}
+    assert sorted(letter["key_text"] for letter in followed.letters) == ['{"id": 77}', '{"k": "k"}', '{"k": null}']
+    assert direct.findings(build.load(str(file)), reading.bind(build.load(str(file)), str(file)), str(file)) == []
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_snapshot_that_is_broken_off(written: bool, tmp_path: Path) -> None:
+    """Unwritten since, it goes on where it was; written since, it begins anew with empty tables: none twice or old."""
+    with closing(database(tmp_path, "CREATE TABLE a (n INT); CREATE TABLE b (id INTEGER PRIMARY KEY)")) as connection:
+        connection.executemany("INSERT INTO a VALUES (?)", [(n // 2,) for n in range(30)])
+        connection.executemany("INSERT INTO b VALUES (?)", [(n,) for n in range(30)])
+        file = pipeline(tmp_path, 'tables = ["a", "b"]', more="batch_rows_max = 3")
+        followed = Followed(file, tmp_path / "state", until_end=True)
+        for limit in (10, 35):
+            followed.until(lambda: sum(followed.copies["a"].values()) + len(followed.tables.get("b", {})) >= limit  # noqa: B023
+                           if "a" in followed.copies else False)  # fmt: skip
+            if written:
+                connection.execute("DELETE FROM a WHERE rowid % 5 = ?", (limit % 3,))  # other rows each time
+                connection.execute("DELETE FROM b WHERE id = ?", (limit % 30,))
+            followed.crash()
+        followed.drained()
+        truth = connection.execute("SELECT n, count(*) FROM a GROUP BY n").fetchall()
+        assert {row[0]: count for row, count in followed.copies["a"].items()} == dict(truth)
+        assert len(followed.tables["b"]) == connection.execute("SELECT count(*) FROM b").fetchone()[0]
+
+
+def test_appended_rows_are_followed(tmp_path: Path) -> None:
+    """With follow = "rowid" each appended row comes once, with a key and without, across crashes."""
+    random = Random(5)
+    with closing(database(tmp_path, "CREATE TABLE a (n INT); CREATE TABLE b (id INTEGER PRIMARY KEY)")) as connection:
+        followed = Followed(pipeline(tmp_path, 'tables = ["a", "b"]', "rowid"), tmp_path / "state")
+        for step in range(20):
+            connection.executemany("INSERT INTO a VALUES (?)", [(step,)] * random.randint(0, 9))
+            connection.execute("INSERT INTO b VALUES (NULL)")
+            followed.epoch()
+            if step % 3 == 0:
+                time.sleep(0.01)
+                followed.crash()
+        truth = {(n,): count for n, count in connection.execute("SELECT n, count(*) FROM a GROUP BY n")}
+        followed.until(lambda: dict(followed.copies.get("a", {})) == truth and len(followed.tables["b"]) == 20)
+        followed.close()
+        assert dict(followed.copies["a"]) == truth
+
+
+def test_declared_columns_and_key_win(tmp_path: Path) -> None:
+    """[tables.X] may choose columns, give them types and units, and a key to a table that has none."""
+    script = "CREATE TABLE a (n INT, at INTEGER, junk BLOB); INSERT INTO a VALUES (1, 1000, x'00'), (2, NULL, 'x')"
+    database(tmp_path, script).close()
+    section = '[tables.a]\nkey = ["n"]\n[tables.a.columns]\nn = "int32"\nat = { type = "timestamp", unit = "ms" }\n'
+    followed = Followed(pipeline(tmp_path, section, "triggers"), tmp_path / "state", until_end=True)
+    followed.drained()
+    assert followed.tables["a"] == {(1,): (1, datetime(1970, 1, 1, 0, 0, 1)), (2,): (2, None)}
+
+
+@pytest.mark.parametrize(
+    ("tables", "follow", "more", "expected"),
+    [
+        ('tables = "itmes"', "nothing", "", r"expected table 'itmes' in \[source\.sqlite\], found none .*'items'"),
+        ('tables = "keyless"', "triggers", "", "expected a key for table keyless"),
+        ('tables = "norowid"', "rowid", "", "table norowid has none"),
+        ('tables = "items"', "nothing", 'path = "no.db"', "expected a database file .*no.db, found none"),
+        ('tables = "items"', "nothing", 'path = "recovery/part-0.sqlite3"', "found the recovery store"),
+        (
+            '[tables.items]\nkey = ["nam"]\n',
+            "nothing",
+            "",
+            r"tables\.items\.key: expected columns of items, found 'nam'",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_refused(tables: str, follow: str, more: str, expected: str, tmp_path: Path) -> None:
+    """A table or a file that cannot be read as asked is refused at the start, with what is there."""
+    script = (
+        "CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE keyless (a INT);"
+        "CREATE TABLE norowid (a INT PRIMARY KEY) WITHOUT ROWID;"
+    )
+    database(tmp_path, script).close()
+    (tmp_path / "recovery").mkdir()
+    (tmp_path / "recovery" / "part-0.sqlite3").touch()
+    file = pipeline(tmp_path, tables, follow)
+    if more:
+        file.write_text(file.read_text().replace('path = "erp.db"', more))
+    with pytest.raises(ConfigurationError, match=expected):
+        Followed(file, tmp_path / "state")
+
+
+def test_a_dropped_column_stops_the_flow(tmp_path: Path) -> None:
+    """A column that is read and goes away stops the flow, and names table and column."""
+    with closing(database(tmp_path, "CREATE TABLE a (id INTEGER PRIMARY KEY, name TEXT)")) as connection:
+        followed = Followed(pipeline(tmp_path, 'tables = "a"', "triggers"), tmp_path / "state")
+        for _ in range(20):
+            followed.epoch()
+            time.sleep(0.005)
+        connection.execute("ALTER TABLE a DROP COLUMN name")
+        with pytest.raises(FatalError, match="table a: expected column name as it was, found it dropped"):
+            followed.until(lambda: False)
+        followed.close()
+
+
+class Numbers:
+    """A reader of numbers, which fails transiently now and then, and tells what was durable."""
+
+    told: list[int]
+
+    def __init__(self, state: tuple[Any, ...], told: list[int], failing: set[int]) -> None:
+        self._next, self.told, self._failing = state[1], told, failing
+
+    def pieces(self) -> Any:
+        while self._next < 60:
+            if self._next in self._failing:
+                self._failing.discard(self._next)
+                raise TransientError("not now")
+            self._next += 1
+            yield Piece([], 1, (1, self._next), size=10)
+
+    def durable(self, state: tuple[Any, ...]) -> None:
+        self.told.append(state[1])
+
+    def close(self) -> None:
+        self._next = 1000
+
+
+def test_a_partition_goes_on_after_transient_errors_and_tells_durable_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is lost or doubled by a reader made anew; a state is told two epochs after its own, never sooner."""
+    monkeypatch.setattr(background, "_RETRY_S_MIN", 0.001)
+    told: list[int] = []
+    failing = {5, 23, 24}
+    partition = BackgroundPartition(
+        "n", lambda state: Numbers(state, told, failing), (1, 0), rows_max=7, queued_bytes_max=50, poll_s=0.01
+    )
+    snapshots: list[int] = []
+    while True:
+        try:
+            partition.next_batch()
+        except StopIteration:
+            break
+        assert told == [] or told[-1] <= (snapshots[-2] if len(snapshots) > 1 else -1)
+        snapshots.append(partition.snapshot()[1])
+        time.sleep(0.001)
+    partition.close()
+    assert snapshots == sorted(snapshots)
+    assert (snapshots[-1], failing) == (60, set())
+    assert all(after - before <= 7 for before, after in itertools.pairwise(snapshots))
+
+
+def test_a_full_queue_holds_the_reader_and_a_stop_frees_it() -> None:
+    """No more is read ahead than the bound in bytes; close ends a reader that waits for room."""
+    before = threading.active_count()
+    partition = BackgroundPartition(
+        "n", lambda state: Numbers(state, [], set()), (1, 0), rows_max=7, queued_bytes_max=50, poll_s=0.01
+    )
+    time.sleep(0.05)
+    assert partition._queue._bytes == 50
+    partition.close()
+    assert threading.active_count() == before
