@@ -28,7 +28,7 @@ from bench import generate, rig, truth, w2
 from bench.measure import descendants
 from control.embedded import EmbeddedPostgres
 
-FLOWS = {"w1": 30_000, "w2": 60_000}  # item events of each flow's workload
+FLOWS = {"w1": 30_000, "w2": 60_000, "postgres": 40_000}  # item events of each flow's workload
 KEYED, KEYLESS = "erp.public.items", "erp.public.ledger"
 PARTITIONS = 2
 KINDS = ("worker", "commit", "all", "postgres")
@@ -224,6 +224,8 @@ def clean(parts: Rig) -> float:
 
 def crash(runs: int, seed: int, first: int = 1, flow: str = "w1", items: int = 0) -> int:
     """All the runs; the number of those that ended equal. `items` 0: as many as FLOWS says."""
+    if flow == "postgres":
+        return _crash_postgres(runs, seed, first, items or FLOWS[flow])
     data = generate.cached(items or FLOWS[flow], hard=True)
     equal = 0
     with (
@@ -243,13 +245,35 @@ def crash(runs: int, seed: int, first: int = 1, flow: str = "w1", items: int = 0
     return equal
 
 
+def _crash_postgres(runs: int, seed: int, first: int, rows: int) -> int:
+    from bench.crash_postgres import PostgresRig
+
+    equal = 0
+    with (
+        rig.postgres(wal_level="logical") as postgres,
+        tempfile.TemporaryDirectory(prefix="headrace-crash-") as scratch,
+    ):
+        parts = PostgresRig(postgres, rows, Path(scratch))
+        try:
+            parts.clean_seconds = clean(parts)
+            print(f"postgres; a run without harm takes {parts.clean_seconds:.1f} s", flush=True)
+            for number in range(first, first + runs):
+                outcome = one(parts, number, seed)
+                equal += outcome.equal
+                print(outcome, flush=True)
+        finally:
+            parts.close()
+    print(f"{runs} runs, {equal} equal", flush=True)
+    return equal
+
+
 def command(arguments: Sequence[str]) -> int:
     """The command line of this module; the exit code."""
     parser = argparse.ArgumentParser(prog="bench.crash", description="Kill -9 at random moments; compare each time.")
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", type=int, default=1, help="number of the first run, to repeat one")
-    parser.add_argument("--flow", choices=FLOWS, default="w1", help="w1: plain replication; w2: two joins")
+    parser.add_argument("--flow", choices=FLOWS, default="w1", help="w2: two joins; postgres: from a slot")
     parser.add_argument("--items", type=int, default=0, help=f"item events; default {FLOWS}")
     options = parser.parse_args(arguments)
     equal = crash(options.runs, options.seed, options.first, options.flow, options.items)

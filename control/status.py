@@ -35,6 +35,8 @@ class WorkerStatus:
         spool_bytes: bytes of segments that wait for the target; 0 when all are applied.
         dead_letters: rows that became dead letters.
         backpressure: whether the flow waits for room in the spool, for the target or for the broker.
+        position_age_s: age of the oldest durable position of its sources that are read directly.
+        retained_bytes: log that they keep for this flow.
         document_consistent: its newest rows were whole transactions.
         document_pending_rows: rows that wait for theirs. document_wait_s: how long the next one has been incomplete.
     """
@@ -52,6 +54,8 @@ class WorkerStatus:
     spool_bytes: int = 0
     dead_letters: int = 0
     backpressure: bool = False
+    position_age_s: float = 0.0
+    retained_bytes: int = 0
     document_consistent: bool = False
     document_pending_rows: int = 0
     document_wait_s: float = 0.0
@@ -82,6 +86,14 @@ class Totals:
             rows_applied=self.rows_applied + former.rows_applied,
             dead_letters=self.dead_letters + former.dead_letters,
         )
+
+
+def dropped_slots(state_dir: Path) -> list[str]:
+    """What the flow says of slots that it dropped for the log that they kept, a sentence each."""
+    return [
+        str(json.loads(path.read_text(encoding="utf-8"))["error"])
+        for path in sorted((state_dir / RUN).glob("slot-*.json"))
+    ]
 
 
 def worker_path(state_dir: Path, worker: int) -> Path:

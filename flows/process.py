@@ -111,6 +111,8 @@ def snapshot(worker: int, started_at: float, *, ended: bool = False) -> dict[str
         "spool_bytes": int(total(metrics.SPOOL_BYTES)),
         "dead_letters": int(total(metrics.DEAD_LETTERS)),
         "backpressure": any(_values(metrics.SPOOL_WAITING)),
+        "position_age_s": round(max(_values(metrics.POSITION_AGE), default=0.0), 1),
+        "retained_bytes": int(total(metrics.RETAINED_BYTES)),
         "document_consistent": bool(total(metrics.DOCUMENT_CONSISTENT)),
         "document_pending_rows": int(total(metrics.DOCUMENT_PENDING_ROWS)),
         "document_wait_s": round(total(metrics.DOCUMENT_WAIT), 1),

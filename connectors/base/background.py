@@ -7,9 +7,11 @@ TransientError costs the reader, not the flow: a new one begins behind the last 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -18,6 +20,7 @@ from bytewax.inputs import StatefulSourcePartition
 
 from connectors.base import stop
 from connectors.base.items import Item
+from connectors.base.metrics import POSITION_AGE
 from connectors.base.source import Pacing
 from libcore.errors import TransientError
 
@@ -36,6 +39,7 @@ class Piece:
         state: what a reader needs to go on behind this piece: plain values, small, beginning with a version.
         size: bytes that it holds in memory.
         alone: nothing else may come in its epoch (a Truncate).
+        at: Unix seconds of the newest change up to there, as the source has it; 0: now.
     """
 
     items: list[Item]
@@ -43,6 +47,7 @@ class Piece:
     state: tuple[Any, ...]
     size: int = 0
     alone: bool = False
+    at: float = 0.0
 
 
 class PieceReader(Protocol):
@@ -62,6 +67,36 @@ class PieceReader(Protocol):
 
     def close(self) -> None:
         """Give everything back; called by the reading thread."""
+
+
+class PositionAge:
+    """How old a partition's durable position is. Told by two threads, asked by any.
+
+    Args:
+        now: the clock, in Unix seconds. A process begins with an age of 0.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._queued = self._durable = 0  # pieces
+        self._durable_at = self._end_at = now()
+
+    def queued(self) -> None:
+        """One more piece was read."""
+        self._queued += 1
+
+    def at_end(self) -> None:
+        """The reader found nothing more."""
+        self._end_at = self._now()
+
+    def durable(self, pieces: int, at: float) -> None:
+        """So many pieces are durable, up to a change of that moment."""
+        self._durable, self._durable_at = pieces, max(at, self._durable_at)
+
+    def seconds(self) -> float:
+        """The age; grows while something waits to become durable, or while nobody reads."""
+        at = self._durable_at if self._durable < self._queued else max(self._durable_at, self._end_at)
+        return max(0.0, self._now() - at)
 
 
 class BackgroundPartition(StatefulSourcePartition[Item, tuple[Any, ...]]):
@@ -91,7 +126,11 @@ class BackgroundPartition(StatefulSourcePartition[Item, tuple[Any, ...]]):
         self._name, self._open_reader, self._poll_s = name, open_reader, poll_s
         self._pacing = Pacing(rows_max, beat_s=beat_s, partition=name)
         self._state = state  # behind what was brought
-        self._closed_states: deque[tuple[Any, ...]] = deque(maxlen=2)  # of the newest closed epochs, oldest first
+        # of the newest closed epochs, oldest first: state, pieces taken, the newest one's moment
+        self._closed_states: deque[tuple[tuple[Any, ...], int, float]] = deque(maxlen=2)
+        self._taken, self._at = 0, 0.0
+        self._age = PositionAge()
+        POSITION_AGE.labels(name).set_function(self._age.seconds)
         self._queue = _Queue(queued_bytes_max)
         self._reader: PieceReader | None = None
         self._thread = threading.Thread(target=self._read, args=(state,), name=f"source {name}", daemon=True)
@@ -114,18 +153,23 @@ class BackgroundPartition(StatefulSourcePartition[Item, tuple[Any, ...]]):
     def snapshot(self) -> tuple[Any, ...]:
         """The reader's state behind what was brought; closes the epoch."""
         self._pacing.closed()
-        self._closed_states.append(self._state)
+        self._closed_states.append((self._state, self._taken, self._at))
         return self._state
 
     def close(self) -> None:
         """Ends the reading thread."""
         self._queue.stop()
         self._thread.join(_JOIN_S)
+        with suppress(KeyError):
+            POSITION_AGE.remove(self._name)
 
     def _next(self) -> list[Item]:
-        if len(self._closed_states) == 2 and self._reader is not None:
+        if len(self._closed_states) == 2:
             # A source closes its second epoch only after the first is durable, and a third is open now.
-            self._reader.durable(self._closed_states[0])
+            state, pieces, at = self._closed_states[0]
+            self._age.durable(pieces, at)
+            if self._reader is not None:
+                self._reader.durable(state)
         if stop.requested():
             return self._pacing.ending()
         items: list[Item] = []
@@ -133,6 +177,8 @@ class BackgroundPartition(StatefulSourcePartition[Item, tuple[Any, ...]]):
         while not alone and (piece := self._queue.take(self._fits(rows, taken))) is not None:
             items += piece.items
             rows, taken, alone, self._state = rows + piece.rows, taken + 1, piece.alone, piece.state
+            self._at = piece.at
+        self._taken += taken
         if taken:
             return self._pacing.rows(items, rows, alone=alone) if items else self._pacing.nothing(rows)
         return self._pacing.ending() if self._queue.finished() else self._pacing.idle()
@@ -155,10 +201,12 @@ class BackgroundPartition(StatefulSourcePartition[Item, tuple[Any, ...]]):
                 try:
                     for piece in reader.pieces():
                         if piece is None:
+                            self._age.at_end()
                             if self._queue.pause(self._poll_s):
                                 return
                             continue
-                        if not self._queue.put(piece):
+                        self._age.queued()
+                        if not self._queue.put(piece if piece.at else replace(piece, at=time.time())):
                             return
                         state, wait_s = piece.state, _RETRY_S_MIN
                 finally:

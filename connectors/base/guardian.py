@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from connectors.base.config import Config
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+_DIVISOR_MAX = 1024
 _DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -90,6 +91,8 @@ class Pace:
     ) -> None:
         self._guardian, self._unix_seconds, self._monotonic = guardian, unix_seconds, monotonic
         self._due = monotonic()
+        self.divisor = 1
+        """What the size of one query is divided by; doubled where one took too long."""
 
     @property
     def allowed(self) -> bool:
@@ -102,6 +105,10 @@ class Pace:
         rate = self._guardian.rows_per_second_max
         if rate:
             self._due = max(self._due, self._monotonic()) + rows / rate
+
+    def too_long(self) -> None:
+        """A query was given up: the next ones shall be smaller."""
+        self.divisor = min(_DIVISOR_MAX, self.divisor * 2)
 
     @property
     def wait_s(self) -> float:

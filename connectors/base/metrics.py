@@ -12,6 +12,14 @@ LAG_OFFSETS = Gauge("headrace_source_lag_offsets", "Messages behind the end of t
 LAG_MS = Gauge(
     "headrace_source_lag_ms", "Age of the newest change read, in ms, 0 when the end is reached", ["topic", "partition"]
 )
+POSITION_AGE = Gauge(
+    "headrace_source_position_age_seconds",
+    "Seconds since the source was read to where it is durable here; 0 when all that there is was read and is durable",
+    ["partition"],
+)
+RETAINED_BYTES = Gauge(
+    "headrace_source_retained_bytes", "Bytes of log that the source keeps until a flow has read it", ["partition"]
+)
 EPOCHS = Counter("headrace_epochs", "Epochs closed by a source partition of this worker")
 EPOCH_AT = Gauge("headrace_epoch_timestamp_seconds", "Unix time of the newest epoch closed by this worker")
 SPOOL_BYTES = Gauge(

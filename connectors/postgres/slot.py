@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -14,6 +15,7 @@ import structlog
 from connectors.postgres.session import Connection, literal, quote
 from connectors.postgres.source_catalog import GENERATED_SINCE, CatalogTable
 from connectors.postgres.source_session import CommandRefused, command, failed, lsn_number
+from connectors.postgres.source_state import SlotState
 from libcore.errors import ConfigurationError, FatalError, TransientError
 
 PLUGIN = "pgoutput"
@@ -276,3 +278,34 @@ def replication_options(publication: str, version: int, streaming: bool) -> str:
         if streaming:
             options["streaming"] = "on"
     return ", ".join(f"{name} {literal(value)}" for name, value in options.items())
+
+
+def same_server(connection: Connection, server: Server, state: SlotState) -> SlotState:
+    """The state, where it is of this server or of one that this one took over from. Raises FatalError else."""
+    if state.system != server.system:
+        raise FatalError(
+            f"source.postgres: expected the cluster with system identifier {state.system}, found "
+            f"{server.system}: the dsn leads to another server; `headrace source drop FILE` begins anew there"
+        )
+    if state.timeline == server.timeline:
+        return state
+    row = connection.execute("SELECT pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint").fetchone()
+    if row is not None and row[0] < state.resume_lsn:
+        raise FatalError(
+            f"source.postgres: timeline {server.timeline} follows {state.timeline}, but ends before what this flow "
+            "has read: the promoted standby lacks changes that the target has; `headrace source drop FILE` takes "
+            "a new snapshot"
+        )
+    _log.warning("another server took over", former=state.timeline, timeline=server.timeline)
+    return replace(state, timeline=server.timeline)
+
+
+def mark_end(connection: Connection, version: int) -> str:
+    """A message in the log behind all that is committed now; the end is where it comes."""
+    mark = str(uuid.uuid4())
+    if version >= 170000:
+        connection.execute("SELECT pg_logical_emit_message(false, 'headrace', %s, true)", (mark,))
+    else:  # its commit flushes the log
+        connection.execute("SET synchronous_commit = on")
+        connection.execute("SELECT pg_logical_emit_message(true, 'headrace', %s)", (mark,))
+    return mark

@@ -21,6 +21,7 @@ from typing import Any
 import psycopg
 import structlog
 
+from connectors.base.guardian import Pace
 from connectors.base.items import Item, Truncate
 from connectors.postgres import slot as slots
 from connectors.postgres.session import Connection
@@ -45,7 +46,7 @@ class SlotRequests:
         tables: those of the slot. names: of their batches.
         open_walsender: a session that can make slots. open_reader: (view, commit LSN) -> a ChunkReader, not yet open.
         directory: the pipeline's state directory; None: nobody can ask.
-        answered: ids of requests whose end is durable.
+        answered: ids of requests whose end is durable. pace: when and how fast rows may be read.
     """
 
     def __init__(
@@ -59,10 +60,14 @@ class SlotRequests:
         slot: str,
         rows_max: int,
         answered: Callable[[], tuple[str, ...]],
+        others: frozenset[str] = frozenset(),
+        pace: Pace,
     ) -> None:
         self._tables, self._names = tables, names
         self._open_walsender, self._open_reader = open_walsender, open_reader
         self._directory, self._slot, self._rows_max, self._answered = directory, slot, rows_max, answered
+        self._pace = pace
+        self._others = others
         self._looked_at = self._turn_at = 0.0
         self._files: tuple[Request, ...] = ()
         self._rows: dict[str, int] = {}
@@ -87,7 +92,7 @@ class SlotRequests:
         fresh = [request for request in (*self._new(state), *self._files) if request[0] not in known]
         if fresh:
             state = replace(state, requests=(*state.requests, *fresh))
-        if not state.requests:
+        if not state.requests or not self._pace.allowed or self._pace.wait_s > 0:
             return
         request = state.requests[0]
         try:
@@ -140,6 +145,7 @@ class SlotRequests:
             yield state, ChunkPart(marker, 0, 0, False, alone=True)
         for part in reader.read(chunk, self._rows_max, lambda: False, where):
             self._rows[identity] = self._rows.get(identity, 0) + part.rows
+            self._pace.read(part.rows)
             if part.ended:
                 state = self._behind(state, request, chunk)
             yield state, part
@@ -178,6 +184,8 @@ class SlotRequests:
             try:
                 asked: dict[str, Any] = json.loads(path.read_text("utf-8"))
                 name, where = str(asked["table"]), str(asked.get("where") or "")
+                if name in self._others:
+                    continue
                 if name not in self._tables:
                     raise ConfigurationError(f"expected a table of slot {self._slot}, found {name!r}")
                 if where and not self._tables[name].key:

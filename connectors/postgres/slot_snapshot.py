@@ -8,6 +8,7 @@ slot), and the changes up to there are passed over.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -15,6 +16,7 @@ from typing import Any
 
 from connectors.base.background import Piece
 from connectors.base.database import SourceContext
+from connectors.base.guardian import Pace
 from connectors.base.items import Truncate
 from connectors.postgres import slot as slots
 from connectors.postgres.session import Connection
@@ -24,6 +26,11 @@ from connectors.postgres.source_config import PostgresSourceConfig
 from connectors.postgres.source_state import SlotState
 
 OpenWalsender = Callable[[str], Connection]
+_WAIT_S = 0.1
+
+
+class _OutOfHours(Exception):
+    """Rows may be read no more, for now."""
 
 
 class SlotSnapshot:
@@ -31,6 +38,8 @@ class SlotSnapshot:
 
     Args:
         made: the slot that was made by this very reader, whose snapshot can still be seen; None behind a crash.
+        pace: when and how fast rows may be read.
+        leave: gives up the session that shows the slot's snapshot, which must not stay open for hours.
     """
 
     def __init__(
@@ -41,13 +50,26 @@ class SlotSnapshot:
         tables: Mapping[str, CatalogTable],
         state: SlotState,
         made: slots.Made | None,
+        pace: Pace,
+        leave: Callable[[], None],
     ) -> None:
         self._config, self._context, self._bindings = config, context, dict(bindings)
         self._tables, self._made = tables, made
+        self._pace, self._leave = pace, leave
         self.state = state
 
     def pieces(self, open_walsender: OpenWalsender) -> Iterator[Piece | None]:
-        """Pieces up to the last row of the last table."""
+        """Pieces up to the last row of the last table; where the hours end in between, the rest comes later."""
+        while True:
+            yield from hours(self._pace)
+            try:
+                yield from self._attempt(open_walsender)
+                return
+            except _OutOfHours:
+                self._made = None
+                self._leave()
+
+    def _attempt(self, open_walsender: OpenWalsender) -> Iterator[Piece | None]:
         left = [table for name, table in sorted(self._tables.items()) if name not in self.state.done]
         if self._made is not None:
             yield from self._read(left, View(self.state.lsn, self._made.snapshot), self._config.parallel)
@@ -77,10 +99,11 @@ class SlotSnapshot:
     def _read(self, tables: list[CatalogTable], view: View, parallel: int) -> Iterator[Piece | None]:
         if not tables:
             return
+        assert self._context.decoder is not None, "a source needs a decoder"
         make_reader = partial(
             ChunkReader,
             self._config,
-            self._context.decoder("pgoutput") if self._context.decoder is not None else None,
+            self._context.decoder("pgoutput"),
             self._bindings,
             flow=self._context.flow,
             slot=str(self._config.slot),
@@ -103,8 +126,9 @@ class SlotSnapshot:
 
     def _wanted(self, connection: Connection, tables: list[CatalogTable]) -> Iterator[Chunk]:
         begun, after = self.state.table, self.state.after
+        size = max(1, self._config.chunk_rows // self._pace.divisor)
         for table in tables:
-            yield from chunks(connection, table, self._config.chunk_rows, after if table.name == begun else None)
+            yield from chunks(connection, table, size, after if table.name == begun else None)
 
     def _parts(self, snapshot: Snapshot, wanted: Iterator[Chunk]) -> Iterator[Piece | None]:
         for found in snapshot.parts(wanted):
@@ -120,3 +144,16 @@ class SlotSnapshot:
             elif part.ended:
                 self.state = replace(self.state, after=chunk.until)
             yield Piece(part.items, part.rows, self.state.packed(), part.size)
+            self._pace.read(part.rows)
+            while (wait_s := self._pace.wait_s) > 0:
+                time.sleep(min(_WAIT_S, wait_s))
+                yield None
+            if part.ended and not self._pace.allowed and len(self.state.done) < len(self._tables):
+                raise _OutOfHours
+
+
+def hours(pace: Pace) -> Iterator[None]:
+    """Nones until rows may be read."""
+    while not pace.allowed:
+        time.sleep(_WAIT_S)
+        yield None

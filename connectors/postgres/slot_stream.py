@@ -225,8 +225,10 @@ class SlotStream:
             rows = max(consumed, sum(item.row_count for item in items if isinstance(item, ChangeBatch)))
             size = sum(item.record.nbytes for item in items if isinstance(item, ChangeBatch))
             alone = any(isinstance(item, Truncate | ClearColumn) for item in items)
-            yield Piece(items, min(rows, self._rows_max), self.state.packed(), size, alone)
-            self._show_lag(items)
+            newest = _newest(items)
+            yield Piece(items, min(rows, self._rows_max), self.state.packed(), size, alone, newest)
+            if newest:
+                self._lag_ms.set(max(0.0, (time.time() - newest) * 1000))
 
     def _passed(self, items: Sequence[Item]) -> list[Item]:
         """Without changes that a table's rows, read later than the slot's begin, have in them already."""
@@ -249,8 +251,8 @@ class SlotStream:
         self._starts = {table: lsn for table, lsn in self._starts.items() if lsn > resume}
         return out
 
-    def _show_lag(self, items: Sequence[Item]) -> None:
-        newest = [item.record.column(SOURCE_TS)[-1].as_py() for item in items if isinstance(item, ChangeBatch)]
-        times = [moment.timestamp() for moment in newest if moment is not None]
-        if times:
-            self._lag_ms.set(max(0.0, (time.time() - max(times)) * 1000))
+
+def _newest(items: Sequence[Item]) -> float:
+    """Unix seconds of the newest commit; 0 where there is none."""
+    newest = [item.record.column(SOURCE_TS)[-1].as_py() for item in items if isinstance(item, ChangeBatch)]
+    return max((moment.timestamp() for moment in newest if moment is not None), default=0.0)

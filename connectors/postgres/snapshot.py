@@ -22,7 +22,7 @@ from connectors.base.items import Item
 from connectors.postgres.session import Connection, literal, quote
 from connectors.postgres.source_catalog import CatalogTable, form
 from connectors.postgres.source_config import PostgresSourceConfig
-from connectors.postgres.source_session import connect, failed, refused
+from connectors.postgres.source_session import CommandRefused, QueryTooLong, connect, failed, refused
 from connectors.postgres.source_wire import wire
 from libcore.errors import HeadraceError, TransientError
 from libcore.pgoutput_messages import EPOCH_US
@@ -241,9 +241,9 @@ class ChunkReader:
                 items, consumed = decoder.decode(taken.messages)
                 assert consumed == taken.messages.num_rows, (consumed, taken.messages.num_rows)
                 yield ChunkPart(items, consumed, taken.messages.nbytes, False)
-        while ended and (result := libpq.get_result()) is not None:
-            if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
-                raise _as_ours(refused(result, statement), table)
+        while ended and (last := libpq.get_result()) is not None:
+            if last.status != psycopg.pq.ExecStatus.COMMAND_OK:
+                raise _as_ours(refused(last, statement), table)
         if ended:
             yield ChunkPart([], 0, 0, True, decoder.state[3])
 
@@ -253,6 +253,8 @@ def _as_ours(error: Exception, table: CatalogTable) -> HeadraceError:
 
     if isinstance(error, HeadraceError):
         return error
+    if isinstance(error, CommandRefused) and error.sqlstate == "57014":
+        return QueryTooLong(f"source.postgres: table {table.name}: {error.text} (guardian.query_seconds_max)")
     return ConfigurationError(
         f"table {table.name}: its rows cannot be read: {error}; the role needs SELECT on it "
         "(connectors/postgres/grants.md)"
@@ -363,7 +365,7 @@ class Snapshot:
                     for part in reader.read(job.chunk, self._rows_max, self._stop.is_set):
                         job.put(part, self._stop.is_set)
                 except psycopg.Error as error:
-                    job.put(TransientError(f"source.postgres: {error}"), self._stop.is_set)
+                    job.put(failed(error, "read a chunk"), self._stop.is_set)
                     return
                 except BaseException as error:
                     job.put(error, self._stop.is_set)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -51,6 +52,11 @@ class PostgresSourceConfig(Config):
     queued_bytes_max: int = Field(default=64 << 20, ge=1 << 20, le=1 << 30)
     """Bytes read ahead."""
 
+    slots: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """More slots: what stands behind the slot's name -> patterns of tables that it brings; the others are the first's.
+
+    Each has a publication of its own. Order holds within a slot only.
+    """
     streaming: bool = False
     """Take large transactions while they are still open, and keep them on disk until their commit."""
     failover: bool = True
@@ -60,6 +66,14 @@ class PostgresSourceConfig(Config):
 
     guardian: PostgresGuardian = PostgresGuardian()
     """What the database is spared."""
+
+    @field_validator("slots")
+    @classmethod
+    def _names(cls, slots: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name in slots:
+            if not re.fullmatch("[a-z0-9_]{1,20}", name):
+                raise ValueError(f"expected names of a-z, 0-9 and _, at most 20, found {name!r}")
+        return slots
 
     @field_validator("dsn")
     @classmethod

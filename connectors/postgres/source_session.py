@@ -40,7 +40,8 @@ def connect(config: PostgresSourceConfig, purpose: str, *, walsender: bool = Fal
     except psycopg.ProgrammingError:
         # the driver's own text may quote the password
         raise ConfigurationError(f"{config.dsn}: expected a PostgreSQL URL or key=value pairs") from None
-    settings = " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items())
+    bounds = {} if walsender else {"statement_timeout": str(int(config.guardian.query_seconds_max * 1000))}
+    settings = " ".join(f"-c {name}={value}" for name, value in {**_SETTINGS, **bounds}.items())
     parsed["options"] = f"{parsed.get('options') or ''} {settings}".strip()
     parsed["application_name"] = f"headrace {purpose}"[:63]
     for name, value in {**_KEEPALIVE, "connect_timeout": _CONNECT_S}.items():
@@ -73,8 +74,14 @@ def _refused_login(error: psycopg.Error, parsed: dict[str, Any], walsender: bool
     return TransientError(f"source.postgres: {text}")
 
 
+class QueryTooLong(TransientError):
+    """A query was given up after the guardian's query_seconds_max: it is to be asked for less."""
+
+
 def failed(error: psycopg.Error, doing: str) -> HeadraceError:
     """What an error of a query means for the source: try again, or stop and say why."""
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        return QueryTooLong(f"source.postgres: {doing}: {str(error).strip()} (guardian.query_seconds_max)")
     found = classify(error)
     if isinstance(found, TransientError):
         return TransientError(f"source.postgres: {doing}: {found}")

@@ -117,7 +117,7 @@ class CWire:
         return self._taken(rows, out)
 
     def _pointer(self) -> int:
-        pointer = self._libpq.pgconn_ptr
+        pointer = getattr(self._libpq, "pgconn_ptr", None)  # missing in the driver's stubs
         if pointer is None:
             raise TransientError("source.postgres: the connection is closed")
         return int(pointer)

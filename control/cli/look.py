@@ -47,7 +47,7 @@ def status(file: File, as_json: AsJson = False) -> None:
         headrace status orders.toml --json
     """
     from control import pipeline
-    from control.status import read_supervisor, read_workers, totals
+    from control.status import dropped_slots, read_supervisor, read_workers, totals
 
     with reported():
         plan = pipeline.plan(file)
@@ -55,14 +55,22 @@ def status(file: File, as_json: AsJson = False) -> None:
         sums = totals(workers)
         if as_json:
             document: dict[str, Any] = {"name": plan.name, "state_dir": str(plan.state_dir), "supervisor": supervisor}
+            document["dropped_slots"] = dropped_slots(plan.state_dir)
             document |= {"totals": asdict(sums), "workers": [asdict(worker) for worker in workers]}
             typer.echo(json.dumps(document))
             return
         out.print(f"{plan.name}: {_supervisor_text(supervisor)}; state in {plan.state_dir}", markup=False)
+        for text in dropped_slots(plan.state_dir):
+            out.print(text, style="red", markup=False)
         if not workers:
             out.print("no worker has run yet")
             return
         out.print(_worker_table([asdict(worker) for worker in workers], asdict(sums), time.time()))
+        if plan.pipeline.source.kafka is None:
+            out.print(
+                f"{plan.pipeline.source.title}: position {max(worker.position_age_s for worker in workers):,.1f} s old, "
+                f"{sum(worker.retained_bytes for worker in workers) / 1e6:,.1f} MB of log kept at the source"
+            )
         if plan.pipeline.document is not None:
             whole = any(worker.document_consistent for worker in workers)
             out.print(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from control.cli import dead_letters, doctor, look, measure, rollout, start, state
+from control.cli import dead_letters, doctor, look, measure, rollout, source, start, state
 
 app = typer.Typer(
     name="headrace",
@@ -21,7 +21,9 @@ app.command("status")(look.status)
 app.command("verify")(look.verify)
 app.command("state")(state.state)
 app.command("rollout")(rollout.rollout)
+app.command("snapshot")(source.snapshot)
 app.command("bench")(measure.bench)
 app.command("demo")(measure.demo)
 app.command("version")(look.version)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(source.app, name="source")

@@ -267,8 +267,9 @@ def check_killed_and_rescaled(
 
     def count() -> int:
         with psycopg.connect(dsn, autocommit=True) as connection:
-            there = connection.execute("SELECT to_regclass('public.items')").fetchone()
-            return connection.execute("SELECT count(*) FROM items").fetchone()[0] if there and there[0] else -1  # type: ignore[index]
+            if connection.execute("SELECT to_regclass('public.items') IS NULL").fetchall() == [(True,)]:
+                return -1
+            return connection.execute("SELECT count(*) FROM items").fetchall()[0][0]
 
     flow = f"flows.build:flow('{file}')"
     killed = run_flow(flow, directory, environment=environment, kill_after_s=0.0, ready=lambda: count() > 0)

@@ -18,6 +18,7 @@ from connectors.postgres.source import PostgresChanges
 from connectors.postgres.source_config import PostgresSourceConfig
 from libcore.change import OP, UNSET, ChangeBatch, Op
 from libcore.reference.values import plain
+from libcore.transaction_mark import TRANSACTION_MARKS, from_batch
 
 SECONDS_MAX = 30.0
 
@@ -31,7 +32,7 @@ class Target:
         self.letters: list[str] = []
         self.truncates = 0
         self.clears: list[str] = []
-        self.batches = 0
+        self.transactions = 0
 
     def copy(self) -> Target:
         """As it is now."""
@@ -51,8 +52,9 @@ class Target:
                 self.clears.append(item.column)
             elif isinstance(item, ChangeBatch) and item.table.name == "headrace_dead_letters":
                 self.letters += item.record.column("error").to_pylist()
+            elif isinstance(item, ChangeBatch) and item.table == TRANSACTION_MARKS:
+                self.transactions += sum(mark.collection is None for mark in from_batch(item))
             elif isinstance(item, ChangeBatch):
-                self.batches += 1
                 self._take(item)
 
     def _take(self, batch: ChangeBatch) -> None:
@@ -100,17 +102,17 @@ class Flow:
         self.context = SourceContext(flow="flow", directory=directory, decoder=registry.decoder)
         self.changes = PostgresChanges(self.config, self.context)
         self.tables, self.settings = tables, bindings or {}
-        self.target, self.state = Target(), None
+        self.target = Target()
+        self.state: Any = None
+        self.states: dict[int, Any] = {}
         self.part: Any = None
-        self.until_end = True
 
-    def open(self, *, until_end: bool = True) -> None:
-        """Start behind the last epoch."""
-        self.until_end = until_end
+    def open(self, *, until_end: bool = True, part: int = 0) -> None:
+        """Start behind the last epoch. `part`: which of the slots."""
         described = self.changes.describe(self.tables)
         bound = {table.name: TopicBinding(table.name, **self.settings) for table in described}
         source = self.changes.source(described, bound, until_end=until_end)
-        self.part = source.build_part("step", source.list_parts()[0], self.state)
+        self.part = source.build_part("step", source.list_parts()[part], self.state)
 
     def epoch(self) -> bool:
         """One epoch into the target; False at the end."""
@@ -141,6 +143,19 @@ class Flow:
             return False
         finally:
             self.crash()
+
+    def run_all(self) -> bool:
+        """Each slot to its end, one after the other."""
+        ended = []
+        for part in range(1 + len(self.config.slots)):
+            self.state = self.states.get(part)
+            self.open(part=part)
+            while self.epoch():
+                continue
+            self.crash()
+            self.states[part] = self.state
+            ended.append(part)
+        return bool(ended)
 
     def close(self) -> None:
         """Drop slot and publication."""

@@ -16,7 +16,7 @@ import pytest
 
 from flows import build, reading, spec
 from libcore.errors import CapacityError, ConfigurationError, FatalError
-from tests.connectors.contract_source import Followed
+from tests.connectors.contract_source import PATIENCE_S, Followed
 
 HEAD = 'name = "f"\ntables = "t"\n[sink.null]\n[source.files]\nbatch_rows_max = 3\npoll_s = 0.01\n'
 COLUMNS = '[source.files.tables.t.columns]\nid = "int64"\nname = "string"\n'
@@ -36,15 +36,18 @@ def renamed(key: str = 'key = ["id"]', form: str = "csv") -> str:
 
 
 def read(file: Path, directory: Path, crash_every: int = 0) -> Followed:
-    """Everything that is there, crashed after every so many epochs."""
+    """Everything that is there, crashed after every so many epochs with rows, twelve times at most."""
     followed = Followed(file, directory / "state", until_end=True)
-    for number in range(1, 1000):
-        if followed.epoch() < 0:
-            return followed
-        if crash_every and number % crash_every == 0 and number < 40:
+    deadline, brought, crashes = time.monotonic() + PATIENCE_S, 0, 0
+    while (count := followed.epoch()) >= 0:
+        assert time.monotonic() < deadline, "the source does not end"
+        brought += count > 0
+        if crash_every and count > 0 and brought % crash_every == 0 and crashes < 12:
+            crashes += 1
             followed.crash()
         time.sleep(0.001)
-    raise AssertionError("the source does not end")
+    assert crashes > 1 or not crash_every
+    return followed
 
 
 VALUES = [

@@ -33,22 +33,21 @@ def server() -> Iterator[EmbeddedPostgres]:
         running.stop()
         running.start()
         running.execute("CREATE ROLE reader LOGIN")
+        running.create_database("erp")
         yield running
 
 
 @pytest.fixture
 def source(server: EmbeddedPostgres) -> Iterator[Connection]:
-    """The superuser's session with a new database, in which `reader` may connect; its slot is dropped."""
-    dsn = server.create_database("erp")
-    with psycopg.connect(dsn, autocommit=True) as connection:
+    """The superuser's session with an empty database, in which `reader` may connect; nothing of it stays."""
+    with psycopg.connect(server.dsn("erp"), autocommit=True) as connection:
         yield connection
-        connection.execute(
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", (SLOT,)
-        )
-        connection.execute("ALTER ROLE reader NOREPLICATION NOBYPASSRLS")
+    with psycopg.connect(server.dsn("erp"), autocommit=True) as connection:
+        connection.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+        connection.execute(f"DROP PUBLICATION IF EXISTS {PUBLICATION}")
+        connection.execute("DROP OWNED BY reader; ALTER ROLE reader NOREPLICATION NOBYPASSRLS")
         connection.execute("REVOKE pg_read_all_stats FROM reader")
-        connection.execute("DROP OWNED BY reader")
-    server.drop_database("erp")
+        connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC")
 
 
 def _examined(
@@ -263,8 +262,6 @@ def test_a_setting_of_the_server(source: Connection, server: EmbeddedPostgres, t
         _mended(now, finding)
         _take_effect(server, now, restarts)
     assert not _of(_examined(server, tmp_path, "t", retained_bytes_max=1, **more), setting)
-    if restarts:
-        server.execute(f"SELECT pg_reload_conf()")
 
 
 def _take_effect(server: EmbeddedPostgres, connection: Connection, restarts: bool) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from connectors.formats.binding import TopicBinding
 from connectors.postgres import slot_requests, source_wire
 from tests.connectors.slot_parts import Flow, source_rows
 from tests.connectors.test_pgoutput_real import _COLUMNS, _ROWS
@@ -364,4 +365,35 @@ def test_a_table_is_read_again_on_a_running_flow(
     _until(flow, answer.exists)
     assert "syntax error" in json.loads(answer.read_text())["error"]
     flow.crash()
+    flow.close()
+
+
+def test_several_slots(source: Connection, postgres: str, tmp_path: Path) -> None:
+    """Tables by groups, each with a slot, a publication and an order of its own."""
+    _items(source, 1000)
+    flow = Flow(postgres, tmp_path, ["public.items", "public.log"], slots={"logs": ("*.log",)})
+    described = flow.changes.describe(flow.tables)
+    bound = {table.name: TopicBinding(table.name) for table in described}
+    parts = flow.changes.source(described, bound, until_end=True).list_parts()
+    assert parts == [str(flow.config.slot), f"{flow.config.slot}_logs"]
+    for _ in range(2):
+        source.execute("INSERT INTO log VALUES (1, 'y')")
+        source.execute("INSERT INTO items SELECT max(id) + 1, 'y', 1, '' FROM items")
+        assert flow.run_all()
+    _equal(flow, "items", "log")
+    flow.close()
+
+
+def test_whole_transactions_have_their_marks(source: Connection, postgres: str, tmp_path: Path) -> None:
+    """For the document step: the snapshot's rows are of no transaction, each later row names its own."""
+    _items(source, 100)
+    flow = Flow(postgres, tmp_path, ["public.items"], bindings={"transactions": True})
+    flow.run()
+    with source.transaction():
+        source.execute("UPDATE items SET n = 0 WHERE id < 3")
+    described = flow.changes.describe(flow.tables)
+    assert flow.run()
+    assert described[0].table.key == ("id", "line")
+    assert flow.target.transactions == 1
+    _equal(flow, "items")
     flow.close()

@@ -133,9 +133,12 @@ def test_a_snapshot_that_is_broken_off(written: bool, tmp_path: Path) -> None:
         connection.executemany("INSERT INTO b VALUES (?)", [(n,) for n in range(30)])
         file = pipeline(tmp_path, 'tables = ["a", "b"]', more="batch_rows_max = 3")
         followed = Followed(file, tmp_path / "state", until_end=True)
+
+        def arrived() -> int:
+            return sum(followed.copies.get("a", {}).values()) + len(followed.tables.get("b", {}))
+
         for limit in (10, 35):
-            followed.until(lambda: sum(followed.copies["a"].values()) + len(followed.tables.get("b", {})) >= limit  # noqa: B023
-                           if "a" in followed.copies else False)  # fmt: skip
+            followed.until(lambda: arrived() >= limit)  # noqa: B023
             if written:
                 connection.execute("DELETE FROM a WHERE rowid % 5 = ?", (limit % 3,))  # other rows each time
                 connection.execute("DELETE FROM b WHERE id = ?", (limit % 30,))

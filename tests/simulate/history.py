@@ -165,7 +165,7 @@ def repeated(rng: random.Random, sent: list[Message]) -> list[Message]:
     often = rng.choice((0.0, 0.05, 0.2))
     for at, message in enumerate(sent):
         found.append(message)
-        if rng.random() < often:
+        if len(found) < 2 * len(sent) and rng.random() < often:
             newest: int = message.transaction  # type: ignore[union-attr,assignment]
             back = newest - rng.choice((0, 1, 2, 4))
             found += [replace(old, again=True) for old in sent[: at + 1] if old.transaction >= back]  # type: ignore

@@ -27,9 +27,9 @@ from tests.simulate import lateness, truth, visible
 from tests.simulate.ends import Ending, Found, Killed, TargetPart, contents
 from tests.simulate.engine import Engine, Store
 from tests.simulate.flow import dataflow
-from tests.simulate.model import Restart, Run, Scenario, runs
+from tests.simulate.model import Epoch, Restart, Run, Scenario, runs
 
-PROCESSES_MAX, RESTARTS_MAX = 3, 2
+PROCESSES_MAX, RESTARTS_MAX, EPOCHS_MAX = 3, 2, 20
 
 
 def run_kernel(scenario: Scenario) -> Found:
@@ -141,7 +141,8 @@ def quiet() -> Iterator[None]:
 def run_processes(scenario: Scenario) -> Found:
     """The results by Bytewax in real processes, killed with SIGKILL; files are synced.
 
-    A start of a process takes seconds, so there are at most two restarts, and three processes at a time.
+    A start of a process takes seconds, and so do many epochs of several that share few cores: there are at most two
+    restarts, three processes at a time, and a border is kept of every few.
     """
     scenario = _lighter(scenario)
     with _directory() as directory:
@@ -159,12 +160,15 @@ def run_processes(scenario: Scenario) -> Found:
 
 
 def _lighter(scenario: Scenario) -> Scenario:
-    """With fewer processes and restarts."""
+    """With fewer processes, restarts and epochs."""
     restarts = [place for place, event in enumerate(scenario.events) if isinstance(event, Restart)]
+    epochs = [place for place, event in enumerate(scenario.events) if isinstance(event, Epoch)]
+    fewer = set(epochs[:: len(epochs) // EPOCHS_MAX + 1])
+    left_out = {*restarts[RESTARTS_MAX:], *(place for place in epochs if place not in fewer)}
     kept = [
         replace(event, workers=min(event.workers, PROCESSES_MAX)) if isinstance(event, Restart) else event
         for place, event in enumerate(scenario.events)
-        if place not in restarts[RESTARTS_MAX:]
+        if place not in left_out
     ]
     return replace(scenario, workers=min(scenario.workers, PROCESSES_MAX), events=tuple(kept))
 

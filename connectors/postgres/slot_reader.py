@@ -1,0 +1,236 @@
+"""One slot from a state on: made, its tables read, its changes followed, confirmed once they are durable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import psycopg
+import structlog
+
+from connectors.base.background import Piece
+from connectors.base.database import SourceContext
+from connectors.base.guardian import Pace
+from connectors.postgres import slot as slots
+from connectors.postgres import source_catalog as catalog
+from connectors.postgres.session import Connection
+from connectors.postgres.slot_guard import SlotGuard, forget_dropped, refuse_dropped
+from connectors.postgres.slot_moved import MovedRows
+from connectors.postgres.slot_requests import SlotRequests
+from connectors.postgres.slot_snapshot import SlotSnapshot, hours
+from connectors.postgres.slot_stream import SlotStream, Walsender
+from connectors.postgres.snapshot import ChunkReader, View
+from connectors.postgres.source_config import PostgresSourceConfig
+from connectors.postgres.source_session import QueryTooLong, connect, failed
+from connectors.postgres.source_state import SlotState, unpacked
+from connectors.postgres.source_streams import FileStreams
+from libcore.errors import ConfigurationError
+
+_log = structlog.get_logger()
+
+
+class SlotReader:
+    """Reads one slot from a state on; see connectors.base.background.PieceReader."""
+
+    def __init__(
+        self,
+        config: PostgresSourceConfig,
+        context: SourceContext,
+        bindings: Mapping[str, Any],
+        state: SlotState,
+        pace: Pace,
+        *,
+        until_end: bool,
+        others: frozenset[str] = frozenset(),
+    ) -> None:
+        self._config, self._context, self._bindings, self._others = config, context, dict(bindings), others
+        self._slot, self._publication = str(config.slot), str(config.publication)
+        self._state, self._pace, self._until_end = state, pace, until_end
+        self._guard = SlotGuard(config, context.directory)
+        self._walsender: Walsender | None = None
+        self._exporter: Connection | None = None  # it shows the slot's snapshot while it is open
+        self._open: list[Connection] = []
+        self._streams: FileStreams | None = None
+        self._confirmed = 0
+        self._answered: tuple[str, ...] = ()
+
+    def pieces(self) -> Iterator[Piece | None]:
+        """See PieceReader.pieces."""
+        try:
+            yield from self._pieces()
+        except QueryTooLong:
+            self._pace.too_long()
+            raise
+        except psycopg.Error as error:
+            raise failed(error, f"slot {self._slot}") from error
+
+    def durable(self, state: tuple[Any, ...]) -> None:
+        """Let the source forget what lies before it."""
+        found = unpacked(state)
+        if found.phase == "stream":
+            self._answered = found.answered
+            self._confirmed = max(self._confirmed, found.resume_lsn)
+            if self._walsender is not None:
+                self._walsender.confirmed = self._confirmed
+
+    def close(self) -> None:
+        """End all sessions."""
+        self._guard.close()
+        if self._walsender is not None:
+            self._walsender.close()
+        for connection in self._open:
+            connection.close()
+        if self._streams is not None:
+            self._streams.close()
+
+    def _connect(self, purpose: str, *, walsender: bool = False) -> Connection:
+        connection = connect(self._config, f"{self._slot} {purpose}", walsender=walsender)
+        self._open.append(connection)
+        return connection
+
+    def _leave_snapshot(self) -> None:
+        if self._exporter is not None:
+            self._exporter.close()
+
+    def _pieces(self) -> Iterator[Piece | None]:
+        connection = self._connect("catalog")
+        tables = catalog.tables(connection, self._bindings, self._publication)
+        slots.publish(connection, self._publication, tables)
+        tables = catalog.tables(connection, self._bindings, self._publication)
+        made: slots.Made | None = None
+        if self._state.phase != "new":
+            refuse_dropped(connection, self._context.directory, self._slot)
+        else:
+            if self._config.snapshot == "initial":
+                yield from hours(self._pace)  # a slot keeps log from its begin on
+            for step in self._begin(connection):
+                if isinstance(step, slots.Made):
+                    made = step
+                yield None
+            forget_dropped(self._context.directory, self._slot)
+            yield Piece([], 0, self._state.packed())
+        self._guard.start()
+        if self._state.phase == "snapshot":
+            slots.usable(connection, self._slot, self._state.lsn)
+            snapshot = SlotSnapshot(
+                self._config,
+                self._context,
+                self._bindings,
+                tables,
+                self._state,
+                made,
+                self._pace,
+                self._leave_snapshot,
+            )
+            yield from snapshot.pieces(lambda name: self._connect(name, walsender=True))
+            self._leave_snapshot()
+            self._state = snapshot.state.streaming()
+            yield Piece([], 0, self._state.packed())
+        yield from self._stream(connection, tables)
+
+    def _reader(self, view: View, commit_lsn: int = 0) -> ChunkReader:
+        assert self._context.decoder is not None, "a source needs a decoder"
+        return ChunkReader(
+            self._config,
+            self._context.decoder("pgoutput"),
+            self._bindings,
+            flow=self._context.flow,
+            slot=self._slot,
+            view=view,
+            commit_lsn=commit_lsn,
+        )
+
+    def _requests_of(self, tables: dict[str, catalog.CatalogTable]) -> SlotRequests:
+        return SlotRequests(
+            tables,
+            {name: self._bindings[name].table for name in tables},
+            lambda: connect(self._config, f"{self._slot} request", walsender=True),
+            self._reader,
+            self._context.directory,
+            slot=self._slot,
+            rows_max=self._config.batch_rows_max,
+            answered=lambda: self._answered,
+            others=self._others,
+            pace=self._pace,
+        )
+
+    def _begin(self, connection: Connection) -> Iterator[Any]:
+        """Make the slot, or take the one that is there where no rows are wanted."""
+        row = connection.execute("SHOW wal_level").fetchone()
+        if row is not None and row[0] != "logical":
+            raise ConfigurationError(
+                f"source.postgres: expected wal_level = logical, found {row[0]}; ALTER SYSTEM SET wal_level = "
+                "'logical', then restart the server"
+            )
+        walsender = self._exporter = self._connect("slot", walsender=True)
+        server: slots.Server | None = None
+        for found in slots.identify(walsender):
+            server = found
+        assert server is not None
+        rows_wanted = self._config.snapshot == "initial"
+        there = slots.find(connection, self._slot)
+        if there is not None and not rows_wanted:
+            lsn = slots.usable(connection, self._slot, 0).confirmed_lsn
+            self._state = SlotState("snapshot", server.system, server.timeline, lsn, tuple(self._bindings))
+            self._state = self._state.streaming()
+            return
+        if there is not None:
+            # Without a position in the recovery store it tells nothing: a first start that was killed left it.
+            _log.warning("slot made anew", slot=self._slot)
+            yield from slots.drop(connection, self._slot)
+        made: slots.Made | None = None
+        for step in slots.create(walsender, self._slot, export=rows_wanted, failover=self._config.failover):
+            made = step
+            yield step
+        assert made is not None
+        done = () if rows_wanted else tuple(self._bindings)
+        self._state = SlotState("snapshot", server.system, server.timeline, made.consistent_lsn, done)
+        _log.info("slot", name=self._slot, consistent_lsn=made.consistent_lsn)
+
+    def _stream(self, connection: Connection, tables: dict[str, catalog.CatalogTable]) -> Iterator[Piece | None]:
+        state = self._state
+        slots.usable(connection, self._slot, state.resume_lsn)
+        session = self._connect("stream", walsender=True)
+        for server in slots.identify(session):
+            if server is not None:
+                self._state = state = slots.same_server(connection, server, state)
+        if self._config.snapshot == "never":
+            self._state = state = replace(state, done=tuple(self._bindings))
+        version = session.info.server_version
+        options: dict[str, Any] = {}
+        if self._config.streaming and self._context.directory is not None:
+            self._streams = FileStreams(self._context.directory / "streams" / self._slot)
+            options["streams"] = self._streams
+        assert self._context.decoder is not None, "a source needs a decoder"
+        generation = max((binding.generation for binding in self._bindings.values()), default=0)
+        decoder = self._context.decoder("pgoutput")(
+            self._slot,
+            self._bindings,
+            state.decoder,
+            flow=self._context.flow,
+            generation=generation,
+            batch_rows_max=self._config.batch_rows_max,
+            transactions=any(binding.transactions for binding in self._bindings.values()),
+            **options,
+        )
+        self._walsender = walsender = Walsender(session, self._config)
+        words = slots.replication_options(self._publication, version, bool(options))
+        for _ in walsender.start(self._slot, state.resume_lsn, words):
+            yield None
+        end_mark = slots.mark_end(connection, version) if self._until_end else ""
+        stream = SlotStream(
+            walsender,
+            decoder,
+            state,
+            slot=self._slot,
+            rows_max=self._config.batch_rows_max,
+            end_mark=end_mark,
+            filled=MovedRows(
+                {self._bindings[name].table: table for name, table in tables.items()},
+                partial(self._reader, View(1)),
+            ).filled,
+            requests=self._requests_of(tables),
+        )
+        yield from stream.pieces()
