@@ -42,6 +42,8 @@ MEASURES: dict[str, str] = {
     "mask-hash": "bench.transform:mask_hash",
     "decimal-multiply": "bench.transform:decimal_multiply",
     "latency-kafka": "bench.latency:latency_kafka",
+    "latency-postgres": "bench.postgres_latency:latency_postgres",
+    "postgres-source": "bench.postgres_source:postgres_source",
     "idle-partitions": "bench.idle:idle_partitions",
     "join": "bench.join:join",
     "steady": "bench.steady:steady",

@@ -110,10 +110,10 @@ def create(walsender: Connection, name: str, *, export: bool, failover: bool, te
                 _log.warning("the new slot waits for transactions that are open at the source", slot=name)
             yield None
     except CommandRefused as error:
-        raise _explained(error, name) from error
+        raise explained(error, name) from error
 
 
-def _explained(error: CommandRefused, name: str) -> Exception:
+def explained(error: CommandRefused, name: str) -> Exception:
     if "wal_level" in error.text:
         return ConfigurationError(
             f"source.postgres: expected wal_level = logical, found another: {error.text}; ALTER SYSTEM SET wal_level = "
@@ -137,6 +137,7 @@ def drop(connection: Connection, name: str) -> Iterator[None]:
 
     Raises TransientError where it stays in use.
     """
+    connection.execute("SET statement_timeout = 0")  # it may wait for a session to end, and asks for no rows
     deadline = time.monotonic() + _BUSY_S
     while (slot := find(connection, name)) is not None:
         try:

@@ -22,7 +22,7 @@ from connectors.base.items import Item
 from connectors.postgres.session import Connection, literal, quote
 from connectors.postgres.source_catalog import CatalogTable, form
 from connectors.postgres.source_config import PostgresSourceConfig
-from connectors.postgres.source_session import CommandRefused, QueryTooLong, connect, failed, refused
+from connectors.postgres.source_session import connect, failed, refused
 from connectors.postgres.source_wire import wire
 from libcore.errors import HeadraceError, TransientError
 from libcore.pgoutput_messages import EPOCH_US
@@ -253,8 +253,6 @@ def _as_ours(error: Exception, table: CatalogTable) -> HeadraceError:
 
     if isinstance(error, HeadraceError):
         return error
-    if isinstance(error, CommandRefused) and error.sqlstate == "57014":
-        return QueryTooLong(f"source.postgres: table {table.name}: {error.text} (guardian.query_seconds_max)")
     return ConfigurationError(
         f"table {table.name}: its rows cannot be read: {error}; the role needs SELECT on it "
         "(connectors/postgres/grants.md)"

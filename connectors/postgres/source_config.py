@@ -16,7 +16,7 @@ class PostgresGuardian(Guardian):
     """`[source.postgres.guardian]`: what the source database is spared."""
 
     sessions_max: int = Field(default=8, ge=5, le=100)
-    """Sessions at the source, all together; `parallel` is held to what they leave."""
+    """Sessions at the source for one slot, all together; `parallel` is held to what they leave."""
     query_seconds_max: float = Field(default=0.0, ge=0, le=86_400)
     """A query that takes longer is given up, and its rows are read again in smaller pieces; 0: no bound."""
     transaction_seconds_max: float = Field(default=300.0, gt=0)

@@ -129,6 +129,8 @@ def refused(result: Any, doing: str) -> Exception:
     hint = (result.error_field(DiagnosticField.MESSAGE_HINT) or b"").decode()
     detail = (result.error_field(DiagnosticField.MESSAGE_DETAIL) or b"").decode()
     whole = " ".join(part for part in (f"{doing.split('(')[0].strip()}: {text}", detail, hint) if part)
+    if state == "57014":
+        return QueryTooLong(f"source.postgres: {whole} (guardian.query_seconds_max)")
     if state[:2] in ("08", "57", "53", "") or state == "40001":
         return TransientError(f"source.postgres: {whole}")
     return CommandRefused(whole, state)

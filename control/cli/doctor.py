@@ -37,6 +37,8 @@ def doctor(file: File, as_json: AsJson = False) -> None:
                 if finding.remedy:
                     out.print(f"        {finding.remedy}", markup=False)
             counts = [sum(one.severity == kind for one in report.findings) for kind in _STYLES]
-            words = ", ".join(f"{count} {kind}{'s' if count != 1 else ''}" for count, kind in zip(counts, _STYLES, strict=True))
+            words = ", ".join(
+                f"{count} {kind}{'' if count == 1 else 's'}" for count, kind in zip(counts, _STYLES, strict=True)
+            )
             out.print(f"{report.name}: {report.source}, {words}", markup=False)
         raise typer.Exit(0 if report.healthy else 1)

@@ -67,8 +67,9 @@ def status(file: File, as_json: AsJson = False) -> None:
             return
         out.print(_worker_table([asdict(worker) for worker in workers], asdict(sums), time.time()))
         if plan.pipeline.source.kafka is None:
+            age_s = max(worker.position_age_s for worker in workers)
             out.print(
-                f"{plan.pipeline.source.title}: position {max(worker.position_age_s for worker in workers):,.1f} s old, "
+                f"{plan.pipeline.source.title}: position {age_s:,.1f} s old, "
                 f"{sum(worker.retained_bytes for worker in workers) / 1e6:,.1f} MB of log kept at the source"
             )
         if plan.pipeline.document is not None:

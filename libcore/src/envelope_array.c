@@ -37,7 +37,9 @@ bool lc_literal_quoted(lc_decoder *d, const uint8_t *text, size_t size) {
   for (size_t i = 0, from = 0; good && i <= size; i++) {
     bool escape = i < size && (text[i] == '"' || text[i] == '\\');
     if (!escape && i < size) continue;
-    good = lc_literal_put(d, text + from, i - from) && (!escape || lc_literal_put(d, "\\", 1));
+    /* of an empty text there may be no bytes to point at */
+    good = lc_literal_put(d, i > from ? (const void *)(text + from) : "", i - from) &&
+           (!escape || lc_literal_put(d, "\\", 1));
     from = i;
   }
   return good && lc_literal_put(d, "\"", 1);

@@ -15,13 +15,16 @@ from tests.habits import code
 BLOCK = re.compile(r"<!-- (run|run with a database|file: ([\w.-]+)) -->\n```\w*\n(.*?)```", re.S)
 
 
-@pytest.mark.parametrize("page", ["files", "sqlite"])
+@pytest.mark.parametrize("page", ["files", "postgres", "sqlite"])
 def test_a_page_runs_from_its_first_command_to_its_last(page: str, postgres: str, tmp_path: Path) -> None:
     """Files are written, commands run in order, and each verify says that all tables are equal."""
     (tmp_path / "bin").mkdir()
     launcher = tmp_path / "bin" / "headrace"
     launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m control.cli "$@"\n', "utf-8")
     launcher.chmod(0o755)
+    python = tmp_path / "bin" / "python3"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', "utf-8")
+    python.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(code.ROOT)}
     environment["WAREHOUSE_DSN"] = postgres
     verdicts = 0
@@ -36,4 +39,4 @@ def test_a_page_runs_from_its_first_command_to_its_last(page: str, postgres: str
         )
         assert done.returncode == 0, f"{kind}:\n{typed}\n{done.stdout}{done.stderr}"
         verdicts += done.stdout.count("all equal") - done.stdout.count("NOT all equal")
-    assert verdicts == {"files": 1, "sqlite": 2}[page]
+    assert verdicts == {"files": 1, "postgres": 2, "sqlite": 2}[page]

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+import yaml
 from prometheus_client import Counter, Gauge, Histogram
 
 from connectors.base import metrics
@@ -90,3 +91,21 @@ def test_units_stand_in_the_names() -> None:
         assert metric._documentation
         if isinstance(metric, Histogram):
             assert name.endswith(("_seconds", "_bytes", "_rows"))
+
+
+def test_every_alert_has_a_runbook() -> None:
+    """Each alert's runbook_url is a section of a page of docs, which says more than its name."""
+    rules = [
+        rule
+        for path in code.files(".yaml", under="k8s/monitoring")
+        for document in yaml.safe_load_all(path.read_text("utf-8"))
+        for group in document["spec"]["groups"]
+        for rule in group["rules"]
+    ]
+    assert len(rules) >= 4
+    for rule in rules:
+        page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+        sections = re.split(r"^## ", (code.ROOT / page).read_text("utf-8"), flags=re.M)[1:]
+        texts = {title.strip().lower(): text for title, _, text in (section.partition("\n") for section in sections)}
+        assert anchor == rule["alert"].lower()
+        assert len(texts.get(anchor, "")) > 200, rule["alert"]
