@@ -11,21 +11,23 @@ CC ?= cc
 RUNS ?= 30
 SEED ?= 1
 FLOW ?= w1
-FUZZ_RUNS ?= 200000
+FUZZ_SECONDS ?= 45
+MINUTES ?= 30
+UNIT ?= all
 SEEDS ?= 200
 MODE ?= kernel
 # a compiler that appears later makes another stamp, so the C library is then built
 CORE := $(if $(shell command -v $(CC) 2>/dev/null),c,python)
-C_FILES := $(filter-out %/_reader.c,$(wildcard libcore/src/*.[ch] libcore/include/libcore/*.h connectors/kafka/*.[ch]))
-C_BUILDERS := libcore/build_ffi.py $(wildcard connectors/kafka/build_reader.py)
+C_FILES := $(filter-out %/_reader.c,$(wildcard libcore/src/*.[ch] libcore/include/libcore/*.h connectors/kafka/*.[ch] connectors/postgres/*.[ch]))
+C_BUILDERS := libcore/build_ffi.py $(wildcard connectors/*/build_reader.py)
 INSTALLED := .venv/.installed
 BUILT := .venv/.built-$(CORE)
 C_WARNINGS := -std=c11 -Wall -Wextra -Werror -Wno-unused-parameter -fsyntax-only -Ilibcore/include -Ilibcore/src
 
-.PHONY: help build demo test check sanitize fuzz simulate bench crash soak golden clean
+.PHONY: help build demo test check sanitize fuzz fuzz-guided coverage valgrind simulate bench crash soak golden clean
 
 help: ## list the commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 build: $(BUILT) ## environment in .venv and the C library
 
@@ -45,8 +47,17 @@ check: build ## ruff, mypy, layers, generated files, C warnings as errors
 sanitize: build ## libcore's tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(PY) -m tests.libcore.c.sanitize
 
-fuzz: build ## hostile bytes into every decoder, FUZZ_RUNS=200000 for each
-	@$(PY) -m tests.libcore.c.fuzz --runs $(FUZZ_RUNS)
+fuzz: build ## hostile bytes into every decoder, about a minute in all
+	@$(PY) -m tests.libcore.c.fuzz --seconds $(FUZZ_SECONDS)
+
+fuzz-guided: build ## coverage-guided fuzzing, UNIT=envelope MINUTES=30 (clang with libFuzzer)
+	@$(PY) -m tests.libcore.c.guided $(UNIT) --minutes $(MINUTES) --keep --record
+
+coverage: build ## lines and branches of the C sources that the tests reach
+	@$(PY) -m tests.libcore.c.coverage --python
+
+valgrind: build ## the C tests and fuzz corpora under valgrind
+	@$(PY) -m tests.libcore.c.memcheck
 
 simulate: build ## SEEDS=200 seeded runs of joins and windows with kills, against SQL; SEED=7 replays one (MODE=kernel)
 	@$(PY) -m tests.simulate --mode $(MODE) $(if $(filter undefined default file,$(origin SEED)),--seeds $(SEEDS),--seed $(SEED))
@@ -54,7 +65,7 @@ simulate: build ## SEEDS=200 seeded runs of joins and windows with kills, agains
 bench: build ## every measure, side by side with its peer, and a table at the end
 	@$(PY) -m bench.run --all --minutes 10
 
-crash: build ## RUNS=30 runs with kill -9 at random moments, each compared with the truth (SEED=1, FLOW=w1 or w2)
+crash: build ## RUNS=30 runs with kill -9 at random moments, each compared with the truth (SEED=1, FLOW=w1, w2 or postgres)
 	@$(PY) -m bench.crash --runs $(RUNS) --seed $(SEED) --flow $(FLOW)
 
 soak: build ## 20 million events through a small spool into a slow target

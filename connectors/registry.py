@@ -88,6 +88,9 @@ SYSTEMS: Mapping[str, System] = {
         System(
             "sqlite", "", "connectors.sqlite.config:SqliteConfig", changes_path="connectors.sqlite.source:SqliteChanges"
         ),
+        System(
+            "redis", "redis", "connectors.redis.config:RedisConfig", changes_path="connectors.redis.source:RedisChanges"
+        ),
         System("null", "", "connectors.null.config:NullConfig", None, "connectors.null.sink:NullTarget"),
     )
 }

@@ -41,7 +41,8 @@ def bind(pipeline: spec.Pipeline, path: str) -> list[topics.Binding]:
     bindings = []
     for binding in found:
         there = described[binding.topic]
-        table = _as_wanted(there.table, binding, path)
+        # a table without columns has those of the file, or those that come with its messages
+        table = _as_wanted(there.table, binding, path) if there.table.columns else None
         bindings.append(replace(binding, table=table, notes=there.notes))
     return bindings
 
@@ -111,6 +112,5 @@ def drop(pipeline: spec.Pipeline, path: str) -> list[str]:
 def _tables(bindings: Sequence[topics.Binding]) -> list[SourceTable]:
     tables = []
     for binding in bindings:
-        assert binding.table is not None, binding.topic
-        tables.append(SourceTable(binding.topic, binding.table, binding.notes))
+        tables.append(SourceTable(binding.topic, binding.table or Table(binding.topic, (), ()), binding.notes))
     return tables

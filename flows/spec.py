@@ -306,6 +306,10 @@ class Pipeline(Section):
             raise ValueError(
                 "source.kafka.format|debezium-json beside [document]: the transaction topic is read as JSON|another"
             )
+        if kafka is None and any(step.late for step in self.wiring.steps):
+            # a watermark is made of Ticks that name a topic's partition
+            found = f"[source.{self.source.name}]"
+            raise ValueError(f'source|[source.kafka] beside emit = "final" or allowed_lateness|{found}')
         _ = self.wiring
         return self
 

@@ -7,13 +7,14 @@ from pydantic import model_validator
 from connectors.files.config import FilesConfig
 from connectors.kafka.config import KafkaConfig
 from connectors.postgres.source_config import PostgresSourceConfig
+from connectors.redis.config import RedisConfig
 from connectors.sqlite.config import SqliteConfig
 from flows.spec_base import Section
 
-SourceConfig = KafkaConfig | PostgresSourceConfig | FilesConfig | SqliteConfig
+SourceConfig = KafkaConfig | PostgresSourceConfig | FilesConfig | SqliteConfig | RedisConfig
 
-NAMES = ("kafka", "postgres", "files", "sqlite")
-TITLES = {"kafka": "Kafka", "postgres": "PostgreSQL", "files": "files", "sqlite": "SQLite"}
+NAMES = ("kafka", "postgres", "files", "sqlite", "redis")
+TITLES = {"kafka": "Kafka", "postgres": "PostgreSQL", "files": "files", "sqlite": "SQLite", "redis": "Redis"}
 
 
 class Source(Section):
@@ -23,6 +24,7 @@ class Source(Section):
     postgres: PostgresSourceConfig | None = None
     files: FilesConfig | None = None
     sqlite: SqliteConfig | None = None
+    redis: RedisConfig | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Source:
@@ -34,7 +36,7 @@ class Source(Section):
 
     @property
     def name(self) -> str:
-        """kafka, postgres, files or sqlite."""
+        """kafka, postgres, files, sqlite or redis."""
         return next(name for name in NAMES if getattr(self, name) is not None)
 
     @property

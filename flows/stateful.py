@@ -67,7 +67,8 @@ def compile_steps(
         except ConfigurationError as error:
             raise ConfigurationError(f"step {index + 1} ({wired.id}): {error.message}", file=file) from error
         tables[wired.output] = table
-        if isinstance(wired.spec, MaskStep | CallStep | SelectStep) and (wired.inputs[0].step < 0 or wired.inputs[0] in unfilled):
+        first = wired.inputs[0]
+        if isinstance(wired.spec, MaskStep | CallStep | SelectStep) and (first.step < 0 or first in unfilled):
             unfilled.add(wired.output)  # it has no state to fill a row from: what comes unset leaves unset
         if wired.late is not None and late is not None:
             tables[wired.late] = late

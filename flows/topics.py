@@ -51,8 +51,7 @@ def resolve(pipeline: Pipeline, existing: Mapping[str, int], file: str | None = 
     for topic, name in named.items():
         if topic not in existing:
             raise ConfigurationError(
-                f"tables.{name}: expected {_place(pipeline, topic)}, found none of that name"
-                f"{near(topic, existing)}",
+                f"tables.{name}: expected {_place(pipeline, topic)}, found none of that name{near(topic, existing)}",
                 file=file,
             )
         bindings[topic] = _binding(pipeline, topic, name, existing[topic])

@@ -152,9 +152,7 @@ def _against_topics(
         return Report(report)
 
 
-def _fill(
-    pipeline: spec.Pipeline, path: str, bindings: Sequence[Binding], spills: dict[str, Spill]
-) -> dict[str, int]:
+def _fill(pipeline: spec.Pipeline, path: str, bindings: Sequence[Binding], spills: dict[str, Spill]) -> dict[str, int]:
     """Fold all messages; messages that could not be read, by topic."""
     unreadable = dict.fromkeys(spills, 0)
     for item in reading.read_all(pipeline, bindings, path, build.state_directory(pipeline, path)):

@@ -23,7 +23,7 @@ class SourceTable:
 
     Args:
         name: what `[tables.X] topic` matches ("schema.table"), and the Table's name in batches.
-        table: columns with exact types; the key, () where it has none.
+        table: columns with exact types; the key, () where it has none. Without columns: they come with the messages.
         notes: what is lossy or surprising, a sentence each: `headrace check --connect` prints them.
     """
 

@@ -114,6 +114,7 @@ def create(walsender: Connection, name: str, *, export: bool, failover: bool, te
 
 
 def explained(error: CommandRefused, name: str) -> Exception:
+    """Why a slot cannot be made, with what helps."""
     if "wal_level" in error.text:
         return ConfigurationError(
             f"source.postgres: expected wal_level = logical, found another: {error.text}; ALTER SYSTEM SET wal_level = "

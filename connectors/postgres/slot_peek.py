@@ -37,9 +37,7 @@ class Peeks:
 
     def start(self, slot: str, lsn: int, options: str) -> Iterator[None]:
         """Nothing is asked yet. `options`: pairs of name and value, as SQL."""
-        self._slot, self._options = slot, options
-        self._behind = lsn
-        self.confirmed = max(self.confirmed, lsn)
+        self._slot, self._options = slot, options  # it begins where the slot was advanced to, never behind `lsn`
         yield None
 
     def take(self, rows_max: int) -> Taken:

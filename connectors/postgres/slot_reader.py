@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from connectors.base.background import Piece
 from connectors.base.database import SourceContext
 from connectors.base.guardian import Pace
 from connectors.postgres import slot as slots
+from connectors.postgres import slot_peek
 from connectors.postgres import source_catalog as catalog
 from connectors.postgres.session import Connection
 from connectors.postgres.slot_guard import SlotGuard, forget_dropped, refuse_dropped
@@ -49,7 +50,7 @@ class SlotReader:
         self._slot, self._publication = str(config.slot), str(config.publication)
         self._state, self._pace, self._until_end = state, pace, until_end
         self._guard = SlotGuard(config, context.directory)
-        self._walsender: Walsender | None = None
+        self._walsender: Walsender | slot_peek.Peeks | None = None
         self._exporter: Connection | None = None  # it shows the slot's snapshot while it is open
         self._open: list[Connection] = []
         self._streams: FileStreams | None = None
@@ -99,6 +100,8 @@ class SlotReader:
         tables = catalog.tables(connection, self._bindings, self._publication)
         slots.publish(connection, self._publication, tables)
         tables = catalog.tables(connection, self._bindings, self._publication)
+        if self._config.read_by == "functions":
+            self._refuse_by_functions(tables)
         made: slots.Made | None = None
         if self._state.phase != "new":
             refuse_dropped(connection, self._context.directory, self._slot)
@@ -106,7 +109,7 @@ class SlotReader:
             if self._config.snapshot == "initial":
                 yield from hours(self._pace)  # a slot keeps log from its begin on
             for step in self._begin(connection):
-                if isinstance(step, slots.Made):
+                if isinstance(step, slots.Made) and step.snapshot:
                     made = step
                 yield None
             forget_dropped(self._context.directory, self._slot)
@@ -148,13 +151,35 @@ class SlotReader:
             {name: self._bindings[name].table for name in tables},
             lambda: connect(self._config, f"{self._slot} request", walsender=True),
             self._reader,
-            self._context.directory,
+            self._context.directory if self._config.read_by == "stream" else None,
             slot=self._slot,
             rows_max=self._config.batch_rows_max,
             answered=lambda: self._answered,
             others=self._others,
             pace=self._pace,
         )
+
+    def _identify(self, connection: Connection) -> Generator[None, None, slots.Server]:
+        if self._config.read_by == "functions":
+            return slot_peek.identify(connection)
+        server: slots.Server | None = None
+        session = self._connect("identify", walsender=True)
+        for found in slots.identify(session):
+            server = found
+            yield None
+        session.close()
+        assert server is not None
+        return server
+
+    def _refuse_by_functions(self, tables: dict[str, catalog.CatalogTable]) -> None:
+        """What needs a snapshot whose place in the log is known, which only a walsender gives."""
+        lacking = [name for name in tables if self._state.phase == "stream" and name not in self._state.done]
+        keyless = [name for name in tables if not self._bindings[name].key]
+        if self._config.snapshot == "initial" and (found := [*lacking, *keyless]):
+            raise ConfigurationError(
+                f'source.postgres: read_by = "functions" reads tables with a key, from the first start on; {found[0]} '
+                + ("joined later" if found[0] in lacking else "has none")
+            )
 
     def _begin(self, connection: Connection) -> Iterator[Any]:
         """Make the slot, or take the one that is there where no rows are wanted."""
@@ -164,11 +189,7 @@ class SlotReader:
                 f"source.postgres: expected wal_level = logical, found {row[0]}; ALTER SYSTEM SET wal_level = "
                 "'logical', then restart the server"
             )
-        walsender = self._exporter = self._connect("slot", walsender=True)
-        server: slots.Server | None = None
-        for found in slots.identify(walsender):
-            server = found
-        assert server is not None
+        server = yield from self._identify(connection)
         rows_wanted = self._config.snapshot == "initial"
         there = slots.find(connection, self._slot)
         if there is not None and not rows_wanted:
@@ -181,9 +202,13 @@ class SlotReader:
             _log.warning("slot made anew", slot=self._slot)
             yield from slots.drop(connection, self._slot)
         made: slots.Made | None = None
-        for step in slots.create(walsender, self._slot, export=rows_wanted, failover=self._config.failover):
-            made = step
-            yield step
+        if self._config.read_by == "functions":
+            made = slot_peek.create(connection, self._slot, failover=self._config.failover)
+        else:
+            walsender = self._exporter = self._connect("slot", walsender=True)
+            for step in slots.create(walsender, self._slot, export=rows_wanted, failover=self._config.failover):
+                made = step
+                yield step
         assert made is not None
         done = () if rows_wanted else tuple(self._bindings)
         self._state = SlotState("snapshot", server.system, server.timeline, made.consistent_lsn, done)
@@ -192,15 +217,14 @@ class SlotReader:
     def _stream(self, connection: Connection, tables: dict[str, catalog.CatalogTable]) -> Iterator[Piece | None]:
         state = self._state
         slots.usable(connection, self._slot, state.resume_lsn)
-        session = self._connect("stream", walsender=True)
-        for server in slots.identify(session):
-            if server is not None:
-                self._state = state = slots.same_server(connection, server, state)
+        server = yield from self._identify(connection)
+        self._state = state = slots.same_server(connection, server, state)
         if self._config.snapshot == "never":
             self._state = state = replace(state, done=tuple(self._bindings))
-        version = session.info.server_version
+        version = connection.info.server_version
         options: dict[str, Any] = {}
-        if self._config.streaming and self._context.directory is not None:
+        functions = self._config.read_by == "functions"
+        if self._config.streaming and not functions and self._context.directory is not None:
             self._streams = FileStreams(self._context.directory / "streams" / self._slot)
             options["streams"] = self._streams
         assert self._context.decoder is not None, "a source needs a decoder"
@@ -215,8 +239,14 @@ class SlotReader:
             transactions=any(binding.transactions for binding in self._bindings.values()),
             **options,
         )
-        self._walsender = walsender = Walsender(session, self._config)
-        words = slots.replication_options(self._publication, version, bool(options))
+        walsender: Walsender | slot_peek.Peeks
+        if functions:
+            walsender = slot_peek.Peeks(self._connect("peek"), self._config.batch_rows_max)
+            words = slot_peek.function_options(self._publication, version)
+        else:
+            walsender = Walsender(self._connect("stream", walsender=True), self._config)
+            words = slots.replication_options(self._publication, version, bool(options))
+        self._walsender = walsender
         for _ in walsender.start(self._slot, state.resume_lsn, words):
             yield None
         end_mark = slots.mark_end(connection, version) if self._until_end else ""

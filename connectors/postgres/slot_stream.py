@@ -18,6 +18,7 @@ from connectors.base.background import Piece
 from connectors.base.items import ClearColumn, Item, Truncate
 from connectors.base.metrics import LAG_MS
 from connectors.postgres.session import Connection, quote
+from connectors.postgres.slot_peek import Peeks
 from connectors.postgres.slot_requests import SlotRequests
 from connectors.postgres.source_config import PostgresSourceConfig
 from connectors.postgres.source_session import CommandRefused, command, lsn_text, refused
@@ -141,7 +142,7 @@ class SlotStream:
 
     def __init__(
         self,
-        walsender: Walsender,
+        walsender: Walsender | Peeks,
         decoder: Any,
         state: SlotState,
         *,

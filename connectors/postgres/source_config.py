@@ -57,6 +57,8 @@ class PostgresSourceConfig(Config):
 
     Each has a publication of its own. Order holds within a slot only.
     """
+    read_by: Literal["stream", "functions"] = "stream"
+    """By a walsender, or by SQL functions, where the server lets no replication connection in: slower, and later."""
     streaming: bool = False
     """Take large transactions while they are still open, and keep them on disk until their commit."""
     failover: bool = True

@@ -63,9 +63,7 @@ def test_a_hint_right_or_wrong_leaves_the_last_state(
     assert found(postgres) == sorted(last.items())
 
 
-def test_new_rows_do_not_pass_the_staging_table(
-    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_new_rows_do_not_pass_the_staging_table(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A segment of new rows is copied straight in; one update among them goes by MERGE, in the same transaction."""
     copied: list[bool] = []
     plain = direct.Direct.copy

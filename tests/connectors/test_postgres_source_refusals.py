@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,21 @@ def test_another_server(source: Connection, postgres: str, tmp_path: Path) -> No
     flow.run()
     flow.state = SlotState(*("stream", "1234", *unpacked(flow.state).packed()[3:])).packed()
     assert "system identifier 1234" in _refusal(flow, FatalError)
+    flow.close()
+
+
+def test_another_timeline(source: Connection, postgres: str, tmp_path: Path) -> None:
+    """A promoted standby that has all that was read goes on; one that lacks some of it is refused."""
+    flow = Flow(postgres, tmp_path, ["public.t"])
+    flow.run()
+    before = unpacked(flow.state)
+    flow.state = replace(before, timeline=99).packed()
+    assert flow.run()
+    assert unpacked(flow.state).timeline == before.timeline
+    version, after, lsn, shapes = before.decoder
+    ahead = replace(before, timeline=99, decoder=(version, after, lsn + (1 << 40), shapes))
+    flow.state = ahead.packed()
+    assert "lacks changes" in _refusal(flow, FatalError)
     flow.close()
 
 

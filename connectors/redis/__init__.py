@@ -1,0 +1,1 @@
+"""Redis Streams as a source, read by way of a consumer group."""

@@ -1,0 +1,148 @@
+"""Beside a slot's one stream: tables that join, tables read again, several slots, whole transactions, SQL functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from connectors.formats.binding import TopicBinding
+from connectors.postgres import slot_requests
+from libcore.errors import ConfigurationError
+from tests.connectors.slot_parts import Flow
+from tests.connectors.test_postgres_source import Writer, _equal, _items
+
+Connection = psycopg.Connection[Any]
+
+
+@pytest.fixture
+def source(postgres: str) -> Iterator[Connection]:
+    """A session with the source database."""
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        yield connection
+
+
+def _ask(flow: Flow, table: str, where: str = "", name: str = "one") -> Path:
+    """A request file; where its answer comes."""
+    folder = Path(flow.context.directory or "")
+    (folder / "requests").mkdir(exist_ok=True)
+    (folder / "requests" / f"{name}.json").write_text(json.dumps({"table": table, "where": where}), "utf-8")
+    return folder / "run" / f"request-{name}.json"
+
+
+def _until(flow: Flow, done: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        assert flow.epoch()
+        if done():
+            return
+    pytest.fail("it did not come")
+
+
+def test_a_table_joins_without_a_rebuild(source: Connection, postgres: str, tmp_path: Path) -> None:
+    """Tables that are added to a flow later, with a key and without, are read beside the stream, killed in between."""
+    _items(source, 2000)
+    source.execute("CREATE TABLE first (id int PRIMARY KEY)")
+    flow = Flow(postgres, tmp_path, ["public.first"], batch_rows_max=200)
+    flow.run()
+    flow.tables = ["public.first", "public.items", "public.log"]
+    writer = Writer(postgres, 4)
+    writer.start()
+    for epochs in (3, 5, 7, 40):
+        flow.run(epochs)
+    writer.stop()
+    while not flow.run(500):
+        continue
+    assert flow.target.letters == []
+    _equal(flow, "first", "items", "log")
+    flow.close()
+
+
+def test_a_table_is_read_again_on_a_running_flow(
+    source: Connection, postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a target lost comes back, by a condition or whole, while a writer goes on; the answer says how many rows."""
+    monkeypatch.setattr(slot_requests, "CHUNK_ROWS", 300)
+    _items(source, 2000)
+    flow = Flow(postgres, tmp_path, ["public.items", "public.log"], batch_rows_max=200)
+    flow.run()
+    lost = flow.target.rows["public.items"]
+    for key in [key for key in lost if key[0] % 2]:
+        del lost[key]
+    flow.target.counts["public.log"].clear()
+    writer = Writer(postgres, 5)
+    writer.start()
+    flow.open(until_end=False)
+    answer = _ask(flow, "public.items", "id % 2 <> 0")
+    _until(flow, answer.exists)
+    assert json.loads(answer.read_text())["rows"] > 500
+    answer.unlink()
+    _ask(flow, "public.log", name="two")
+    answer = answer.with_name("request-two.json")
+    _until(flow, answer.exists)
+    flow.crash()
+    writer.stop()
+    assert flow.run()
+    _equal(flow, "items", "log")
+    answer.unlink()
+    flow.open(until_end=False)
+    _ask(flow, "public.items", "no such thing", name="three")
+    answer = answer.with_name("request-three.json")
+    _until(flow, answer.exists)
+    assert "syntax error" in json.loads(answer.read_text())["error"]
+    flow.crash()
+    flow.close()
+
+
+def test_several_slots(source: Connection, postgres: str, tmp_path: Path) -> None:
+    """Tables by groups, each with a slot, a publication and an order of its own."""
+    _items(source, 1000)
+    flow = Flow(postgres, tmp_path, ["public.items", "public.log"], slots={"logs": ("*.log",)})
+    described = flow.changes.describe(flow.tables)
+    bound = {table.name: TopicBinding(table.name) for table in described}
+    parts = flow.changes.source(described, bound, until_end=True).list_parts()
+    assert parts == [str(flow.config.slot), f"{flow.config.slot}_logs"]
+    for _ in range(2):
+        source.execute("INSERT INTO log VALUES (1, 'y')")
+        source.execute("INSERT INTO items SELECT max(id) + 1, 'y', 1, '' FROM items")
+        assert flow.run_all()
+    _equal(flow, "items", "log")
+    flow.close()
+
+
+def test_whole_transactions_have_their_marks(source: Connection, postgres: str, tmp_path: Path) -> None:
+    """For the document step: the snapshot's rows are of no transaction, each later row names its own."""
+    _items(source, 100)
+    flow = Flow(postgres, tmp_path, ["public.items"], bindings={"transactions": True})
+    flow.run()
+    with source.transaction():
+        source.execute("UPDATE items SET n = 0 WHERE id < 3")
+    described = flow.changes.describe(flow.tables)
+    assert flow.run()
+    assert described[0].table.key == ("id", "line")
+    assert flow.target.transactions == 1
+    _equal(flow, "items")
+    flow.close()
+
+
+def test_by_functions_where_no_walsender_can_be_had(source: Connection, postgres: str, tmp_path: Path) -> None:
+    """Peeked at and advanced: the same rows, killed in between; nothing is advanced before it is durable."""
+    _items(source, 2000)
+    flow = Flow(postgres, tmp_path, ["public.items"], read_by="functions", chunk_rows=300, batch_rows_max=300)
+    writer = Writer(postgres, 6)
+    writer.start()
+    for epochs in (4, 9, 30, 60):
+        flow.run(epochs)
+    source.execute("UPDATE items SET n = -1")  # larger than an epoch
+    flow.run(20)
+    writer.stop()
+    while not flow.run(300):
+        continue
+    _equal(flow, "items")
+    flow.tables = ["public.items", "public.log"]
+    with pytest.raises(ConfigurationError, match="joined later"):
+        flow.run()
+    flow.close()
