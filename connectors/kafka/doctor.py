@@ -98,5 +98,5 @@ def _settings(config: KafkaConfig, topic: str) -> dict[str, str]:
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
         answers = AdminClient({**properties, "log_level": 0}).describe_configs([resource], request_timeout=_ANSWER_S)
         return {name: str(entry.value) for name, entry in answers[resource].result(_ANSWER_S).items()}
-    except (KafkaException, KeyError):
+    except (KafkaException, KeyError, TimeoutError):
         return {}

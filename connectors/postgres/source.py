@@ -95,7 +95,9 @@ class PostgresChanges:
 
         try:
             found: dict[Finding, None] = {}
-            for slot, names in grouped(self._config, [table.name for table in tables]).items():
+            # without a table that is there, server, role and slot can be looked over all the same
+            by_slot = grouped(self._config, [table.name for table in tables]) or {str(self._config.slot): []}
+            for slot, names in by_slot.items():
                 config = of_slot(self._config, slot)
                 there = list(self._tables(names, str(config.publication)).values())
                 found |= dict.fromkeys(examine(self._ask(), config, there, spool_bytes=self._context.spool_bytes))

@@ -324,7 +324,8 @@ class _Loose:
         key, _ = self._root()
         late = {tuple(row[names.index(name)] for name in key) for row in rows}
         possible = self._possible(table, column, late) if rows else set()
-        if rows and step.kind == "session":
+        # A row that came beside a session which was closed begins a new one; where it did cannot be told behind a join.
+        if step.kind == "session" and (rows or any(is_late(step, us, mark) for us in times)):
             return []
 
         def closed(start: int, end: int) -> bool:  # a row counts in those that are open, without being late
