@@ -21,7 +21,7 @@ from control.embedded import EmbeddedPostgres
 from control.status import read_workers
 
 _ROOT = Path(__file__).parents[2]
-_SECONDS = 120.0  # of a machine with other work
+_SECONDS = 100.0  # of a machine with other work
 _FILE = """
 name = "guarded"
 tables = ["public.items"]
