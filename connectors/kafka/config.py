@@ -17,6 +17,8 @@ from libcore.errors import ConfigurationError
 Property = str | int | float | bool | Callable[..., Any]
 
 QUEUED_BYTES_MAX = 64 << 20
+_QUEUED_BYTES_ALL = 128 << 20  # of all partitions, with the least that each has
+_PARTITION_BYTES_MIN = 10 << 20  # less, and a busy partition beside idle ones waits for the broker between two fetches
 BATCH_BYTES_MAX = 32 << 20
 
 _SECRET = re.compile(r"(password|secret|key\.pem)$")
@@ -117,7 +119,9 @@ class KafkaConfig(Config):
 
         Raises ConfigurationError where a secret cannot be read.
         """
-        per_partition_bytes = max(64 << 10, self.queued_bytes_max // max(1, partitions))
+        each, count = self.queued_bytes_max // max(1, partitions), max(1, partitions)
+        least = _PARTITION_BYTES_MIN if self.queued_bytes_max == QUEUED_BYTES_MAX else 0
+        per_partition_bytes = max(64 << 10, each, min(least, _QUEUED_BYTES_ALL // count))
         properties: dict[str, Any] = {
             "client.id": "headrace",
             "group.id": "headrace",  # asked for by the client; nothing is committed to it

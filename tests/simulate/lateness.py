@@ -328,30 +328,10 @@ class _Loose:
         if step.kind == "session" and (rows or any(is_late(step, us, mark) for us in times)):
             return []
 
-        closed = self._split(mark) if step.kind == "session" else set()
+        def closed(start: int, end: int) -> bool:  # a row counts in those that are open, without being late
+            return step.kind == "sliding" and mark is not None and end + (step.lateness_us or 0) <= mark
 
-        def skipped(start: int, end: int) -> bool:
-            if step.kind == "sliding":  # a row counts in those that are open, without being late
-                return mark is not None and end + (step.lateness_us or 0) <= mark
-            return any(start < other_end and other < end for other, other_end in closed)
-
-        return _compared(step, step.table, self._found, possible, set(), skipped)
-
-    def _split(self, mark: int | None) -> set[tuple[int, int]]:
-        """Closed sessions that another of their group overlaps: a row came beside them, and began a new one."""
-        step, lateness = self._step, self._step.lateness_us or 0
-        names, rows = self._found.get(step.out, ((), []))
-        of_group: dict[Row, list[tuple[int, int]]] = defaultdict(list)
-        for row in rows:
-            start, end = (time_us(row[names.index(name)]) or 0 for name in ("window_start", "window_end"))
-            of_group[tuple(row[names.index(name)] for name in step.by)].append((start, end))
-        return {
-            one
-            for sessions in of_group.values()
-            for one in sessions
-            if mark is not None and one[1] + lateness <= mark
-            if any(other != one and other[0] < one[1] and one[0] < other[1] for other in sessions)
-        }
+        return _compared(step, step.table, self._found, possible, set(), closed)
 
     def _root(self) -> tuple[tuple[str, ...], bool]:
         """(key of the rows that count, whether the time is their own and not a partner's)."""
