@@ -15,6 +15,7 @@ FUZZ_SECONDS ?= 45
 MINUTES ?= 30
 UNIT ?= all
 SEEDS ?= 200
+JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 MODE ?= kernel
 # a compiler that appears later makes another stamp, so the C library is then built
 CORE := $(if $(shell command -v $(CC) 2>/dev/null),c,python)
@@ -60,7 +61,7 @@ valgrind: build ## the C tests and fuzz corpora under valgrind
 	@$(PY) -m tests.libcore.c.memcheck
 
 simulate: build ## SEEDS=200 seeded runs of joins and windows with kills, against SQL; SEED=7 replays one (MODE=kernel)
-	@$(PY) -m tests.simulate --mode $(MODE) $(if $(filter undefined default file,$(origin SEED)),--seeds $(SEEDS),--seed $(SEED))
+	@$(PY) -m tests.simulate --jobs $(JOBS) --mode $(MODE) $(if $(filter undefined default file,$(origin SEED)),--seeds $(SEEDS),--seed $(SEED))
 
 bench: build ## every measure, side by side with its peer, and a table at the end
 	@$(PY) -m bench.run --all --minutes 10

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import statistics
+import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 SAMPLE_SECONDS = 0.1
+ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,56 @@ def table(results: Iterable[Result]) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a piece of work costs, in seconds.
+
+    Args:
+        processor_s: of the process, which does not count what others do on the machine meanwhile.
+        wall_s: by the clock on the wall.
+    """
+
+    processor_s: float
+    wall_s: float
+
+
+def cost(call: Callable[[], object], rounds: int = ROUNDS) -> Taken:
+    """The least of some rounds: what the code costs, without the caches that others emptied meanwhile."""
+    processor, wall = [], []
+    for _ in range(rounds):
+        begun = time.process_time(), time.perf_counter()
+        call()
+        processor.append(time.process_time() - begun[0])
+        wall.append(time.perf_counter() - begun[1])
+    return Taken(min(processor), min(wall))
+
+
+def in_turn(calls: Mapping[str, Callable[[], object]], pairs: int, rounds: int = ROUNDS) -> dict[str, Taken]:
+    """What each call costs: all of them in turn, `pairs` times; the median of each."""
+    found: dict[str, list[Taken]] = {name: [] for name in calls}
+    for _ in range(pairs):
+        for name, call in calls.items():
+            found[name].append(cost(call, rounds))
+    return {
+        name: Taken(statistics.median(t.processor_s for t in taken), statistics.median(t.wall_s for t in taken))
+        for name, taken in found.items()
+    }
+
+
+def say(measure: str, count: float, what: str, taken: Mapping[str, Taken]) -> None:
+    """Both rates of each, on standard error."""
+    for name, spent in taken.items():
+        processor, wall = count / spent.processor_s, count / spent.wall_s
+        text = f"{processor:14,.0f} {what}/s of processor time, {wall:14,.0f} by the wall"
+        print(f"  {measure}: {name:24} {text}", file=sys.stderr, flush=True)
+
+
+def one_core() -> None:
+    """Keep the process on one core; before polars is imported, which makes as many threads as it may use cores."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
 def descendants(pid: int) -> list[int]:
     """That process and everything below it that still lives."""
     found, open_ = [], [pid]
@@ -80,14 +134,17 @@ def descendants(pid: int) -> list[int]:
 
 
 def memory_bytes(pid: int) -> int:
-    """Proportional set size of a process (shared pages divided among their users), else its resident set; 0 if gone."""
-    for name, field in (("smaps_rollup", "Pss:"), ("status", "VmRSS:")):
-        try:
-            for line in Path(f"/proc/{pid}/{name}").read_text().splitlines():
-                if line.startswith(field):
-                    return int(line.split()[1]) * 1024
-        except OSError:  # not readable here, or it ended
-            continue
+    """Resident set size of a process, pages shared with others counted whole; 0 if gone.
+
+    Not the proportional set: to ask for it walks all pages under the lock that page faults need, which cost a worker of
+    800 MB up to a tenth of its rate at ten samples a second. So several processes' sum is an upper bound.
+    """
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+    except OSError:  # not readable here, or it ended
+        pass
     return 0
 
 

@@ -8,10 +8,17 @@ python -m tests.simulate --mode processes --seeds 5  in real processes, killed w
 from __future__ import annotations
 
 import argparse
+import functools
+import io
+import multiprocessing
 import sys
 import time
 import traceback
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import redirect_stdout
+from unittest.mock import patch
 
 from tests.simulate.draw import draw
 from tests.simulate.ends import Found
@@ -20,6 +27,7 @@ from tests.simulate.run import MODES, differences, quiet
 from tests.simulate.shrink import shrink
 
 DIFFERENCES_SHOWN_MAX = 10
+SEEDS_A_PIECE = 50  # what a process of --jobs takes at once: some ten seconds
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,11 +35,41 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     seeds = [options.seed] if options.seed is not None else list(range(options.first, options.first + options.seeds))
     started = time.monotonic()
-    with quiet():
-        equal = sum(_equal(seed, options) for seed in seeds)
+    equal = _all(seeds, options)
     print(f"{options.mode}: {time.monotonic() - started:.1f} s")
     print(f"{len(seeds)} seeds, {equal} equal")
     return 0 if equal == len(seeds) else 1
+
+
+def _all(seeds: Sequence[int], options: argparse.Namespace) -> int:
+    """How many seeds are equal; in several processes where --jobs says so, with a line about each piece."""
+    pieces = [seeds[start : start + SEEDS_A_PIECE] for start in range(0, len(seeds), SEEDS_A_PIECE)]
+    if options.jobs <= 1 or len(pieces) <= 1:
+        return _piece(seeds, options)
+    from tests.simulate.__main__ import _told as told  # by this name a spawned process finds it
+
+    done = equal = 0
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
+        running = {pool.submit(told, piece, options): len(piece) for piece in pieces}
+        for future in as_completed(running):
+            found, text = future.result()
+            done, equal = done + running[future], equal + found
+            print(f"{text}{done:,} of {len(seeds):,} seeds, {equal:,} equal", flush=True)
+    return equal
+
+
+def _told(seeds: Sequence[int], options: argparse.Namespace) -> tuple[int, str]:
+    """_piece in another process: how many are equal, and what it printed."""
+    with redirect_stdout(io.StringIO()) as text:
+        return _piece(seeds, options), text.getvalue()
+
+
+def _piece(seeds: Sequence[int], options: argparse.Namespace) -> int:
+    # Bytewax asks isinstance() of protocols at every operator it draws; Python 3.11 collects their attributes anew each
+    # time, a sixth of all seconds here. 3.12 keeps them.
+    attributes = getattr(typing, "_get_protocol_attrs")  # noqa: B009
+    with quiet(), patch.object(typing, "_get_protocol_attrs", functools.cache(attributes)):
+        return sum(_equal(seed, options) for seed in seeds)
 
 
 def _equal(seed: int, options: argparse.Namespace) -> bool:
@@ -82,6 +120,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=200, help="how many")
     parser.add_argument("--from", dest="first", type=int, default=0, help="the first of them")
     parser.add_argument("--mode", choices=sorted(MODES), default="kernel", help="what runs the dataflow")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the seeds (1)")
     parser.add_argument("--show", action="store_true", help="print each scenario")
     parser.add_argument("--shrink-s", type=float, default=60.0, help="seconds to make a failure small; 0: not at all")
     return parser.parse_args(arguments)
