@@ -13,6 +13,7 @@ SEED ?= 1
 FLOW ?= w1
 FUZZ_SECONDS ?= 45
 MINUTES ?= 30
+BENCH_MINUTES ?= 10
 UNIT ?= all
 SEEDS ?= 200
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)
@@ -64,7 +65,7 @@ simulate: build ## SEEDS=200 seeded runs of joins and windows with kills, agains
 	@$(PY) -m tests.simulate --jobs $(JOBS) --mode $(MODE) $(if $(filter undefined default file,$(origin SEED)),--seeds $(SEEDS),--seed $(SEED))
 
 bench: build ## every measure, side by side with its peer, and a table at the end
-	@$(PY) -m bench.run --all --minutes 10
+	@$(PY) -m bench.run --all --minutes $(BENCH_MINUTES)
 
 crash: build ## RUNS=30 runs with kill -9 at random moments, each compared with the truth (SEED=1, FLOW=w1, w2 or postgres)
 	@$(PY) -m bench.crash --runs $(RUNS) --seed $(SEED) --flow $(FLOW)

@@ -26,17 +26,20 @@ def statement(wired: Wired, tables: Mapping[Node, Table], as_of_us: int) -> str:
         tables: the table of every stream, the result's too.
         as_of_us: the time for `due` steps, in microseconds since 1970.
     """
+    return f"CREATE TABLE {relation(wired.output)} AS {query(wired, tables, as_of_us)}"
+
+
+def query(wired: Wired, tables: Mapping[Node, Table], as_of_us: int) -> str:
+    """The rows of the step's result; arguments as in `statement`. That of a `select` may be followed by WHERE."""
     step = wired.spec
     if isinstance(step, JoinStep):
-        query = _join(step, wired.inputs)
-    elif isinstance(step, SelectStep):
-        query = _select(step, wired, tables)
-    elif isinstance(step, DueStep):
-        query = _due(step, wired.inputs[0], tables, as_of_us)
-    else:
-        assert not isinstance(step, MaskStep | CallStep), "its columns are computed without SQL"
-        query = _aggregate(step, relation(wired.inputs[0]))
-    return f"CREATE TABLE {relation(wired.output)} AS {query}"
+        return _join(step, wired.inputs)
+    if isinstance(step, SelectStep):
+        return _select(step, wired, tables)
+    if isinstance(step, DueStep):
+        return _due(step, wired.inputs[0], tables, as_of_us)
+    assert not isinstance(step, MaskStep | CallStep), "its columns are computed without SQL"
+    return _aggregate(step, relation(wired.inputs[0]))
 
 
 def _join(step: JoinStep, inputs: Sequence[Node]) -> str:

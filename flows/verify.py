@@ -196,6 +196,7 @@ class _StepSide:
                 self.refused += 0 if letters is None else letters.row_count
                 self.truth.add(node, _alive(rows.record))
         self.truth.compute()
+        self.refused += self.truth.refused
 
     def compare(self, config: PostgresConfig, target: TargetTable, wired: Wired, unreadable: int) -> TableResult:
         """One result against its target table."""

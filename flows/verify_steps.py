@@ -16,15 +16,16 @@ import pyarrow as pa
 from flows import spec, step_sql
 from flows.mask_plan import compile_mask
 from flows.operators.user_function import CallPlan
-from flows.spec_steps import CallStep, MaskStep
+from flows.spec_steps import CallStep, MaskStep, SelectStep
 from flows.spec_wiring import Node, Wired
 from flows.user_function_plan import compile_call
 from libcore.change import ChangeBatch, Op, arrow_schema
-from libcore.errors import ConfigurationError
+from libcore.errors import ConfigurationError, FatalError
 from libcore.reference.mask import mask_column
 from libcore.schema import Table
 
 _ROWS = 30_000
+_EXTENT = "SELECT coalesce(min(rowid), 0), coalesce(max(rowid) + 1, 0) FROM {}"
 
 
 class StepTruth:
@@ -35,6 +36,7 @@ class StepTruth:
         as_of_us: the time for `due` steps, in microseconds since 1970.
         tables: the table of every stream, in the form it has behind `where`, `drop` and `rename`.
         file: the pipeline file, beside which libraries of `call` steps are looked for.
+    `refused`, after compute(), counts rows that a `select` or `call` cannot answer: the flow made them dead letters.
     Raises: ConfigurationError where DuckDB is missing, or where a result depends on when rows came.
     """
 
@@ -57,6 +59,7 @@ class StepTruth:
         self._connection.execute("SET TimeZone = 'UTC'")
         self._made: set[Node] = set()
         self._file = file
+        self.refused = 0
 
     def add(self, node: Node, record: pa.RecordBatch) -> None:
         """Rows of a table of the file; only those alive, each key once."""
@@ -79,8 +82,31 @@ class StepTruth:
                 plan = compile_call(wired.spec, self._tables[wired.inputs[0]], wired.output.name, self._file)
                 self._compute_with(wired, partial(_called, plan))
                 continue
+            if isinstance(wired.spec, SelectStep):
+                self._create(wired.output)
+                extent = _EXTENT.format(step_sql.relation(wired.inputs[0]))
+                self._select(wired, *self._connection.execute(extent).fetchall()[0])
+                continue
             self._connection.execute(step_sql.statement(wired, self._tables, self._as_of_us))
             self._made.add(wired.output)
+
+    def _select(self, wired: Wired, first: int, end: int) -> None:
+        """The answers for rows first..end-1 of the input, by halves where one of them has none."""
+        import duckdb
+
+        if first >= end:
+            return
+        query = step_sql.query(wired, self._tables, self._as_of_us)
+        rows = f"WHERE rowid >= {first} AND rowid < {end}"
+        try:
+            self._connection.execute(f"INSERT INTO {step_sql.relation(wired.output)} BY NAME {query} {rows}")
+        except duckdb.Error:
+            if end - first == 1:
+                self.refused += 1
+                return
+            half = (first + end) // 2
+            self._select(wired, first, half)
+            self._select(wired, half, end)
 
     def results(self, wired: Wired) -> Iterator[ChangeBatch]:
         """The rows of a step's result, as upserts."""
@@ -115,10 +141,29 @@ class StepTruth:
         for record in reading.sql(f"SELECT * FROM {step_sql.relation(wired.inputs[0])}").to_arrow_reader(_ROWS):
             arrays = [record.column(column.name).cast(column.type.arrow) for column in source.columns]
             exact = pa.RecordBatch.from_arrays(arrays, names=[column.name for column in source.columns])
-            self._connection.register("computed", pa.Table.from_arrays(list(columns_of(exact)), names=names))
-            self._connection.execute(f"INSERT INTO {step_sql.relation(wired.output)} SELECT * FROM computed")
-            self._connection.unregister("computed")
+            for columns in self._answered(columns_of, exact):
+                self._connection.register("computed", pa.Table.from_arrays(list(columns), names=names))
+                self._connection.execute(f"INSERT INTO {step_sql.relation(wired.output)} SELECT * FROM computed")
+                self._connection.unregister("computed")
         reading.close()
+
+    def _answered(
+        self, columns_of: Callable[[pa.RecordBatch], Sequence[pa.Array]], record: pa.RecordBatch
+    ) -> Iterator[Sequence[pa.Array]]:
+        """The answers for the longest runs of rows that have one."""
+        try:
+            columns = columns_of(record)
+        except FatalError:
+            raise
+        except Exception:
+            if record.num_rows == 1:
+                self.refused += 1
+                return
+            half = record.num_rows // 2
+            yield from self._answered(columns_of, record.slice(0, half))
+            yield from self._answered(columns_of, record.slice(half))
+            return
+        yield columns
 
     def _create(self, node: Node) -> None:
         if node in self._made:
