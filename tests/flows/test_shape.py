@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -302,6 +303,20 @@ def test_a_step_of_ones_own_isolates_failing_rows(values: list[int], bad: set[in
     assert [row["quantity"] for row in passed] == [2 * value for value in values if value not in bad]
     assert [row["key_text"] for row in letters] == [f'{{"id": {n}}}' for n, value in enumerate(values) if value in bad]
     assert all(row["error"] == "ValueError: a bad row" and row["step"] == "double" for row in letters)
+
+
+def test_what_failed_in_a_row_stands_in_its_dead_letter_and_in_no_log() -> None:
+    """An error's text may quote the row, which a mask behind the step hides from logs as well."""
+
+    def refuse(batch: ChangeBatch) -> pl.DataFrame:
+        raise ValueError("found 'DE89 3704 0044'")
+
+    with structlog.testing.capture_logs() as lines:
+        (letters,) = BatchStep("flow", "refuse", refuse)([batch(ITEMS, [(Op.UPSERT, {"id": 1})])])
+    assert isinstance(letters, ChangeBatch)
+    assert letters.record.column("error").to_pylist() == ["ValueError: found 'DE89 3704 0044'"]
+    assert [line["event"] for line in lines] == ["a row failed"]
+    assert "DE89" not in str(lines)
 
 
 def test_an_answer_that_is_no_batch_stops_the_flow() -> None:
