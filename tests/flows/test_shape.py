@@ -308,7 +308,7 @@ def test_a_step_of_ones_own_isolates_failing_rows(values: list[int], bad: set[in
 def test_what_failed_in_a_row_stands_in_its_dead_letter_and_in_no_log() -> None:
     """An error's text may quote the row, which a mask behind the step hides from logs as well."""
 
-    def refuse(batch: ChangeBatch) -> pl.DataFrame:
+    def refuse(batch: ChangeBatch) -> ChangeBatch:
         raise ValueError("found 'DE89 3704 0044'")
 
     with structlog.testing.capture_logs() as lines:
