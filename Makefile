@@ -33,11 +33,11 @@ help: ## list the commands
 
 build: $(BUILT) ## environment in .venv and the C library
 
-demo: build ## real change events from a broker into a real PostgreSQL, then the proof that they are equal
+demo: build ## real changes from a broker and from a live ERP into a real PostgreSQL, then the proof; Ctrl-C and again resumes
 	@$(BIN)/headrace demo
 
 test: build ## all tests, real PostgreSQL and broker included
-	@$(PY) -m pytest -q
+	@$(PY) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: build ## ruff, mypy, layers, generated files, C warnings as errors
 	@$(BIN)/ruff check .
@@ -67,8 +67,8 @@ simulate: build ## SEEDS=200 seeded runs of joins and windows with kills, agains
 bench: build ## every measure, side by side with its peer, and a table at the end
 	@$(PY) -m bench.run --all --minutes $(BENCH_MINUTES)
 
-crash: build ## RUNS=30 runs with kill -9 at random moments, each compared with the truth (SEED=1, FLOW=w1, w2 or postgres)
-	@$(PY) -m bench.crash --runs $(RUNS) --seed $(SEED) --flow $(FLOW)
+crash: build ## RUNS=30 runs with kill -9 at random moments, each compared with the truth (SEED=1, FLOW=w1, w2 or postgres, ITEMS=rows)
+	@$(PY) -m bench.crash --runs $(RUNS) --seed $(SEED) --flow $(FLOW) $(if $(ITEMS),--items $(ITEMS))
 
 soak: build ## 20 million events through a small spool into a slow target
 	@$(PY) -m bench.run soak

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +63,8 @@ class Rig:
     """The started servers and the filled topics, used by all runs of a flow; this one's is w1."""
 
     tables: tuple[str, ...] = ("items", "ledger")
+    kinds: tuple[str, ...] = KINDS
+    seconds_max = RUN_SECONDS_MAX
 
     def __init__(self, servers: str, postgres: EmbeddedPostgres, data: Path, scratch: Path) -> None:
         self.servers, self.postgres, self.data, self.scratch = servers, postgres, data, scratch
@@ -99,6 +102,16 @@ class Rig:
         arguments, environment = rig.headrace_run(file, self.postgres.dsn("crash"), processes)
         environment["HEADRACE_STATE_DIR"] = str(file.parent / "state")
         return rig.start(arguments, file.parent / "run.log", environment)
+
+    def wait(self, process: subprocess.Popen[bytes], chance: random.Random) -> str:
+        """Until a random moment of a run; which it is."""
+        begun = time.monotonic()
+        time.sleep(chance.uniform(0.15, 0.85) * self.clean_seconds)
+        return f"at {time.monotonic() - begun:.2f} s"
+
+    def hit(self, kind: str, chance: random.Random) -> bool:
+        """Do a kind of harm that only this rig has; False where it came too late."""
+        raise ValueError(f"kind: expected one of {self.kinds}, found {kind}")
 
     def compare(self) -> dict[str, truth.Comparison]:
         """The tables with the truth."""
@@ -158,6 +171,8 @@ def hit(parts: Rig, kind: str, process: subprocess.Popen[bytes], chance: random.
     """Do one kind of harm now; False where it came too late."""
     if process.poll() is not None:
         return False
+    if kind not in KINDS:
+        return parts.hit(kind, chance)
     if kind == "postgres":
         parts.postgres.kill()
         time.sleep(chance.uniform(0.0, 0.5))
@@ -184,26 +199,27 @@ def one(parts: Rig, number: int, seed: int) -> Outcome:
     process = parts.start(file, outcome.processes[-1])
     try:
         for _ in range(chance.randint(1, 3)):
-            kind, begun = chance.choice(KINDS), time.monotonic()
-            time.sleep(chance.uniform(0.15, 0.85) * parts.clean_seconds)
+            kind = chance.choice(parts.kinds)
+            moment = parts.wait(process, chance)
             if hit(parts, kind, process, chance):
-                outcome.hits.append(f"{kind} at {time.monotonic() - begun:.2f} s")
+                outcome.hits.append(f"{kind} {moment}")
             else:
                 outcome.missed += 1
             if process.poll() is not None:
                 outcome.processes.append(chance.choice([n for n in (1, 2, 3) if n != outcome.processes[-1]]))
                 process = parts.start(file, outcome.processes[-1])
-        if process.wait(RUN_SECONDS_MAX) != 0:
-            raise SystemExit(f"bench: {outcome}\nended with code {process.returncode}:\n{_log(file)}")
+        if process.wait(parts.seconds_max) != 0:
+            raise SystemExit(f"bench: {outcome}\nended with code {process.returncode}:\n{log_end(file)}")
         outcome.compared = parts.compare()
     except subprocess.TimeoutExpired:
-        raise SystemExit(f"bench: {outcome}\ndid not end within {RUN_SECONDS_MAX:.0f} s:\n{_log(file)}") from None
+        raise SystemExit(f"bench: {outcome}\ndid not end within {parts.seconds_max:.0f} s:\n{log_end(file)}") from None
     finally:
         rig.kill_session(process)
     return outcome
 
 
-def _log(file: Path) -> str:
+def log_end(file: Path) -> str:
+    """The last lines of what its runs said."""
     return (file.parent / "run.log").read_text(errors="replace")[-4000:]
 
 
@@ -213,10 +229,12 @@ def clean(parts: Rig) -> float:
     file = parts.pipeline()
     process = parts.start(file, 1)
     try:
-        if process.wait(RUN_SECONDS_MAX) != 0:
-            raise SystemExit(f"bench: a run without any harm fails:\n{_log(file)}")
+        if process.wait(parts.seconds_max) != 0:
+            raise SystemExit(f"bench: a run without any harm fails:\n{log_end(file)}")
     except subprocess.TimeoutExpired:
-        raise SystemExit(f"bench: a run without any harm takes over {RUN_SECONDS_MAX:.0f} s:\n{_log(file)}") from None
+        raise SystemExit(
+            f"bench: a run without any harm takes over {parts.seconds_max:.0f} s:\n{log_end(file)}"
+        ) from None
     finally:
         rig.kill_session(process)
     return time.monotonic() - begun
@@ -248,21 +266,26 @@ def crash(runs: int, seed: int, first: int = 1, flow: str = "w1", items: int = 0
 def _crash_postgres(runs: int, seed: int, first: int, rows: int) -> int:
     from bench.crash_postgres import PostgresRig
 
-    equal = 0
+    equal, hits = 0, Counter[str]()
     with (
-        rig.postgres(wal_level="logical") as postgres,
+        rig.postgres() as postgres,
+        rig.postgres(wal_level="logical") as source,
         tempfile.TemporaryDirectory(prefix="headrace-crash-") as scratch,
     ):
-        parts = PostgresRig(postgres, rows, Path(scratch))
+        parts = PostgresRig(postgres, source, rows, Path(scratch))
         try:
+            parts.fill()
             parts.clean_seconds = clean(parts)
-            print(f"postgres; a run without harm takes {parts.clean_seconds:.1f} s", flush=True)
+            print(f"postgres, {rows:,} rows; a run without harm takes {parts.clean_seconds:.1f} s", flush=True)
             for number in range(first, first + runs):
+                begun = time.monotonic()
                 outcome = one(parts, number, seed)
                 equal += outcome.equal
-                print(outcome, flush=True)
+                hits.update(outcome.hits)
+                print(f"{outcome} ({time.monotonic() - begun:.0f} s)", flush=True)
         finally:
             parts.close()
+    print("; ".join(f"{count} x {name}" for name, count in sorted(hits.items())), flush=True)
     print(f"{runs} runs, {equal} equal", flush=True)
     return equal
 
@@ -274,7 +297,7 @@ def command(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", type=int, default=1, help="number of the first run, to repeat one")
     parser.add_argument("--flow", choices=FLOWS, default="w1", help="w2: two joins; postgres: from a slot")
-    parser.add_argument("--items", type=int, default=0, help=f"item events; default {FLOWS}")
+    parser.add_argument("--items", type=int, default=0, help=f"item events, or rows of the snapshot; default {FLOWS}")
     options = parser.parse_args(arguments)
     equal = crash(options.runs, options.seed, options.first, options.flow, options.items)
     return 0 if equal == options.runs else 1

@@ -1,20 +1,24 @@
 """The killing runs of [source.postgres]: database to database, with a writer that never stops.
 
-Source and target are databases of one server, so that killing PostgreSQL kills both ends and the slot with them.
+Besides workers and target, a kill hits a session that reads the source (PostgreSQL then ends all others and recovers),
+or the whole source; in the snapshot, at the hand-over to the stream, or in the stream.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import signal
+import subprocess
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from bench import rig, truth
-from bench.crash import RUN_SECONDS_MAX, Rig
+from bench.crash import KINDS, RUN_SECONDS_MAX, Rig, log_end
+from bench.postgres_parts import compared
 from control.embedded import EmbeddedPostgres
 
 _PIPELINE = """
@@ -22,8 +26,8 @@ name = "crash"
 [source.postgres]
 dsn = "env:BENCH_SOURCE_DSN"
 slot = "crash"
-chunk_rows = 5000
-batch_rows_max = 1000
+chunk_rows = {chunk_rows}
+batch_rows_max = {batch_rows_max}
 [tables.items]
 topic = "public.items"
 [tables.ledger]
@@ -31,6 +35,23 @@ topic = "public.ledger"
 [sink.postgres]
 dsn = "env:BENCH_DSN"
 """
+_DDL = (
+    "CREATE TABLE items (order_id int, line_no int, quantity int, note text, PRIMARY KEY (order_id, line_no)); "
+    "ALTER TABLE items ALTER note SET STORAGE EXTERNAL; "
+    "CREATE TABLE ledger (account int, text text); ALTER TABLE ledger REPLICA IDENTITY FULL"
+)
+_NAMES = {"items": ("order_id", "line_no", "quantity", "note"), "ledger": ("account", "text")}
+_SECONDS_PER_MILLION = 60.0  # rows of the source, beside the bound for a small one
+_LEDGER_ROWS_MAX = 250_000
+MOMENTS = ("snapshot", "hand-over", "stream")
+_MOMENT = (
+    "SELECT bool_or(query ILIKE 'COPY%' AND state = 'active'), bool_or(query LIKE 'START_REPLICATION%') "
+    "FROM pg_stat_activity WHERE datname = 'erp' AND application_name LIKE 'headrace%'"
+)
+_READERS = (
+    "SELECT pid FROM pg_stat_activity WHERE datname = 'erp' AND application_name LIKE 'headrace%' "
+    "AND (backend_type = 'walsender' OR query ILIKE 'COPY%')"
+)
 _STATEMENTS = (
     "UPDATE items SET quantity = quantity + 1 WHERE order_id = %(order)s",
     "DELETE FROM items WHERE order_id = %(order)s AND line_no = %(line)s",
@@ -75,43 +96,47 @@ class Writer(threading.Thread):
 
 
 class PostgresRig(Rig):
-    """The flow is a database read directly; there is no broker."""
+    """The flow is a database read directly: a server that is the source, one that is the target, and no broker."""
 
-    def __init__(self, postgres: EmbeddedPostgres, rows: int, scratch: Path) -> None:
+    kinds = (*KINDS, "walsender", "source")
+
+    def __init__(self, postgres: EmbeddedPostgres, source: EmbeddedPostgres, rows: int, scratch: Path) -> None:
         super().__init__("", postgres, scratch, scratch)
-        self._rows, self._runs = rows, 0
+        self.source, self._rows, self._runs = source, rows, 0
         self._writer: Writer | None = None
+        self._look: Any = None  # a session of ours at the source
         self._file = scratch
+        self.seconds_max = RUN_SECONDS_MAX + _SECONDS_PER_MILLION * rows / 1e6
 
     def fill(self) -> None:
-        """Each run makes a source database of its own."""
-
-    def write(self, directory: Path) -> Path:
-        """The pipeline's file, and a filled source with a writer on it."""
+        """The database that each run's source is a copy of."""
         import psycopg
 
-        self._stop()
-        directory.mkdir(parents=True)
-        self._drop_slot()
-        self.postgres.drop_database("erp")
-        dsn = self.postgres.create_database("erp")
+        dsn = self.source.create_database("template_erp")
         with psycopg.connect(dsn, autocommit=True) as connection:
-            connection.execute(
-                "CREATE TABLE items (order_id int, line_no int, quantity int, note text, "
-                "PRIMARY KEY (order_id, line_no)); ALTER TABLE items ALTER note SET STORAGE EXTERNAL; "
-                "CREATE TABLE ledger (account int, text text); ALTER TABLE ledger REPLICA IDENTITY FULL"
-            )
+            connection.execute(_DDL)
             connection.execute(
                 "INSERT INTO items SELECT g / 4, g % 4, g, CASE WHEN g % 40 = 0 THEN repeat('n', 3000) ELSE 'n' END "
                 f"FROM generate_series(1, {self._rows}) g"
             )
-            connection.execute(f"INSERT INTO ledger SELECT g % 5, 'l' FROM generate_series(1, {self._rows // 4}) g")
-            connection.execute("ANALYZE")
+            ledger = min(self._rows // 4, _LEDGER_ROWS_MAX)
+            connection.execute(f"INSERT INTO ledger SELECT g % 5, 'l' FROM generate_series(1, {ledger}) g")
+            connection.execute("VACUUM ANALYZE")
+            connection.execute("CHECKPOINT")
+
+    def write(self, directory: Path) -> Path:
+        """The pipeline's file, and a filled source with a writer on it."""
+        self._stop()
+        directory.mkdir(parents=True)
+        self._drop_slots()
+        self.source.drop_database("erp")
+        self.source.execute("CREATE DATABASE erp TEMPLATE template_erp STRATEGY FILE_COPY")
         self._runs += 1
-        self._writer = Writer(dsn, self._rows // 4, self._runs)
+        self._writer = Writer(self.source.dsn("erp"), self._rows // 4, self._runs)
         self._writer.start()
         self._file = directory / "pipeline.toml"
-        self._file.write_text(_PIPELINE, "utf-8")
+        chunk, batch = max(5_000, self._rows // 50), max(1_000, min(20_000, self._rows // 250))
+        self._file.write_text(_PIPELINE.format(chunk_rows=chunk, batch_rows_max=batch), "utf-8")
         return self._file
 
     def start(self, file: Path, processes: int) -> Any:
@@ -119,9 +144,43 @@ class PostgresRig(Rig):
         arguments, environment = rig.headrace_run(file, self.postgres.dsn("crash"), processes)
         environment |= {
             "HEADRACE_STATE_DIR": str(file.parent / "state"),
-            "BENCH_SOURCE_DSN": self.postgres.dsn("erp"),
+            "BENCH_SOURCE_DSN": self.source.dsn("erp"),
         }
         return rig.start(arguments, file.parent / "run.log", environment)
+
+    def wait(self, process: subprocess.Popen[bytes], chance: random.Random) -> str:
+        """Until a moment in the snapshot, at the hand-over or in the stream; which it is."""
+        wanted, deadline = chance.choice(MOMENTS), time.monotonic() + self.seconds_max
+        share = chance.uniform(0.0, {"snapshot": 0.6, "hand-over": 0.01, "stream": 0.15}[wanted])
+        while process.poll() is None and time.monotonic() < deadline:
+            found = self.moment()
+            if found == "stream" or found == wanted:
+                break
+            time.sleep(0.005)
+        time.sleep(share * self.clean_seconds)
+        return f"at the {wanted}" if wanted == "hand-over" else f"in the {self.moment() or wanted}"
+
+    def moment(self) -> str:
+        """What the flow reads now: "stream", "snapshot", or "" for neither."""
+        found = self._ask(_MOMENT)
+        copies, streams = found[0] if found else (False, False)
+        return "stream" if streams else "snapshot" if copies else ""
+
+    def hit(self, kind: str, chance: random.Random) -> bool:
+        """kill -9 for a session that reads the source, which makes its others end too, or for the whole source."""
+        if kind == "source":
+            self.source.kill()
+            time.sleep(chance.uniform(0.0, 0.5))
+            self.source.start()
+            return True
+        pids = [pid for (pid,) in self._ask(_READERS)]
+        if not pids:
+            return False
+        try:
+            os.kill(chance.choice(sorted(pids)), signal.SIGKILL)
+        except ProcessLookupError:  # it ended by itself in this moment
+            return False
+        return True
 
     def compare(self) -> dict[str, truth.Comparison]:
         """Source and target, behind a last run with a writer that has stopped."""
@@ -129,24 +188,39 @@ class PostgresRig(Rig):
 
         self._stop()
         process = self.start(self._file, 1)
-        if process.wait(RUN_SECONDS_MAX) != 0:
-            raise SystemExit(f"bench: the last run ended with code {process.returncode}")
-        found = {}
+        try:
+            if process.wait(self.seconds_max) != 0:
+                raise SystemExit(f"bench: the last run ended with code {process.returncode}:\n{log_end(self._file)}")
+        finally:
+            rig.kill_session(process)
         with (
-            psycopg.connect(self.postgres.dsn("erp")) as source,
+            psycopg.connect(self.source.dsn("erp")) as source,
             psycopg.connect(self.postgres.dsn("crash")) as target,
         ):
-            for name in self.tables:
-                columns = "order_id, line_no, quantity, note" if name == "items" else "account, text"
-                query = f"SELECT {columns} FROM {name} ORDER BY {columns}"
-                wanted, there = source.execute(query).fetchall(), target.execute(query).fetchall()
-                found[name] = _compared(wanted, there)
-        return found
+            return {name: compared(source, target, name, _NAMES[name]) for name in self.tables}
 
     def close(self) -> None:
         """End the writer."""
         self._stop()
+        self._look_closed()
         shutil.rmtree(self.scratch / "run", ignore_errors=True)
+
+    def _ask(self, query: str) -> list[tuple[Any, ...]]:
+        """Rows of a query at the source; none while it does not answer."""
+        import psycopg
+
+        try:
+            if self._look is None or self._look.closed:
+                self._look = psycopg.connect(self.source.dsn(), autocommit=True)
+            return list(self._look.execute(query).fetchall())
+        except psycopg.Error:
+            self._look_closed()
+            return []
+
+    def _look_closed(self) -> None:
+        if self._look is not None:
+            self._look.close()
+            self._look = None
 
     def _stop(self) -> None:
         if self._writer is not None:
@@ -154,23 +228,15 @@ class PostgresRig(Rig):
             self._writer.join()
             self._writer = None
 
-    def _drop_slot(self) -> None:
+    def _drop_slots(self) -> None:
         import psycopg
 
-        with psycopg.connect(self.postgres.dsn(), autocommit=True) as connection:
-            connection.execute(
-                "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = 'crash'"
-            )
+        with psycopg.connect(self.source.dsn(), autocommit=True) as connection:
+            slots = "FROM pg_replication_slots WHERE database = 'erp'"
+            connection.execute(f"SELECT pg_terminate_backend(active_pid) {slots}")
             for _ in range(100):
                 try:
-                    connection.execute(
-                        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = 'crash'"
-                    )
+                    connection.execute(f"SELECT pg_drop_replication_slot(slot_name) {slots}")
                     return
                 except psycopg.errors.ObjectInUse:
                     time.sleep(0.1)
-
-
-def _compared(wanted: list[Any], there: list[Any]) -> truth.Comparison:
-    expected, found = Counter(wanted), Counter(there)
-    return truth.Comparison(len(wanted), len(there), (expected - found).total(), (found - expected).total())

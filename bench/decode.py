@@ -3,7 +3,8 @@
 Both read the same fields into exact types: msgspec into structs with only those fields and Decimal for two of them,
 ours into Arrow columns, with positions on top. With the decimals left as text, which is not the same result, msgspec is
 about 1.4 times faster; that rate is printed beside. `decode` compares the rates at 20,000 messages a batch;
-`decode-flat` says how much the cost of an event differs between batches of 1,000 and 1,000,000.
+`decode-flat` says how much the cost of an event differs between batches of 1,000 and 1,000,000. The rates are of
+processor time.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import os
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -21,12 +21,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench import generate
-from bench.measure import Result, memory_bytes
+from bench.measure import Result, cost, memory_bytes, one_core
 from bench.truth import COLUMNS, KEYS
 
 BATCHES = (1_000, 10_000, 100_000, 1_000_000)
 BATCH = 20_000
-ROUNDS = 3
 FLAT_MAX = 1.5  # the cost of an event in the dearest batch size over the cheapest
 
 
@@ -92,13 +91,8 @@ def msgspec_decoder(decimal: type = Decimal) -> Any:
 
 
 def best(call: Callable[[], object]) -> float:
-    """Least seconds of some rounds: what the code costs, without what others did on the machine meanwhile."""
-    times = []
-    for _ in range(ROUNDS):
-        begun = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - begun)
-    return min(times)
+    """Least seconds of processor time of some rounds: what the code costs, whatever else runs on the machine."""
+    return cost(call).processor_s
 
 
 def in_batches(record: pa.RecordBatch, size: int) -> Callable[[], object]:
@@ -132,13 +126,9 @@ def same(record: pa.RecordBatch) -> bool:
     return not decoded.errors and list(mine) == [(row.line_no, row.quantity, row.unit_price, row.note) for row in after]
 
 
-def _one_core() -> None:
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-
-
 def decode(items: int, pairs: int, processes: int) -> Result:
     """Events a second of both on one core, in turn."""
-    _one_core()
+    one_core()
     record = messages(generate.cached(items), limit=200_000)
     values = [value.as_py() for value in record["value"]]
     mine, typed, text = in_batches(record, BATCH), msgspec_decoder(), msgspec_decoder(str)
@@ -160,7 +150,7 @@ def decode(items: int, pairs: int, processes: int) -> Result:
 
 def decode_flat(items: int, pairs: int, processes: int) -> Result:
     """The dearest batch size's cost of an event over the cheapest one's; 1 is flat."""
-    _one_core()
+    one_core()
     record = messages(generate.cached(items))
     costs: dict[int, float] = {}
     for size in BATCHES:

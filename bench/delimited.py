@@ -2,22 +2,21 @@
 
 The file has order items as an ERP exports them: keys, a text that is quoted where it must be, two decimals, a date, a
 timestamp. Ours also gives each row's line and offset, and checks UTF-8. Each reads the bytes from memory, duckdb from a
-file in the page cache, because it reads files only. The fastest peer counts; the others are printed beside.
+file in the page cache, because it reads files only. The fastest peer counts; the others are printed beside. The
+rates are of processor time.
 """
 
 from __future__ import annotations
 
 import os
-import statistics
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from bench.measure import Result, memory_bytes
+from bench.measure import Result, in_turn, memory_bytes, one_core, say
+from libcore import memory
 
 FILE_BYTES = 100_000_000
 PIECE_BYTES = 8_000_000
@@ -93,12 +92,6 @@ def by_duckdb(path: Path) -> Callable[[], Any]:
     return lambda: connection.sql(query).to_arrow_table()
 
 
-def _seconds(call: Callable[[], Any]) -> float:
-    begun = time.perf_counter()
-    call()
-    return time.perf_counter() - begun
-
-
 def _same(read: list[Any], table: Any) -> bool:
     import pyarrow as pa
 
@@ -108,8 +101,8 @@ def _same(read: list[Any], table: Any) -> bool:
 
 def delimited(items: int, pairs: int, processes: int) -> Result:
     """Megabytes a second of ours and of the fastest peer, in turn on one core."""
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    os.environ["POLARS_MAX_THREADS"] = "1"
+    one_core()
+    memory.keep_freed(64 << 20)  # as a worker does
     data = csv_bytes()
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as scratch:
         path = Path(scratch) / "items.csv"
@@ -118,14 +111,10 @@ def delimited(items: int, pairs: int, processes: int) -> Result:
             "ours": ours(data), "pyarrow.csv": by_pyarrow(data), "polars": by_polars(data), "duckdb": by_duckdb(path),
         }  # fmt: skip
         equal = _same(readers["ours"](), readers["pyarrow.csv"]())
-        taken: dict[str, list[float]] = {name: [] for name in readers}
-        for _ in range(pairs):
-            for name, read in readers.items():
-                taken[name].append(_seconds(read))
-    rates = {name: len(data) / 1e6 / statistics.median(seconds) for name, seconds in taken.items()}
-    for name, rate in rates.items():
-        print(f"  {name:12} {rate:8,.0f} MB/s", file=sys.stderr, flush=True)
+        taken = in_turn(readers, pairs, rounds=1)
+    say("delimited", len(data) / 1e6, "MB", taken)
+    rates = {name: len(data) / 1e6 / spent.processor_s for name, spent in taken.items()}
     mine = rates.pop("ours")
     peer = max(rates, key=lambda name: rates[name])
-    memory = memory_bytes(os.getpid()) / 1e6
-    return Result("delimited", mine, "MB/s", f"{peer}, 1 core", rates[peer], mine / rates[peer], memory, equal)
+    used = memory_bytes(os.getpid()) / 1e6
+    return Result("delimited", mine, "MB/s", f"{peer}, 1 core", rates[peer], mine / rates[peer], used, equal)

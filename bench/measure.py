@@ -144,7 +144,7 @@ def memory_bytes(pid: int) -> int:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024
     except OSError:  # not readable here, or it ended
-        pass
+        return 0
     return 0
 
 

@@ -17,22 +17,10 @@ from typing import Any
 
 from bench import rig
 from bench.measure import MemoryProbe, Result
+from bench.postgres_parts import DDL, drop_slot, fill
 from bench.w1 import say
 
 AIM_SNAPSHOT, AIM_STREAM = 0.7, 0.8
-_COLUMNS = (
-    "order_id int, line_no int, sku text, quantity int, unit_price numeric(18,4), discount numeric(5,2), "
-    "note text, created_at timestamptz"
-)
-_ROWS = (
-    "SELECT g / 4, g % 4, 'SKU-' || g % 9973, g % 100, (g % 99991) * 0.0137, (g % 30) * 0.01, "
-    "CASE WHEN g % 4 = 0 THEN NULL ELSE repeat('n', g % 40) END, now() FROM generate_series({first}, {last}) g"
-)
-
-
-def _fill(connection: Any, first: int, last: int) -> None:
-    for start in range(first, last + 1, 1000):
-        connection.execute("INSERT INTO items " + _ROWS.format(first=start, last=min(start + 999, last)))
 
 
 def _source(dsn: str, directory: Path) -> Any:
@@ -66,7 +54,7 @@ def _pieces(changes: Any, state: tuple[Any, ...]) -> Iterator[Any]:
         reader.close()
 
 
-def _copied(dsn: str) -> float:
+def copied(dsn: str) -> float:
     """Seconds of a bare COPY."""
     import psycopg
 
@@ -83,7 +71,7 @@ def _copied(dsn: str) -> float:
         return time.monotonic() - begun
 
 
-def _received(dsn: str, rows: int) -> float:
+def received(dsn: str, rows: int) -> float:
     """Seconds of a walsender's messages, up to the last insert."""
     import psycopg
 
@@ -112,14 +100,14 @@ def postgres_source(items: int, pairs: int, processes: int) -> Result:
     with rig.postgres() as postgres, tempfile.TemporaryDirectory(prefix="headrace-bench-") as scratch:
         dsn = postgres.create_database("source")
         with psycopg.connect(dsn, autocommit=True) as connection:
-            connection.execute(f"CREATE TABLE items ({_COLUMNS}, PRIMARY KEY (order_id, line_no))")
+            connection.execute(DDL)
             connection.execute("SET synchronous_commit = off")
-            _fill(connection, 1, items)
+            fill(connection, 1, items)
             connection.execute("VACUUM ANALYZE items")
             changes = _source(dsn, Path(scratch))
             with MemoryProbe(os.getpid()) as memory:
                 for pair in range(pairs):
-                    copies.append(_copied(dsn))
+                    copies.append(copied(dsn))
                     begun, rows, state = 0.0, 0, SlotState().packed()
                     for piece in _pieces(changes, state):
                         begun = begun or time.monotonic()  # the first piece says that the slot is made
@@ -130,14 +118,14 @@ def postgres_source(items: int, pairs: int, processes: int) -> Result:
                     snapshots.append(time.monotonic() - begun)
                     assert rows >= items * (pair + 1), (rows, items)
                     connection.execute("SELECT pg_create_logical_replication_slot('bare', 'pgoutput')")
-                    _fill(connection, items * (pair + 1) + 1, items * (pair + 2))
-                    bare.append(_received(dsn, items))
+                    fill(connection, items * (pair + 1) + 1, items * (pair + 2))
+                    bare.append(received(dsn, items))
                     begun, rows = time.monotonic(), 0
                     for piece in _pieces(changes, state):
                         rows += sum(item.row_count for item in piece.items)
                     streams.append(time.monotonic() - begun)
                     assert rows == items, (rows, items)
-                    connection.execute("SELECT pg_drop_replication_slot('bare')")
+                    drop_slot(connection, "bare")
                     changes.drop()
     for pair in range(pairs):
         count = items * (pair + 1)

@@ -1,6 +1,6 @@
 """Runs the measures: `python -m bench.run NAME [--json]`, or `--all` for every one with a table at the end.
 
-Standard output has the result alone, one JSON line with --json; what happens meanwhile goes to standard error.
+Standard output has the results alone, a JSON line each with --json; what happens meanwhile goes to standard error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from bench.measure import Result, table
 
-Measure = Callable[..., Result]
+Measure = Callable[..., Result | list[Result]]
 
 
 # looked up on demand: a measure of one system must not need the drivers of another
@@ -29,27 +29,36 @@ MEASURES: dict[str, str] = {
     "state-resume": "bench.state:state_resume",
     "decode": "bench.decode:decode",
     "decode-flat": "bench.decode:decode_flat",
+    "decode-simdjson": "bench.decode_simdjson:decode_simdjson",
     "delimited": "bench.delimited:delimited",
     "pgoutput": "bench.pgoutput:pgoutput",
     "avro": "bench.avro:avro",
     "redo": "bench.redo:redo",
     "rfc-rows": "bench.sapfmt:rfc_rows",
+    "scatter": "bench.rows:scatter",
+    "pgcopy": "bench.rows:pgcopy",
     "table": "bench.table:table",
     "table-lookup": "bench.table:table_lookup",
     "table-growth": "bench.table:table_growth",
     "table-memory": "bench.table:table_memory",
+    "matrix": "bench.matrix:matrix",
     "digest": "bench.transform:digest",
     "mask-hash": "bench.transform:mask_hash",
     "decimal-multiply": "bench.transform:decimal_multiply",
     "latency-kafka": "bench.latency:latency_kafka",
     "latency-postgres": "bench.postgres_latency:latency_postgres",
     "postgres-source": "bench.postgres_source:postgres_source",
+    "postgres-transaction": "bench.postgres_transaction:postgres_transaction",
+    "postgres-transaction-streamed": "bench.postgres_transaction:postgres_transaction_streamed",
+    "postgres-debezium-snapshot": "bench.postgres_debezium:debezium_snapshot",
+    "postgres-debezium-stream": "bench.postgres_debezium:debezium_stream",
+    "postgres-target-down": "bench.postgres_target_down:postgres_target_down",
     "idle-partitions": "bench.idle:idle_partitions",
     "join": "bench.join:join",
     "steady": "bench.steady:steady",
     "soak": "bench.soak:soak",
 }
-TIMED = ("steady",)  # those that run for a given time
+TIMED = ("steady", "postgres-target-down")  # those that run for a given time
 MINUTES = 30.0
 
 
@@ -61,8 +70,10 @@ def function(name: str) -> Measure:
     return getattr(importlib.import_module(module), attribute)
 
 
-def measure(name: str, items: int = 1_000_000, pairs: int = 5, processes: int = 1, minutes: float = MINUTES) -> Result:
-    """Run one measure. Raises SystemExit that lists the names for an unknown one.
+def measure(
+    name: str, items: int = 1_000_000, pairs: int = 5, processes: int = 1, minutes: float = MINUTES
+) -> list[Result]:
+    """Run one measure; `matrix` gives several results. Raises SystemExit that lists the names for an unknown one.
 
     Args:
         name: one of MEASURES.
@@ -72,7 +83,8 @@ def measure(name: str, items: int = 1_000_000, pairs: int = 5, processes: int = 
         minutes: how long those in TIMED run.
     """
     timed = {"minutes": minutes} if name in TIMED else {}
-    return function(name)(items, pairs, processes, **timed)
+    found = function(name)(items, pairs, processes, **timed)
+    return found if isinstance(found, list) else [found]
 
 
 def main(
@@ -85,9 +97,9 @@ def main(
     minutes: float = MINUTES,
 ) -> int:
     """What `headrace bench NAME [--json]` does; exit code 1 where the result is not equal to the truth."""
-    result = measure(name, items, pairs, processes, minutes)
-    print(result.to_json() if as_json else table([result]), flush=True)
-    return 0 if result.equal else 1
+    results = measure(name, items, pairs, processes, minutes)
+    print("\n".join(result.to_json() for result in results) if as_json else table(results), flush=True)
+    return 0 if all(result.equal for result in results) else 1
 
 
 def every(items: int, pairs: int, processes: int, minutes: float, names: Sequence[str]) -> int:
@@ -100,8 +112,7 @@ def every(items: int, pairs: int, processes: int, minutes: float, names: Sequenc
         options += ["--minutes", str(minutes)]
         arguments = [sys.executable, "-m", "bench.run", name, "--json", *options]
         done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=False)
-        if done.stdout.strip():
-            results.append(Result(**json.loads(done.stdout.strip().splitlines()[-1])))
+        results += [Result(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith("{")]
         if done.returncode != 0:
             failed.append(name)
     print(table(results))

@@ -1,7 +1,8 @@
-"""`headrace demo`: real change events from a broker into a real PostgreSQL, and the proof that they are equal.
+"""`headrace demo`: real changes from a broker, and from an ERP itself, into a real PostgreSQL; the proof of equality.
 
-Two pipelines, each run as `headrace run` runs it: an ERP's customers, orders and items (bench/generate.py, schemas
-off), then a stream recorded from a real Debezium (schemas on). The servers are its own; all is gone at the end.
+First two pipelines from Kafka, each run as `headrace run` runs it: an ERP's customers, orders and items
+(bench/generate.py, schemas off), then a stream recorded from a real Debezium (schemas on). Then an ERP that is written
+to meanwhile, read directly (demo_live.py). The servers are its own; all is gone at the end.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import json
 import logging
 import os
 import tempfile
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from control import runner
+from control import demo_live, runner
 from control.embedded import EmbeddedPostgres, Tansu
 from control.pipeline import start_plan
 from control.progress import Progress, summary_text
@@ -60,7 +62,7 @@ class Stage:
         file = self.folder / f"{name}.toml"
         file.write_text(text, "utf-8")
         self.say(f"  headrace run {file} --processes {self.processes} --until-end")
-        plan = start_plan(file, until_end=True)
+        plan, stopping = start_plan(file, until_end=True), threading.Event()
         with Progress(self.console) as progress:
             result = runner.run(
                 plan.flow,
@@ -68,23 +70,53 @@ class Stage:
                 self.processes,
                 environment={_DSN: self.postgres.dsn("warehouse")},
                 display=progress,
+                stopping=stopping,
             )
         self.say(f"  {summary_text(result)}")
+        if stopping.is_set():
+            raise KeyboardInterrupt
         return result
 
 
-def main(events: int, processes: int, *, keep: bool = False, console: Console | None = None) -> int:
+def main(
+    events: int,
+    processes: int,
+    *,
+    keep: bool = False,
+    console: Console | None = None,
+    parts: Sequence[str] = ("kafka", "live"),
+    live: demo_live.Options | None = None,
+) -> int:
     """Run the demo.
 
     Args:
         events: item events; customers and orders come on top.
         processes: worker processes.
-        keep: wait for Enter before everything is taken away, and say where it is.
+        keep: wait for Enter before everything from Kafka is taken away, and say where it is.
         console: where to show.
-    Returns: 0 where every table is equal.
+        parts: which halves.
+        live: how the half that reads the ERP directly runs; where it was interrupted, it alone goes on.
+    Returns: 0 where every table is equal, or Ctrl-C ended it.
     """
-    generate, truth, recording = (_measures(name) for name in ("generate", "truth", "recording"))
     console = console or Console(highlight=False, soft_wrap=True)
+    live = live or demo_live.Options(items=events // 4, processes=processes)
+    try:
+        code = 0
+        if "kafka" in parts and not ("live" in parts and demo_live.interrupted(live)):
+            code = _kafka(events, processes, keep, console)
+        if code == 0 and "live" in parts and demo_live.run(live, console) is False:
+            console.print("\nNOT EQUAL: see above")
+            code = 1
+    except KeyboardInterrupt:
+        again = "goes on with its ERP" if demo_live.interrupted(live) else "begins anew"
+        console.print(f"\nstopped; {live.again} {again}", markup=False)
+        return 0
+    return code
+
+
+def _kafka(events: int, processes: int, keep: bool, console: Console) -> int:
+    """The half that comes from a broker; 0 where every table is equal."""
+    generate, truth, recording = (_measures(name) for name in ("generate", "truth", "recording"))
     with ExitStack() as stack:
         postgres = stack.enter_context(EmbeddedPostgres(settings=_SETTINGS))
         broker = stack.enter_context(Tansu())

@@ -120,13 +120,22 @@ class EmbeddedPostgres(Server):
 
     def execute(self, sql: str, database: str = "postgres") -> str:
         """Run SQL as the superuser through psql and return its unaligned output; ServerError has the text."""
-        arguments = [self._program("psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", self.dsn(database)]
         done = subprocess.run(
-            arguments, input=sql, capture_output=True, text=True, env=self._environment(), timeout=600, check=False
+            self.psql(database),
+            input=sql,
+            capture_output=True,
+            text=True,
+            env=self._environment(),
+            timeout=600,
+            check=False,
         )
         if done.returncode != 0:
             raise ServerError(f"postgres refused: {done.stderr.strip()}")
         return done.stdout.strip()
+
+    def psql(self, database: str = "postgres") -> list[str]:
+        """The command line of a psql that reads SQL from its input, prints plain rows and ends at the first error."""
+        return [self._program("psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", self.dsn(database)]
 
     def stop(self, mode: str = "fast", *, grace_seconds: float = 60.0) -> None:
         """End the server: `smart` waits for clients, `fast` ends them, `immediate` skips the checkpoint."""

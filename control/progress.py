@@ -45,6 +45,7 @@ def progress_text(present: Totals, rate: float, seconds: float, restarts: int) -
         f"spool {present.spool_bytes / 1e6:,.1f} MB" + (" (waiting for the target)" if present.backpressure else ""),
         f"{present.dead_letters:,} dead letters",
     ]
+    parts += [f"source {name} FAILED" for name in present.failed_sources]
     if restarts:
         parts.append(f"{restarts} restarts")
     return "  ".join(parts)

@@ -37,6 +37,7 @@ class WorkerStatus:
         backpressure: whether the flow waits for room in the spool, for the target or for the broker.
         position_age_s: age of the oldest durable position of its sources that are read directly.
         retained_bytes: log that they keep for this flow.
+        failed_sources: of several sources, those that have failed; the others go on.
         document_consistent: its newest rows were whole transactions.
         document_pending_rows: rows that wait for theirs. document_wait_s: how long the next one has been incomplete.
     """
@@ -56,6 +57,7 @@ class WorkerStatus:
     backpressure: bool = False
     position_age_s: float = 0.0
     retained_bytes: int = 0
+    failed_sources: tuple[str, ...] = ()
     document_consistent: bool = False
     document_pending_rows: int = 0
     document_wait_s: float = 0.0
@@ -77,6 +79,7 @@ class Totals:
     spool_bytes: int = 0
     dead_letters: int = 0
     backpressure: bool = False
+    failed_sources: tuple[str, ...] = ()
 
     def with_former(self, former: Totals) -> Totals:
         """These totals plus what workers that have ended had counted; the present state stays the present one's."""
@@ -90,10 +93,14 @@ class Totals:
 
 def dropped_slots(state_dir: Path) -> list[str]:
     """What the flow says of slots that it dropped for the log that they kept, a sentence each."""
-    return [
-        str(json.loads(path.read_text(encoding="utf-8"))["error"])
-        for path in sorted((state_dir / RUN).glob("slot-*.json"))
-    ]
+    found = [*(state_dir / RUN).glob("slot-*.json"), *state_dir.glob(f"sources/*/{RUN}/slot-*.json")]
+    return [str(json.loads(path.read_text(encoding="utf-8"))["error"]) for path in sorted(found)]
+
+
+def failed_sources(state_dir: Path) -> dict[str, str]:
+    """Of several sources those that have failed since the last start, with the error; the others go on."""
+    found = (json.loads(path.read_text(encoding="utf-8")) for path in sorted((state_dir / RUN).glob("source-*.json")))
+    return {str(one["source"]): str(one["error"]) for one in found}
 
 
 def worker_path(state_dir: Path, worker: int) -> Path:
@@ -129,6 +136,7 @@ def totals(workers: Iterable[WorkerStatus]) -> Totals:
         spool_bytes=sum(status.spool_bytes for status in found),
         dead_letters=sum(status.dead_letters for status in found),
         backpressure=any(status.backpressure for status in found),
+        failed_sources=tuple(sorted({name for status in found for name in status.failed_sources})),
     )
 
 

@@ -134,7 +134,7 @@ def prepare(
     memory.keep_freed(_KEPT_BYTES)
     worker = process.worker_index(sys.argv[1:])
     process.serve_metrics(worker)
-    bindings = reading.bind(pipeline, path)
+    bindings = reading.bind(pipeline, path, store)
     process.start_status_writer(store.run, worker, _remember(store, [binding.topic for binding in bindings]))
     written = topics.written(pipeline, bindings)
     target = make_target(pipeline, store, written)

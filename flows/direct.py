@@ -12,17 +12,17 @@ from connectors import registry
 from connectors.base.database import ChangeSource, Finding, SourceContext, SourceTable
 from connectors.base.items import Item
 from connectors.formats.binding import TopicBinding
-from flows import spec, topics
+from flows import sources, spec, topics
 from flows.spec_errors import near
-from libcore.errors import ConfigurationError
+from libcore.errors import ConfigurationError, TransientError
 from libcore.schema import Column, Table, parse_type
 
 
 def context(pipeline: spec.Pipeline, path: str, directory: Path | None, beating: Iterable[str] = ()) -> SourceContext:
     """What the source needs to know of its pipeline; `directory`: its state directory, None beside a flow."""
-    base = Path(path).resolve().parent
-    spool_bytes = pipeline.sink.settings.spool_bytes
-    return SourceContext(pipeline.name, base, directory, registry.decoder, frozenset(beating), spool_bytes)
+    base, own = Path(path).resolve().parent, sources.directory_of(pipeline, directory)
+    spool_bytes, name = pipeline.sink.settings.spool_bytes, pipeline.source.label
+    return SourceContext(pipeline.name, base, own, registry.decoder, frozenset(beating), spool_bytes, name)
 
 
 def open_source(pipeline: spec.Pipeline, surroundings: SourceContext) -> ChangeSource:
@@ -31,19 +31,32 @@ def open_source(pipeline: spec.Pipeline, surroundings: SourceContext) -> ChangeS
     return source
 
 
+def look(pipeline: spec.Pipeline, path: str) -> sources.Found:
+    """The source's tables, those that the pipeline wants described. Raises ConfigurationError, TransientError."""
+    with closing(open_source(pipeline, context(pipeline, path, None))) as source:
+        existing = dict.fromkeys(source.names(), 1)
+        wanted = [binding.topic for binding in topics.resolve(pipeline, existing, path)]
+        return sources.Found(existing, {table.name: table for table in source.describe(wanted)})
+
+
 def bind(pipeline: spec.Pipeline, path: str) -> list[topics.Binding]:
     """The source's tables, bound to the pipeline's, described. Raises ConfigurationError, TransientError."""
-    with closing(open_source(pipeline, context(pipeline, path, None))) as source:
-        found = topics.resolve(pipeline, dict.fromkeys(source.names(), 1), path)
-        described = {table.name: table for table in source.describe([binding.topic for binding in found])}
+    return bound(pipeline, path, look(pipeline, path))
+
+
+def bound(pipeline: spec.Pipeline, path: str, there: sources.Found) -> list[topics.Binding]:
+    """What was found at the source, bound to the pipeline's tables. Raises ConfigurationError."""
+    found, described = topics.resolve(pipeline, there.existing, path), there.tables
+    if missing := [binding.topic for binding in found if binding.topic not in described]:
+        raise TransientError(f"expected {missing[0]!r} described as it was last found; its source was not asked for it")
     if pipeline.document is not None:
         pipeline.document.check_truncates({binding.topic: binding.spec.on_truncate for binding in found}, path)
     bindings = []
     for binding in found:
-        there = described[binding.topic]
+        one = described[binding.topic]
         # a table without columns has those of the file, or those that come with its messages
-        table = _as_wanted(there.table, binding, path) if there.table.columns else None
-        bindings.append(replace(binding, table=table, notes=there.notes))
+        table = _as_wanted(one.table, binding, path) if one.table.columns else None
+        bindings.append(replace(binding, table=table, notes=one.notes))
     return bindings
 
 
@@ -104,6 +117,10 @@ def findings(pipeline: spec.Pipeline, bindings: Sequence[topics.Binding], path: 
 
 def drop(pipeline: spec.Pipeline, path: str) -> list[str]:
     """Remove what a flow left at its source (a slot, a publication); what was removed."""
+    if pipeline.source.several:
+        return [what for member in sources.members(pipeline) for what in drop(member.pipeline, path)]
+    if pipeline.source.kafka is not None:
+        return []
     with closing(open_source(pipeline, context(pipeline, path, None))) as source:
         dropped = getattr(source, "drop", None)
         return [] if dropped is None else list(dropped())

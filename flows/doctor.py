@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from connectors.base.database import Finding
-from flows import build, direct, spec, topics
+from flows import build, direct, sources, spec, topics
 from flows.state.look import read_positions
 from libcore.errors import ConfigurationError, HeadraceError, TransientError
 
@@ -34,8 +34,20 @@ class Report:
 def examine(path: str) -> Report:
     """Look over the source of a pipeline file. Raises ConfigurationError for the file itself."""
     pipeline = build.load(path)
-    found = _kafka(pipeline, path) if pipeline.source.kafka is not None else _direct(pipeline, path)
+    if not pipeline.source.several:
+        return Report(pipeline.name, pipeline.source.title, tuple(_examined(pipeline, path)))
+    found = [
+        replace(finding, what=f"{member.name}: {finding.what}")
+        for member in sources.members(pipeline)
+        for finding in _examined(member.pipeline, path)
+    ]
+    order = ("error", "warning", "note")
+    found.sort(key=lambda finding: order.index(finding.severity))
     return Report(pipeline.name, pipeline.source.title, tuple(found))
+
+
+def _examined(pipeline: spec.Pipeline, path: str) -> list[Finding]:
+    return _kafka(pipeline, path) if pipeline.source.kafka is not None else _direct(pipeline, path)
 
 
 def _kafka(pipeline: spec.Pipeline, path: str) -> list[Finding]:
@@ -58,7 +70,12 @@ def _kafka(pipeline: spec.Pipeline, path: str) -> list[Finding]:
     if pipeline.document is not None and pipeline.document.transaction_topic is not None:
         names.add(pipeline.document.transaction_topic)
     directory = build.state_directory(pipeline, path)
-    return found + examine_topics(kafka, sorted(names), read_positions(directory / "recovery", pipeline.name))
+    positions = read_positions(directory / "recovery", pipeline.name)
+    if label := pipeline.source.label:
+        positions = {
+            part.removeprefix(f"{label}."): at for part, at in positions.items() if part.startswith(f"{label}.")
+        }
+    return found + examine_topics(kafka, sorted(names), positions)
 
 
 def _direct(pipeline: spec.Pipeline, path: str) -> list[Finding]:

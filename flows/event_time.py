@@ -23,6 +23,11 @@ def event_time(wired: Wired, wiring: Wiring, bindings: Mapping[str, Binding]) ->
     assert isinstance(step, WindowStep), step
     node, column = _origin(wired.inputs[0], step.time, wiring)
     binding = bindings[node.name]
+    if binding.table is not None:
+        raise ConfigurationError(
+            f'time: expected a column of a Kafka topic beside emit = "final" or allowed_lateness, as its partitions '
+            f"tell the time, found table {binding.topic}, which is read directly"
+        )
     source = {target: name for name, target in binding.spec.rename.items()}.get(column, column)
     partitions = tuple(f"{binding.topic}/{number}" for number in range(binding.partitions))
     settings = WatermarkSettings(partitions, step.out_of_order, step.idle_after / 1_000_000)

@@ -113,6 +113,12 @@ def snapshot(worker: int, started_at: float, *, ended: bool = False) -> dict[str
         "backpressure": any(_values(metrics.SPOOL_WAITING)),
         "position_age_s": round(max(_values(metrics.POSITION_AGE), default=0.0), 1),
         "retained_bytes": int(total(metrics.RETAINED_BYTES)),
+        "failed_sources": sorted(
+            sample.labels["source"]
+            for family in metrics.SOURCE_FAILED.collect()
+            for sample in family.samples
+            if sample.value
+        ),
         "document_consistent": bool(total(metrics.DOCUMENT_CONSISTENT)),
         "document_pending_rows": int(total(metrics.DOCUMENT_PENDING_ROWS)),
         "document_wait_s": round(total(metrics.DOCUMENT_WAIT), 1),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from connectors import registry
 from connectors.base.items import Item
 from connectors.formats.binding import TopicBinding
 from connectors.formats.declared import declared_column
-from flows import direct, spec, topics
+from flows import direct, sources, spec, topics
+from flows.spec_source import Source
 from flows.state.store import Store
 from libcore.change import ChangeBatch
 from libcore.dead_letter import DEAD_LETTERS
@@ -21,18 +23,33 @@ from libcore.errors import ConfigurationError
 from libcore.schema import Column, Table, parse_type
 
 
-def bind(pipeline: spec.Pipeline, path: str) -> list[topics.Binding]:
-    """The topics there are, bound to the pipeline's tables. Raises ConfigurationError, TransientError (no broker)."""
+def bind(pipeline: spec.Pipeline, path: str, store: Store | None = None) -> list[topics.Binding]:
+    """The topics there are, bound to the pipeline's tables. Raises ConfigurationError, TransientError (no broker).
+
+    `store`: keeps what several sources said, for a start while one of them is away.
+    """
+    if pipeline.source.several:
+        return sources.bind(pipeline, path, _look, _bound, None if store is None else store.directory)
+    return _bound(pipeline, path, _look(pipeline, path))
+
+
+def _look(pipeline: spec.Pipeline, path: str) -> sources.Found:
+    """What the only source says that it has."""
     kafka = pipeline.source.kafka
     if kafka is None:
-        return direct.bind(pipeline, path)
+        return direct.look(pipeline, path)
     from connectors.kafka.source import list_topics
 
-    existing = list_topics(kafka)
-    bindings = topics.resolve(pipeline, existing, path)
+    return sources.Found(list_topics(kafka))
+
+
+def _bound(pipeline: spec.Pipeline, path: str, found: sources.Found) -> list[topics.Binding]:
+    if pipeline.source.kafka is None:
+        return direct.bound(pipeline, path, found)
+    bindings = topics.resolve(pipeline, found.existing, path)
     if pipeline.document is not None:
         truncates = {binding.topic: binding.spec.on_truncate for binding in bindings}
-        pipeline.document.check(existing, truncates, path)
+        pipeline.document.check(found.existing, truncates, path)
     return bindings
 
 
@@ -50,6 +67,8 @@ def make_source(
 
     `path` is the pipeline file and `directory` its state directory, for a source that is read directly.
     """
+    if pipeline.source.several:
+        return _make_several(pipeline, bindings, until_end, known_topics, path, directory)
     topic_bindings = _topic_bindings(pipeline, bindings)
     kafka = pipeline.source.kafka
     if kafka is None:
@@ -83,6 +102,37 @@ def make_source(
         known_topics=known_topics,
         beating=[*marks, *_beating(pipeline, topic_bindings)],
     )
+
+
+def _make_several(
+    pipeline: spec.Pipeline,
+    bindings: Sequence[topics.Binding],
+    until_end: bool,
+    known_topics: frozenset[str],
+    path: str,
+    directory: Path | None,
+) -> sources.Several:
+    """Each source as if it were the only one, put together."""
+    parts: list[tuple[sources.Member, Any, Callable[[], None]]] = []
+    counts: dict[str, list[str]] = {}
+    for member in sources.members(pipeline):
+        own, prefix = member.inside(bindings, pipeline), member.one.prefix
+        known = frozenset(topic.removeprefix(prefix) for topic in known_topics if topic.startswith(prefix))
+        source = make_source(
+            member.pipeline, own, until_end=until_end, known_topics=known, path=path, directory=directory
+        )
+        is_kafka = member.one.kind == "kafka"
+        counts[member.name] = [f"{one.topic}/{n}" for one in own for n in range(one.partitions)] if is_kafka else []
+        parts.append((member, source, partial(_probe, member.pipeline, path) if is_kafka else _no_probe))
+    return sources.Several(parts, counts, until_end=until_end, run=None if directory is None else directory / "run")
+
+
+def _probe(pipeline: spec.Pipeline, path: str) -> None:
+    _look(pipeline, path)
+
+
+def _no_probe() -> None:
+    """A source that is read directly asks by itself."""
 
 
 def _beating(pipeline: spec.Pipeline, topic_bindings: Iterable[str]) -> Iterable[str]:
@@ -160,12 +210,19 @@ def read_all(
 
     `path` and `directory` as for make_source; nothing is written.
     """
+    if pipeline.source.several:
+        for member in sources.members(pipeline):
+            shown = sources.Shown(member.one.prefix)
+            if own := member.inside(bindings, pipeline):
+                yield from map(shown, read_all(member.pipeline, own, path, directory))
+        return
     if pipeline.source.kafka is None:
         context = direct.context(pipeline, path, directory)
         yield from direct.rows(pipeline, bindings, _topic_bindings(pipeline, bindings), context)
         return
     kafka = pipeline.source.kafka.model_copy(update={"start": "earliest"})
-    earliest = pipeline.model_copy(update={"source": pipeline.source.model_copy(update={"kafka": kafka})})
+    only = replace(pipeline.source.all[0], settings=kafka, prefix="")
+    earliest = pipeline.model_copy(update={"source": Source.only(only)})
     source = make_source(earliest, bindings, until_end=True)
     for part in source.list_parts():
         partition = source.build_part("read-all", part, None)

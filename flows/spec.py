@@ -27,7 +27,7 @@ from flows.document_spec import DocumentSpec
 from flows.spec_base import Names, Section
 from flows.spec_errors import configuration_error, near
 from flows.spec_rollout import RolloutSpec
-from flows.spec_source import Source
+from flows.spec_source import Source, refused
 from flows.spec_steps import Step
 from flows.spec_wiring import Wiring, wire
 from flows.state.location import WITHOUT_KEYS, has_keys
@@ -107,6 +107,7 @@ class ColumnSpec(Section):
 class TableSpec(Section):
     """`[tables.NAME]`: one topic's (or one pattern's) table on its way to the target."""
 
+    source: str | None = Field(default=None, min_length=1, description="which of several sources it comes from")
     topic: str | None = Field(default=None, min_length=1, description="topic name or pattern (* and ?); default: NAME")
     key: Names | None = Field(default=None, description="key columns; []: keyless; default: those of the message's key")
     columns: dict[str, TypeText | ColumnSpec] | None = Field(
@@ -287,30 +288,16 @@ class Pipeline(Section):
     def _fits_together(self) -> Pipeline:
         if self.sink.settings.parts > self.slots:
             raise ValueError(f"sink.{self.sink.name}.parts|at most `slots` ({self.slots})|{self.sink.settings.parts}")
+        for name, table in self.tables.items():
+            try:
+                self.source.of(table.source)
+            except ValueError as error:
+                raise ValueError(f"tables.{name}.source{error}") from None
         topics = [self.topic(name) for name in self.tables]
         if twice := [topic for topic in topics if topics.count(topic) > 1]:
             raise ValueError(f"tables|each topic once|topic {twice[0]!r} in two tables")
-        kafka = self.source.kafka
-        if self.document is not None and self.source.name not in ("kafka", "postgres"):
-            found = f"[source.{self.source.name}]"
-            raise ValueError(f"source|[source.kafka] or [source.postgres] beside [document]|{found}")
-        if self.document is not None and (kafka is None) != (self.document.transaction_topic is None):
-            wanted = "a transaction_topic beside [source.kafka], and none" if kafka else "no transaction_topic"
-            found = "none" if kafka else "one"
-            raise ValueError(f"document.transaction_topic|{wanted} beside a source that is read directly|{found}")
-        if self.document is not None and kafka is not None and kafka.start != "earliest":
-            raise ValueError(
-                "source.kafka.start|earliest beside [document]: transactions need all of their rows|another"
-            )
-        if self.document is not None and kafka is not None and kafka.format != "debezium-json":
-            raise ValueError(
-                "source.kafka.format|debezium-json beside [document]: the transaction topic is read as JSON|another"
-            )
-        if kafka is None and any(step.late for step in self.wiring.steps):
-            # a watermark is made of Ticks that name a topic's partition
-            found = f"[source.{self.source.name}]"
-            raise ValueError(f'source|[source.kafka] beside emit = "final" or allowed_lateness|{found}')
-        _ = self.wiring
+        if unfit := refused(self.source, self.document, any(step.late for step in self.wiring.steps)):
+            raise ValueError(unfit)
         return self
 
     @cached_property
@@ -321,8 +308,9 @@ class Pipeline(Section):
         return wire(self.tables, patterns, self.step, always)
 
     def topic(self, name: str) -> str:
-        """The topic or pattern of the table of that name in the file."""
-        return self.tables[name].topic or name
+        """The topic or pattern of the table of that name in the file, behind its source's name where that has one."""
+        table = self.tables[name]
+        return self.source.of(table.source).prefix + (table.topic or name)
 
 
 def parse(text: str, file: str, overrides: Mapping[str, Any] | None = None) -> Pipeline:

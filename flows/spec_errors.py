@@ -12,6 +12,9 @@ from pydantic import BaseModel, ValidationError
 from flows.toml_text import Path, line_of, lines_of
 from libcore.errors import ConfigurationError
 
+PLAIN, NAMED = "[plain]", "[named]"
+"""Tags of the forms of a `[source.KIND]`, which pydantic puts among a place's names."""
+
 _EXPECTED_TYPES = {
     "string_type": "a text in quotes",
     "int_type": "a whole number",
@@ -72,6 +75,8 @@ def _setting_path(location: Path, data: Any) -> tuple[Path, Path, str | int]:
     union: Path = ()
     form: str | int = ""
     for index, part in enumerate(location):
+        if part in (PLAIN, NAMED):
+            continue
         if isinstance(data, list | Mapping) and _holds(data, part):
             path, data = (*path, part), data[part]  # type: ignore[index]
         elif isinstance(data, Mapping) and index == len(location) - 1 and part != "[key]" and not _is_form(part):

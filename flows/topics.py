@@ -78,7 +78,7 @@ def resolve(pipeline: Pipeline, existing: Mapping[str, int], file: str | None = 
                 f"topic has {existing[binding.topic]} partitions, so a truncate's order against their rows is unknown",
                 file=file,
             )
-    _refuse_shared_targets(written(pipeline, found), file)
+    refuse_shared_targets(written(pipeline, found), file)
     return found
 
 
@@ -132,7 +132,8 @@ def _result(pipeline: Pipeline, name: str) -> Binding:
     return Binding(name, name, TableSpec(), target_name(template, name))
 
 
-def _refuse_shared_targets(bindings: list[Binding], file: str | None) -> None:
+def refuse_shared_targets(bindings: Sequence[Binding], file: str | None) -> None:
+    """Raises ConfigurationError where two of them want the same target table."""
     owners: dict[str, str] = {}
     for binding in bindings:
         other = owners.setdefault(binding.target, binding.topic)

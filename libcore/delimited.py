@@ -54,6 +54,7 @@ __all__ = [
 ]
 
 ROWS_MAX = 1 << 20
+_SMALL_BYTES = 1 << 16  # a rest up to this is copied, so that it does not hold a whole piece
 _BOM = b"\xef\xbb\xbf"
 _START = TextState()
 _cache = Cache()
@@ -210,6 +211,8 @@ def _begin(dialect: Dialect, view: memoryview, state: TextState, final: bool) ->
 class DelimitedReader:
     """Reads a file piece by piece and keeps the half record at a piece's end.
 
+    A piece is read where it lies. Only behind a half record it is copied, into memory that is used again and again.
+
     Args:
         plan: columns and dialect.
         state: where a former reader stood; feed it the file's bytes from state.offset on.
@@ -217,17 +220,34 @@ class DelimitedReader:
 
     def __init__(self, plan: DelimitedPlan, state: TextState = _START) -> None:
         check_plan(plan)
-        self._plan, self._rest, self.state = plan, b"", state
+        self._plan, self.state = plan, state
+        self._rest: bytes | memoryview = b""
+        self._memory = bytearray()
 
     def feed(self, piece: bytes, *, final: bool = False, rows_max: int = ROWS_MAX) -> TextRead:
         """What the kept bytes and this piece give; with rows_max reached, call again with b"" for the rest.
 
         `state` is then the state behind what was given. Raises as read_delimited.
         """
-        whole = self._rest + piece if self._rest else piece
+        whole = self._joined(piece)
         read = read_delimited(self._plan, whole, self.state, final=final, rows_max=rows_max)
-        self._rest, self.state = bytes(memoryview(whole)[read.consumed :]), read.state
+        rest = whole[read.consumed :]
+        self._rest, self.state = bytes(rest) if len(rest) <= _SMALL_BYTES else rest, read.state
         return read
+
+    def _joined(self, piece: bytes) -> memoryview:
+        """The kept bytes and the piece, one behind the other."""
+        rest = self._rest
+        if not rest or not piece:
+            return memoryview(piece or rest)
+        kept, size = len(rest), len(rest) + len(piece)
+        if not isinstance(rest, bytes):  # a view, perhaps into the memory that is written now
+            rest = bytes(rest)
+        if size > len(self._memory):
+            self._memory = bytearray(size + _SMALL_BYTES)
+        whole = memoryview(self._memory)[:size]
+        whole[:kept], whole[kept:] = rest, piece
+        return whole
 
     @property
     def kept_bytes(self) -> int:

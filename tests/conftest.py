@@ -11,11 +11,24 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from connectors.base import stop
 from control.embedded import EmbeddedPostgres, Tansu
+from tests.examples import TIMES
+
+# no deadline, because a busy machine is no defect of what is tested
+settings.register_profile("headrace", deadline=None, max_examples=100 * TIMES)
+settings.load_profile("headrace")
 
 _NUMBERS = itertools.count(1)
+# the longest files: begun first, so that no worker of `make test` is still in one when the others have ended
+_LONGEST = ("test_simulate", "test_fuzz", "test_canary", "test_three_way_match", "test_state_s3", "test_state_command")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, else in their order."""
+    items.sort(key=lambda item: item.path.stem not in _LONGEST)
 
 
 def _process_state() -> dict[str, Any]:

@@ -108,6 +108,7 @@ class SourceContext:
         decoder: makes a decoder of a format by name, as connectors.registry.decoder does.
         beating: tables whose idle partition brings a Tick a second, for a step that watches time.
         spool_bytes: what the pipeline keeps on disk while its target is away; 0 where it is not known.
+        name: the source's own name, where the pipeline file gives it one; "" where it has none.
     """
 
     flow: str = ""
@@ -116,6 +117,16 @@ class SourceContext:
     decoder: Callable[[str], Any] | None = None
     beating: frozenset[str] = frozenset()
     spool_bytes: int = 0
+    name: str = ""
+
+    @property
+    def owner(self) -> str:
+        """What a source calls things that it makes for itself at the other side after: the flow, and its own name."""
+        return f"{self.flow}_{self.name}" if self.name else self.flow
+
+    def partition(self, part: str) -> str:
+        """A source partition's name in metrics, logs and Ticks: different in every source of the pipeline."""
+        return f"{self.name}.{part}" if self.name else part
 
 
 class ChangeSource(Protocol):

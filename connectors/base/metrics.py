@@ -20,6 +20,12 @@ POSITION_AGE = Gauge(
 RETAINED_BYTES = Gauge(
     "headrace_source_retained_bytes", "Bytes of log that the source keeps until a flow has read it", ["partition"]
 )
+SOURCE_FAILED = Gauge(
+    "headrace_source_failed", "1 where one of several sources has failed and brings nothing until a restart", ["source"]
+)
+SOURCE_FAILURES = Counter(
+    "headrace_source_failures", "Failures that stopped one of several sources, the others went on", ["source"]
+)
 EPOCHS = Counter("headrace_epochs", "Epochs closed by a source partition of this worker")
 EPOCH_AT = Gauge("headrace_epoch_timestamp_seconds", "Unix time of the newest epoch closed by this worker")
 SPOOL_BYTES = Gauge(

@@ -34,6 +34,9 @@ from libcore.schema import Table
 _LOG = structlog.get_logger()
 _START_WAIT_S = 3.0  # how long a part waits for the target's word before it goes on without it
 _WAIT_STEP_S = 0.25  # a stop request is noticed within this time while the spool is full
+# Behind that many waiting segments a small epoch brings nothing sooner, and all manifests to come name each of them:
+# of a target that is away for half an hour, epochs of some milliseconds made 100,000 segments.
+_MANY_SEGMENTS, _LONG_EPOCH_S = 256, 0.5
 
 
 class Chunk:
@@ -77,6 +80,7 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
         self._store_id, self._seq, self._files = manifest.store_id, manifest.seq, list(manifest.files)
         self._chunks: list[Chunk] = []
         self._ready: list[SegmentFile] = []  # written in the epoch before, handed over once it is durable
+        self._closed_at = 0.0  # when the newest epoch was closed (monotonic)
         self._dropped: list[str] = []  # left out of the newest manifest, deleted once that is durable
         self._marker_ready = False  # a segment handed over in this epoch holds a marker
         self._log = _LOG.bind(flow=spool.flow, part=spool.part)
@@ -97,6 +101,7 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
             else:
                 assert isinstance(item, Tick), item
         self._wait_for_room()
+        self._wait_for_more()
 
     def snapshot(self) -> tuple[Any, ...]:
         """Make the epoch's changes durable; the manifest that names every segment not known to be applied."""
@@ -107,6 +112,7 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
         applied = self._applier.applied
         self._dropped.extend(file.name for file in self._files if file.seq <= applied)
         self._files = [file for file in self._files if file.seq > applied]
+        self._closed_at = monotonic()
         return Manifest(self._store_id, self._seq, tuple(self._files)).to_state()
 
     def close(self) -> None:
@@ -151,18 +157,31 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
             backlog = self._applier.backlog_bytes
             return backlog == 0 or backlog + gathered <= self._spool.backlog_bytes_max
 
-        def excused() -> bool:
-            return stop.requested() or (self._marker_ready and self._applier.waits_for_parts)
-
         if not gathered or room():
             return
         started, waiting = monotonic(), SPOOL_WAITING.labels(str(self._spool.part))
         waiting.set(1)
         self._log.info("the spool is full: waiting for the target", backlog_bytes=self._applier.backlog_bytes)
-        while not self._applier.wait_until(lambda: room() or excused(), _WAIT_STEP_S):
+        while not self._applier.wait_until(lambda: room() or self._excused(), _WAIT_STEP_S):
             pass
         waiting.set(0)
         SPOOL_WAIT.labels(str(self._spool.part)).inc(monotonic() - started)
+
+    def _wait_for_more(self) -> None:
+        """Where many segments wait for the target, an epoch stays open a while, so that the next takes more rows."""
+        if not self._chunks or len(self._files) < _MANY_SEGMENTS:
+            return
+
+        def hurry() -> bool:
+            return self._seq - self._applier.applied < _MANY_SEGMENTS or self._excused()
+
+        until = self._closed_at + _LONG_EPOCH_S
+        while (left_s := until - monotonic()) > 0 and not self._applier.wait_until(hurry, min(left_s, _WAIT_STEP_S)):
+            continue
+
+    def _excused(self) -> bool:
+        """Whether the epoch in hand must close whatever waits."""
+        return stop.requested() or (self._marker_ready and self._applier.waits_for_parts)
 
 
 class SpooledSink(FixedPartitionedSink[Item, tuple[Any, ...]]):

@@ -152,7 +152,7 @@ class FilesSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
             _log.error("source failed", partition=for_part, error=str(error))
             raise
         return BackgroundPartition(
-            for_part,
+            context.partition(for_part),
             open_reader,
             resume_state or FIRST,
             rows_max=self._config.batch_rows_max,

@@ -40,7 +40,7 @@ class PostgresChanges:
     """A PostgreSQL database under one login; see connectors.base.database.ChangeSource."""
 
     def __init__(self, config: PostgresSourceConfig, context: SourceContext) -> None:
-        default = re.sub(r"[^a-z0-9_]", "_", f"headrace_{context.flow}".lower())[:63]
+        default = re.sub(r"[^a-z0-9_]", "_", f"headrace_{context.owner}".lower())[:63]
         self._config = config.model_copy(
             update={
                 "slot": config.slot or default,
@@ -207,7 +207,7 @@ class PostgresSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
             return SlotReader(config, self._context, bindings, read, pace, until_end=self._until_end, others=others)
 
         return BackgroundPartition(
-            for_part,
+            self._context.partition(for_part),
             open_reader,
             SlotState().packed() if resume_state is None else resume_state,
             rows_max=config.batch_rows_max,

@@ -28,7 +28,7 @@ class RedisChanges:
     """The streams of a server; see connectors.base.database.ChangeSource."""
 
     def __init__(self, config: RedisConfig, context: SourceContext) -> None:
-        default = "headrace_" + re.sub(r"[^A-Za-z0-9_]", "_", context.flow)
+        default = "headrace_" + re.sub(r"[^A-Za-z0-9_]", "_", context.owner)
         self._config, self._context, self._group = config, context, config.group or default
 
     def names(self) -> Collection[str]:
@@ -123,7 +123,7 @@ class RedisSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
             until_end=self._until_end,
         )
         return BackgroundPartition(
-            for_part,
+            self._context.partition(for_part),
             open_reader,
             resume_state or (),
             rows_max=self._config.batch_rows_max,

@@ -134,7 +134,7 @@ class SqliteSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
             )
 
         return BackgroundPartition(
-            for_part,
+            self._context.partition(for_part),
             open_reader,
             resume_state or FIRST,
             rows_max=self._config.batch_rows_max,

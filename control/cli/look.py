@@ -47,7 +47,7 @@ def status(file: File, as_json: AsJson = False) -> None:
         headrace status orders.toml --json
     """
     from control import pipeline
-    from control.status import dropped_slots, read_supervisor, read_workers, totals
+    from control.status import dropped_slots, failed_sources, read_supervisor, read_workers, totals
 
     with reported():
         plan = pipeline.plan(file)
@@ -56,12 +56,15 @@ def status(file: File, as_json: AsJson = False) -> None:
         if as_json:
             document: dict[str, Any] = {"name": plan.name, "state_dir": str(plan.state_dir), "supervisor": supervisor}
             document["dropped_slots"] = dropped_slots(plan.state_dir)
+            document["failed_sources"] = failed_sources(plan.state_dir)
             document |= {"totals": asdict(sums), "workers": [asdict(worker) for worker in workers]}
             typer.echo(json.dumps(document))
             return
         out.print(f"{plan.name}: {_supervisor_text(supervisor)}; state in {plan.state_dir}", markup=False)
         for text in dropped_slots(plan.state_dir):
             out.print(text, style="red", markup=False)
+        for name, text in failed_sources(plan.state_dir).items():
+            out.print(f"source {name} has failed, the others go on: {text}", style="red", markup=False)
         if not workers:
             out.print("no worker has run yet")
             return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -48,19 +50,49 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave servers and tables running until Enter is pressed.")
     ] = False,
+    part: Annotated[str, typer.Option("--part", help="kafka, live, or all: first the one, then the other.")] = "all",
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="How long the ERP is written to; default: 15, on a terminal until Ctrl-C."),
+    ] = None,
+    forever: Annotated[bool, typer.Option("--forever", help="Write to the ERP until Ctrl-C.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an interrupted demo has left.")] = False,
+    directory: Annotated[
+        Path | None, typer.Option(help="Where the ERP lies meanwhile; default: headrace-demo-UID for temporary files.")
+    ] = None,
 ) -> None:
-    """Watch real change events run from a broker into a real PostgreSQL, then see the proof that they are equal.
+    """Watch real changes run from a broker, and from an ERP itself, into a real PostgreSQL; see the proof of equality.
 
-    Starts PostgreSQL and a broker of its own (nothing of yours is touched), fills topics, runs the pipelines as
-    `headrace run` does, compares the target with the truth row by row, prints the rate, and cleans up.
+    Starts PostgreSQL and a broker of its own (nothing of yours is touched). kafka: fills topics, and runs pipelines
+    over them. live: an ERP whose orders are written meanwhile is read directly, with a join, into a second database.
+    Pipelines run as `headrace run` does; every target is compared row by row, and the rate is printed.
+
+    Ctrl-C while the ERP is written to: on a terminal (or with --forever) the writer ends and the rows are compared,
+    with --seconds and outside of a terminal it stops at once. Either way ERP, target and position are kept, and the
+    next `headrace demo` goes on from there. A demo that came to its end is removed: the next one begins anew.
 
     Examples:
 
         headrace demo
 
         headrace demo --events 1000000 --processes 2
+
+        headrace demo --part live --forever
     """
+    from control import demo_live
     from control.demo import main
 
     with reported():
-        raise typer.Exit(main(events, processes, keep=keep))
+        if part not in ("all", "kafka", "live"):
+            raise ConfigurationError(f"--part: expected all, kafka or live, found {part!r}")
+        endless = forever or (seconds is None and sys.stdout.isatty())
+        live = demo_live.Options(
+            items=max(1000, events // 4),
+            processes=processes,
+            seconds=None if endless else seconds or demo_live.SECONDS,
+            directory=directory,
+        )
+        if fresh:
+            demo_live.forget(live)
+        parts = ("kafka", "live") if part == "all" else (part,)
+        raise typer.Exit(main(events, processes, keep=keep, parts=parts, live=live))

@@ -45,6 +45,7 @@ def snapshot(
     file: File,
     table: Annotated[str, typer.Option("--table", help='The source\'s table, "schema.table".')],
     where: Annotated[str, typer.Option("--where", help="Only rows with this condition, in the source's SQL.")] = "",
+    source: Annotated[str | None, typer.Option("--source", help="Which of several sources.")] = None,
     wait: Annotated[float, typer.Option("--wait", help="Seconds to wait for its end; 0: do not wait.")] = 0.0,
 ) -> None:
     """Ask a running pipeline to read a table again, beside its changes.
@@ -63,11 +64,9 @@ def snapshot(
 
     with reported(), quiet_logs():
         pipeline = build.load(str(file))
-        if pipeline.source.name != "postgres":
-            raise ConfigurationError(
-                f"snapshot: expected [source.postgres], found [source.{pipeline.source.name}]", file=str(file)
-            )
+        one = _asked(pipeline, source, str(file))
         state = build.state_directory(pipeline, str(file))
+        state = state / "sources" / one.name if one.prefix else state
         if not state.is_dir():
             raise ConfigurationError(f"snapshot: expected the state directory {state}, found none: it has not run yet")
         name = uuid.uuid4().hex[:12]
@@ -88,3 +87,17 @@ def snapshot(
         if not words["done"]:
             raise DataError(f"snapshot: {words['error']}")
         out.print(f"done: {words['rows']:,} rows", markup=False)
+
+
+def _asked(pipeline: Any, source: str | None, file: str) -> Any:
+    """The PostgreSQL source that is meant. Raises ConfigurationError."""
+    from libcore.errors import ConfigurationError
+
+    known = [one for one in pipeline.source.all if one.kind == "postgres" and source in (None, one.name)]
+    if not known:
+        found = f"[source.{pipeline.source.name}]" + ("" if source is None else f" and --source {source}")
+        raise ConfigurationError(f"snapshot: expected [source.postgres], found {found}", file=file)
+    if len(known) > 1:
+        names = ", ".join(one.name for one in known)
+        raise ConfigurationError(f"snapshot: expected --source with one of {names}, found none", file=file)
+    return known[0]

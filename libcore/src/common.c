@@ -144,7 +144,7 @@ static void release_batch(struct ArrowArray* array) {
   array->release = NULL;
 }
 
-static bool child_new(struct ArrowArray* child, const lc_column* column, int64_t row_count) {
+static bool child_new(struct ArrowArray* child, const lc_column* column, int64_t row_count, bool zeroed) {
   bool variable = lc_type_is_variable(column);
   *child = (struct ArrowArray){
       .length = row_count, .null_count = -1, .n_buffers = variable ? 3 : 2, .release = release_child};
@@ -159,14 +159,14 @@ static bool child_new(struct ArrowArray* child, const lc_column* column, int64_t
                                                : rows * (size_t)lc_type_width(column);
   uint8_t* validity = lc_malloc(LC_BITMAP_BYTES(rows));
   child->buffers[0] = validity;
-  child->buffers[1] = lc_calloc(size, 1);
+  child->buffers[1] = zeroed || variable ? lc_calloc(size, 1) : lc_malloc(size);
   if (validity == NULL || child->buffers[1] == NULL) return false;
   memset(validity, 0xff, LC_BITMAP_BYTES(rows));
   return true;
 }
 
-lc_code lc_batch_new(struct ArrowArray* out, const lc_column* columns, int64_t column_count, int64_t row_count,
-                     lc_error* error) {
+static lc_code batch_new(struct ArrowArray* out, const lc_column* columns, int64_t column_count, int64_t row_count,
+                         bool zeroed, lc_error* error) {
   if (row_count < 0 || row_count >= INT32_MAX || column_count < 0 || column_count > 1 << 16)
     return lc_fail(error, LC_INVALID, -1, -1, "expected 0..2^31-2 rows and 0..65536 columns, found %lld and %lld",
                    (long long)row_count, (long long)column_count);
@@ -178,7 +178,7 @@ lc_code lc_batch_new(struct ArrowArray* out, const lc_column* columns, int64_t c
   if (batch.children == NULL) batch.n_children = 0;
   for (int64_t c = 0; good && c < column_count; c++) {
     batch.children[c] = lc_calloc(1, sizeof(struct ArrowArray));
-    good = batch.children[c] != NULL && child_new(batch.children[c], &columns[c], row_count);
+    good = batch.children[c] != NULL && child_new(batch.children[c], &columns[c], row_count, zeroed);
   }
   if (!good) {
     release_batch(&batch);
@@ -187,6 +187,16 @@ lc_code lc_batch_new(struct ArrowArray* out, const lc_column* columns, int64_t c
   }
   *out = batch;
   return LC_OK;
+}
+
+lc_code lc_batch_new(struct ArrowArray* out, const lc_column* columns, int64_t column_count, int64_t row_count,
+                     lc_error* error) {
+  return batch_new(out, columns, column_count, row_count, true, error);
+}
+
+lc_code lc_batch_room(struct ArrowArray* out, const lc_column* columns, int64_t column_count, int64_t row_count,
+                      lc_error* error) {
+  return batch_new(out, columns, column_count, row_count, false, error);
 }
 
 void lc_child_give_data(struct ArrowArray* batch, int64_t c, lc_buffer* data) {
@@ -203,7 +213,13 @@ void lc_batch_finish(struct ArrowArray* batch, int64_t row_count) {
     child->length = row_count;
     const uint8_t* validity = child->buffers[0];
     int64_t valid = 0;
-    for (int64_t i = 0; i < row_count >> 3; i++) valid += __builtin_popcount(validity[i]);
+    int64_t words = row_count >> 6;
+    for (int64_t i = 0; i < words; i++) {
+      uint64_t word;
+      memcpy(&word, validity + 8 * i, 8);
+      valid += __builtin_popcountll(word);
+    }
+    for (int64_t i = 8 * words; i < row_count >> 3; i++) valid += __builtin_popcount(validity[i]);
     for (int64_t i = row_count & ~(int64_t)7; i < row_count; i++) valid += lc_bit_get(validity, i);
     child->null_count = row_count - valid;
   }

@@ -64,6 +64,9 @@ lc_code lc_check_batch(const struct ArrowArray* batch, const lc_column* columns,
  * are allocated; the data buffer of a variable child is NULL until lc_array_give_data.  On failure *out is not set. */
 lc_code lc_batch_new(struct ArrowArray* out, const lc_column* columns, int64_t column_count, int64_t row_count,
                      lc_error* error);
+/* The same for a caller that writes every value of every row: those of fixed width are not zeroed. */
+lc_code lc_batch_room(struct ArrowArray* out, const lc_column* columns, int64_t column_count, int64_t row_count,
+                      lc_error* error);
 static inline uint8_t* lc_child_validity(struct ArrowArray* batch, int64_t c) {
   return (uint8_t*)(uintptr_t)batch->children[c]->buffers[0];
 }

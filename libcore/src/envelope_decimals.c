@@ -13,8 +13,9 @@ static inline bool decimal_short(const column_t *column, const uint8_t *p, const
   if (p != end || whole_count == 0 || fraction_count > scale || scale > 18 || whole_count + scale > 18) return false;
   uint64_t magnitude = whole * lc_pow10(scale) + fraction * lc_pow10(scale - fraction_count);
   if (column->decimal.precision < 19 && magnitude >= lc_pow10((unsigned)column->decimal.precision)) return false;
-  __int128 value = negative ? -(__int128)magnitude : (__int128)magnitude;
-  memcpy(out, &value, 16);
+  uint64_t low = negative ? 0 - magnitude : magnitude, high = negative && magnitude != 0 ? UINT64_MAX : 0;
+  memcpy(out, &low, 8); /* by words: 16 bytes put together on the stack would be read back before they are there */
+  memcpy(out + 8, &high, 8);
   return true;
 }
 

@@ -26,7 +26,16 @@ void lc_message_reset(lc_decoder *d) {
 }
 
 uint8_t lc_op_letter(const uint8_t *text, size_t size) {
-  return size == 1 && memchr("crudtm", text[0], 6) != NULL ? text[0] : 1;
+  if (size != 1) return 1;
+  switch (text[0]) {
+    case 'c':
+    case 'r':
+    case 'u':
+    case 'd':
+    case 't':
+    case 'm': return text[0];
+    default: return 1;
+  }
 }
 
 static const uint8_t *before_fast(lc_decoder *d, envelope *e, const uint8_t *p, int depth) {

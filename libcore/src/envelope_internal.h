@@ -214,28 +214,22 @@ const uint8_t *lc_value_skip_slow(lc_decoder *d, const uint8_t *p, int depth);
 
 /* The end of a JSON number at p, or NULL; may read and point past the message's end. */
 static inline const uint8_t *lc_number_skip(const lc_decoder *d, const uint8_t *p) {
-  uint64_t value;
-  unsigned count;
   if (*p == '-') p++;
   const uint8_t *first = p;
-  p = lc_digits(p, &value, &count);
-  if (count == 0 || (*first == '0' && count > 1)) return NULL;
-  while (LC_UNLIKELY(count == 24) && p < d->end)
-    p = lc_digits(p, &value, &count);
+  p = lc_digits_end(p, d->end);
+  if (p == first || (*first == '0' && p - first > 1)) return NULL;
   if (LC_LIKELY(*p == ',' || *p == '}' || *p == ']')) return p;
   if (*p == '.') {
-    p = lc_digits(p + 1, &value, &count);
-    if (count == 0) return NULL;
-    while (count == 24 && p < d->end)
-      p = lc_digits(p, &value, &count);
+    first = p + 1;
+    p = lc_digits_end(first, d->end);
+    if (p == first) return NULL;
   }
   if ((*p | 0x20) == 'e') {
     p++;
     if (*p == '+' || *p == '-') p++;
-    p = lc_digits(p, &value, &count);
-    if (count == 0) return NULL;
-    while (count == 24 && p < d->end)
-      p = lc_digits(p, &value, &count);
+    first = p;
+    p = lc_digits_end(first, d->end);
+    if (p == first) return NULL;
   }
   return p;
 }

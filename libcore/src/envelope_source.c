@@ -267,8 +267,11 @@ const uint8_t *lc_transaction_walk(lc_decoder *d, const uint8_t *p, int depth) {
 
 /* The lower 8 bytes of a big-endian number at out, the `width` - 8 higher ones before them. */
 static void put_big_endian(uint8_t *out, int width, uint64_t low, uint64_t high) {
-  for (int i = width - 9; i >= 0; i--, high >>= 8)
-    out[i] = (uint8_t)high;
+  if (LC_LIKELY(high == 0)) /* one store where the width is a constant */
+    memset(out, 0, (size_t)width - 8);
+  else
+    for (int i = width - 9; i >= 0; i--, high >>= 8)
+      out[i] = (uint8_t)high;
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
   low = __builtin_bswap64(low);
 #endif

@@ -110,6 +110,10 @@ SSE static int64_t utf8_fault_sse(const uint8_t *data, size_t size) {
     open = !ascii;
     before = bytes;
   }
+  if (!open && size >= 16) { /* the last 16 bytes, some of them a second time: ASCII needs no table */
+    __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)(data + size - 16));
+    if (_mm_movemask_epi8(bytes) == 0) return _mm_testz_si128(errors, errors) ? -1 : utf8_fault_from(data, size, 0);
+  }
   uint8_t tail[16] = {0};
   memcpy(tail, data + i, size - i); /* zeros behind the end show a truncated sequence: at least one always follows */
   errors = _mm_or_si128(errors, utf8_errors_16(_mm_loadu_si128((const __m128i *)(const void *)tail), before));
@@ -162,6 +166,11 @@ AVX static int64_t utf8_fault_avx2(const uint8_t *data, size_t size) {
     if (!ascii || open) errors = _mm256_or_si256(errors, utf8_errors_32(bytes, before));
     open = !ascii;
     before = bytes;
+  }
+  if (!open && size >= 32) { /* the last 32 bytes, some of them a second time: ASCII needs no table */
+    __m256i bytes = _mm256_loadu_si256((const __m256i *)(const void *)(data + size - 32));
+    if (_mm256_movemask_epi8(bytes) == 0)
+      return _mm256_testz_si256(errors, errors) ? -1 : utf8_fault_from(data, size, 0);
   }
   uint8_t tail[32] = {0};
   memcpy(tail, data + i, size - i);

@@ -41,19 +41,26 @@ static void name_transaction(lc_pg_decoder *d) {
                         (unsigned long long)d->state.commit_lsn);
 }
 
-/* The position of the next change. */
-static void position_make(lc_pg_decoder *d, uint8_t out[32]) {
+/* The position of the next change, as big-endian words that compare as its bytes do. */
+static inline void position_make(lc_pg_decoder *d, uint64_t words[4]) {
   lc_pgoutput_state *s = &d->state;
   s->count = d->lsn > s->lsn || s->count == 0 ? 1 : s->count + 1;
   if (d->lsn > s->lsn) s->lsn = d->lsn;
   unsigned __int128 order = (unsigned __int128)s->lsn << 24;
   order += (uint64_t)(s->count - 1) * 2; /* a counter that is full carries into the order */
-  lc_put_u32(out, d->plan->generation);
-  out[4] = out[5] = 0;
-  lc_put_u64(out + 6, s->commit_lsn);
-  out[14] = out[15] = 0;
-  lc_put_u64(out + 16, (uint64_t)(order >> 64));
-  lc_put_u64(out + 24, (uint64_t)order);
+  words[0] = (uint64_t)d->plan->generation << 32 | s->commit_lsn >> 48; /* 4 bytes, 10 of the commit, 18 of the order */
+  words[1] = s->commit_lsn << 16;
+  words[2] = (uint64_t)(order >> 64);
+  words[3] = (uint64_t)order;
+}
+
+/* Whether a position is not above another, which stands in bytes. */
+static inline bool not_above(const uint64_t words[4], const uint8_t other[32]) {
+  for (int i = 0; i < 4; i++) {
+    uint64_t word = lc_be64(other + 8 * i);
+    if (words[i] != word) return words[i] < word;
+  }
+  return true;
 }
 
 static int32_t relation_of(const lc_pg_decoder *d, uint32_t oid) {
@@ -136,11 +143,14 @@ static answer change(lc_pg_decoder *d, uint8_t kind, const uint8_t *p) {
   if (!d->state.open || d->end - p < 4) return BROKEN;
   int32_t r = relation_of(d, lc_be32(p));
   if (LC_UNLIKELY(r < 0)) return stop(d, LC_PGOUTPUT_STOP_UNKNOWN);
+  uint64_t words[4];
   uint8_t position[32];
-  position_make(d, position);
+  position_make(d, words);
+  for (int i = 0; i < 4; i++)
+    lc_put_u64(position + 8 * i, words[i]);
   d->changes[r]++;
   if (d->plan->relations[r].ignored == LC_PGOUTPUT_IGNORED) return DONE;
-  if (LC_UNLIKELY(memcmp(position, d->state.after, 32) <= 0)) {
+  if (LC_UNLIKELY(not_above(words, d->state.after))) {
     d->out->redelivered++;
     return DONE;
   }

@@ -187,9 +187,25 @@ static outcome rows_make(lc_pg_decoder *d, const change *m, uint8_t kind, int *c
   return new_row(d, m, b->rows);
 }
 
+/* A message of a new tuple alone into a row, kept. */
+static lc_pg_fast change_fast(lc_pg_decoder *d, lc_pg_builder *b, int32_t relation, uint8_t kind, const uint8_t *p,
+                              const uint8_t position[32]) {
+  bool keyed = b->key_count > 0;
+  if (p >= d->end || *p != 'N' || kind == 'D' || b->lacks || (kind == 'U' && !keyed)) return LC_PG_SURPRISED;
+  lc_pg_fast done = lc_pg_row_fast(d, b, p + 1);
+  if (LC_UNLIKELY(done != LC_PG_DONE)) {
+    lc_pg_rows_undo(b);
+    return done;
+  }
+  bool creates = kind == 'I' && d->plan->creates && keyed;
+  return lc_pg_row_commit(d, b, relation, creates ? LC_OP_INSERT : LC_OP_UPSERT, position) ? LC_PG_DONE : LC_PG_FAILED;
+}
+
 bool lc_pg_change(lc_pg_decoder *d, int32_t relation, uint8_t kind, const uint8_t *p, uint8_t position[32]) {
   change m = {.builder = lc_pg_builder_get(d, relation), .relation = relation};
   if (m.builder == NULL || !lc_pg_rows_reserve(d, m.builder, 2)) return false;
+  lc_pg_fast fast = change_fast(d, m.builder, relation, kind, p, position);
+  if (LC_LIKELY(fast != LC_PG_SURPRISED)) return fast == LC_PG_DONE;
   const uint8_t *at;
   int count = 0;
   bool deletes = false;

@@ -107,6 +107,10 @@ bool lc_pg_keys_differ(const lc_pg_builder *b, int64_t row, int64_t other);
 lc_code lc_pg_rows_finish(lc_pg_decoder *d, lc_error *error);
 void lc_pg_rows_free(lc_pg_decoder *d);
 
+/* pgoutput_fast.c: the tuple at p, up to the message's end, as the row behind b's last, where it holds no surprise. */
+typedef enum lc_pg_fast { LC_PG_DONE, LC_PG_SURPRISED, LC_PG_FAILED } lc_pg_fast;
+lc_pg_fast lc_pg_row_fast(lc_pg_decoder *d, lc_pg_builder *b, const uint8_t *p);
+
 /* A change (I, U, D) of that relation, at that position; p stands behind the oid.  false: d->failed. */
 bool lc_pg_change(lc_pg_decoder *d, int32_t relation, uint8_t kind, const uint8_t *p, uint8_t position[32]);
 

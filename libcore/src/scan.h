@@ -128,9 +128,37 @@ static inline uint64_t lc_pow10(unsigned exponent) { /* exponent 0..19 */
   return powers[exponent];
 }
 
+#ifdef LC_SSE2
+/* Count of leading ASCII digits of 16 bytes, 0..16. */
+static inline unsigned lc_digit_count16(const uint8_t *p) {
+  __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)p);
+  __m128i values = _mm_sub_epi8(bytes, _mm_set1_epi8('0'));
+  __m128i are = _mm_cmpeq_epi8(_mm_min_epu8(values, _mm_set1_epi8(9)), values);
+  return (unsigned)__builtin_ctz((unsigned)_mm_movemask_epi8(are) ^ 0x1ffffu);
+}
+#endif
+
 /* Read a run of digits, at most 24 of them looked at; *value is their value where *count <= 19.
  * Returns the first byte that is no digit; with *count == 24 the run may go on. */
 static inline const uint8_t *lc_digits(const uint8_t *p, uint64_t *value, unsigned *count) {
+#ifdef LC_SSE2
+  unsigned n = lc_digit_count16(p); /* known before a digit is read, so that no step waits for the one before */
+  uint64_t total = 0;
+  if (n > 8) {
+    total = lc_digits_value(lc_load64(p), n - 8) * 100000000ull + lc_digits_value(lc_load64(p + n - 8), 8);
+    if (n == 16) {
+      uint64_t word = lc_load64(p + 16);
+      unsigned more = lc_digit_count(word);
+      if (more > 0) total = total * lc_pow10(more) + lc_digits_value(word, more); /* wraps above 19: *count says so */
+      n += more;
+    }
+  } else if (n > 0) {
+    total = lc_digits_value(lc_load64(p), n);
+  }
+  *value = total;
+  *count = n;
+  return p + n;
+#else
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
   uint64_t word = lc_load64(p);
   unsigned n = lc_digit_count(word);
@@ -159,6 +187,24 @@ static inline const uint8_t *lc_digits(const uint8_t *p, uint64_t *value, unsign
   *value = total;
   *count = all;
   return p;
+#endif
+}
+
+/* The first byte that is no digit; reads past `end`, may return past it. */
+static inline const uint8_t *lc_digits_end(const uint8_t *p, const uint8_t *end) {
+#ifdef LC_SSE2
+  for (;;) {
+    unsigned n = lc_digit_count16(p);
+    p += n;
+    if (LC_LIKELY(n < 16) || p >= end) return p;
+  }
+#else
+  uint64_t value;
+  unsigned count = 24;
+  while (count == 24 && p < end)
+    p = lc_digits(p, &value, &count);
+  return p;
+#endif
 }
 
 /* ---- strict walking, inside bounds (scan.c) ---- */

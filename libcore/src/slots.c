@@ -28,7 +28,7 @@ static lc_code copy_groups(const struct ArrowArray *batch, const lc_column *colu
   lc_code code = LC_OK;
   for (int b = 0; b < LC_BUCKETS_MAX && code == LC_OK; b++)
     if (starts[b + 1] > starts[b])
-      code = lc_batch_new(&out[b], columns, column_count, starts[b + 1] - starts[b], error);
+      code = lc_batch_room(&out[b], columns, column_count, starts[b + 1] - starts[b], error);
   for (int64_t c = 0; c < column_count && code == LC_OK; c++) {
     lc_view view = lc_view_of(batch, columns, c);
     for (int b = 0; b < LC_BUCKETS_MAX && code == LC_OK; b++)
@@ -78,7 +78,7 @@ lc_code lc_take(const struct ArrowArray *batch, const lc_column *columns, int64_
       return lc_fail(error, LC_INVALID, i, -1, "expected a row below %lld, found %d", (long long)batch->length,
                      indexes[i]);
   struct ArrowArray taken;
-  code = lc_batch_new(&taken, columns, column_count, index_count, error);
+  code = lc_batch_room(&taken, columns, column_count, index_count, error);
   if (code != LC_OK) return code;
   for (int64_t c = 0; c < column_count && code == LC_OK; c++) {
     lc_view view = lc_view_of(batch, columns, c);

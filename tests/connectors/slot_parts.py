@@ -112,6 +112,7 @@ class Flow:
         described = self.changes.describe(self.tables)
         bound = {table.name: TopicBinding(table.name, **self.settings) for table in described}
         source = self.changes.source(described, bound, until_end=until_end)
+        self.changes.close()  # as a flow does: what describes has no session while rows are read
         self.part = source.build_part("step", source.list_parts()[part], self.state)
 
     def epoch(self) -> bool:

@@ -15,7 +15,7 @@ from tests.habits import code
 BLOCK = re.compile(r"<!-- (run|run with a database|file: ([\w.-]+)) -->\n```\w*\n(.*?)```", re.S)
 
 
-@pytest.mark.parametrize("page", ["files", "postgres", "sqlite"])
+@pytest.mark.parametrize("page", ["files", "postgres", "several", "sqlite"])
 def test_a_page_runs_from_its_first_command_to_its_last(page: str, postgres: str, tmp_path: Path) -> None:
     """Files are written, commands run in order, and each verify says that all tables are equal."""
     (tmp_path / "bin").mkdir()
@@ -39,4 +39,4 @@ def test_a_page_runs_from_its_first_command_to_its_last(page: str, postgres: str
         )
         assert done.returncode == 0, f"{kind}:\n{typed}\n{done.stdout}{done.stderr}"
         verdicts += done.stdout.count("all equal") - done.stdout.count("NOT all equal")
-    assert verdicts == {"files": 1, "postgres": 2, "sqlite": 2}[page]
+    assert verdicts == {"files": 1, "postgres": 2, "several": 1, "sqlite": 2}[page]

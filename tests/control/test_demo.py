@@ -18,7 +18,7 @@ def test_the_demo_ends_equal_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path))
     monkeypatch.setenv("HEADRACE_DEMO_DSN", "")  # so that the test's environment is put back
     shown = io.StringIO()
-    code = demo.main(2000, 1, console=Console(file=shown, width=200, force_terminal=False))
+    code = demo.main(2000, 1, parts=["kafka"], console=Console(file=shown, width=200, force_terminal=False))
     text = shown.getvalue()
     assert code == 0, text
     assert re.search(r"equal: every row of every table but 3 .*; [\d,]+ events/s", text)
@@ -39,5 +39,5 @@ def test_a_target_that_is_not_equal_is_told(monkeypatch: pytest.MonkeyPatch, tmp
 
     monkeypatch.setattr(demo.Stage, "run", spoiled)
     shown = io.StringIO()
-    assert demo.main(2000, 1, console=Console(file=shown, width=200, force_terminal=False)) == 1
+    assert demo.main(2000, 1, parts=["kafka"], console=Console(file=shown, width=200, force_terminal=False)) == 1
     assert "NOT EQUAL" in shown.getvalue() and re.search(r"orders +500 +500 +1 +1", shown.getvalue())

@@ -56,6 +56,13 @@ def found(dsn: str, query: str) -> list[tuple[object, ...]]:
         return connection.execute(query).fetchall()  # type: ignore[call-overload,no-any-return]
 
 
+def rows_of(dsn: str, table: str) -> int:
+    """Rows of a table; 0 while it is not there."""
+    if found(dsn, f"SELECT to_regclass('{table}')") == [(None,)]:
+        return 0
+    return int(str(found(dsn, f"SELECT count(*) FROM {table}")[0][0]))
+
+
 def test_a_window_is_told_once_and_late_rows_lie_beside_it(broker: str, postgres: str, tmp_path: Path) -> None:
     """Closed windows come when time has passed them, open ones stay open over a kill, a late row changes nothing."""
     topic = f"t{uuid.uuid4().hex[:8]}.public.orders"
@@ -63,17 +70,22 @@ def test_a_window_is_told_once_and_late_rows_lie_beside_it(broker: str, postgres
     file = tmp_path / "hourly.toml"
     file.write_text(PIPELINE.format(servers=broker, topic=topic))
 
-    def live(messages: Sequence[tuple[bytes | None, bytes]], processes: int) -> None:
+    def live(messages: Sequence[tuple[bytes | None, bytes]], processes: int, windows: int, late: int) -> None:
+        """Run until that many rows are there, then two seconds more, in which nothing else may come; then kill."""
         produce(broker, topic, list(messages))
-        environment = {"WAREHOUSE_DSN": postgres}
         run_flow(
-            f"flows.build:flow({str(file)!r})", tmp_path, processes=processes, kill_after_s=7.0, environment=environment
+            f"flows.build:flow({str(file)!r})",
+            tmp_path,
+            processes=processes,
+            kill_after_s=2.0,
+            ready=lambda: (rows_of(postgres, "hourly"), rows_of(postgres, "hourly_late")) == (windows, late),
+            environment={"WAREHOUSE_DSN": postgres},
         )
 
-    live([row(1, "08:10"), row(2, "08:50", "A"), row(3, "09:10", "b"), row(4, "10:05")], 1)
+    live([row(1, "08:10"), row(2, "08:50", "A"), row(3, "09:10", "b"), row(4, "10:05")], 1, windows=2, late=0)
     closed = "SELECT shop, window_start::time::text, orders FROM hourly ORDER BY 1, 2"
     assert found(postgres, closed) == [("A", "08:00:00", 2), ("B", "09:00:00", 1)]
-    live([row(5, "08:20"), row(6, "10:40"), row(7, "11:00")], 2)
+    live([row(5, "08:20"), row(6, "10:40"), row(7, "11:00")], 2, windows=3, late=1)
     assert found(postgres, closed) == [("A", "08:00:00", 2), ("A", "10:00:00", 2), ("B", "09:00:00", 1)]
     assert found(postgres, "SELECT shop, ordered_at::time::text FROM hourly_late") == [("A", "08:20:00")]
 

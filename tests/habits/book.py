@@ -233,9 +233,10 @@ From Python the same functions are in the modules of the same names; `libcore/re
 plain Python, and the tests hold the two equal.
 """.rstrip().split("\n")
 PROOF = """\
-Each kernel has a second implementation in plain Python, and property tests hold the two equal; `HEADRACE_EXAMPLES=500`
-runs 100,000 examples of each property. Each C file has a unit test in which every allocation fails once, alone and with
-all that come after it. One test plants a bug in a copy of the library and expects the property tests to find it.
+Each kernel has a second implementation in plain Python, and property tests hold the two equal;
+`HEADRACE_EXAMPLES=500` runs five hundred times as many examples of each property. Each C file has a unit test in
+which every allocation fails once, alone and with all that come after it. One test plants a bug in a copy of the
+library and expects the property tests to find it.
 
 | command | what it does |
 |---|---|

@@ -7,7 +7,6 @@ fifty times as fast as drawing every choice, and a failure still shrinks to its 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from random import Random
 
@@ -18,10 +17,11 @@ from libcore import json
 from libcore.decode_types import EnvelopePlan
 from libcore.errors import HeadraceError
 from libcore.schema import Table
+from tests.examples import TIMES
 from tests.libcore.wire_values import any_column, column_text, quoted
 
-EXAMPLES = 200 * int(os.environ.get("HEADRACE_EXAMPLES", "1"))
-"""Examples of a property; HEADRACE_EXAMPLES=100 runs a hundred times as many."""
+EXAMPLES = 200 * TIMES
+"""Examples of a property."""
 
 
 def _levels() -> list[int]:

@@ -24,7 +24,7 @@ def builder(tmp_path_factory: pytest.TempPathFactory) -> build.Builder | None:
     return build.Builder(tmp_path_factory.mktemp("c"), ["-O1"])
 
 
-def _reference_holds() -> bool:
+def reference_holds() -> bool:
     """What is left to believe without a compiler: the reference gives the published words of XXH64."""
     return xxh64(b"") == 0xEF46DB3751D8E999 and xxh64(b"abc") == 0x44BC2CF5AD770999
 
@@ -39,7 +39,7 @@ def _run(program: Path, *arguments: str) -> str:
 def test_unit(source: Path, builder: build.Builder | None) -> None:
     """A C unit test holds, also with each of its allocations failing once and from then on."""
     if builder is None:
-        assert _reference_holds()
+        assert reference_holds()
         return
     assert "0 do not hold" in _run(builder.program(source))
 
@@ -48,7 +48,7 @@ def test_unit(source: Path, builder: build.Builder | None) -> None:
 def test_fuzz_driver(source: Path, builder: build.Builder | None, tmp_path: Path) -> None:
     """A fuzz driver survives its corpus and some mutations of it; `make sanitize` and `make fuzz` run many."""
     if builder is None:
-        assert _reference_holds()
+        assert reference_holds()
         return
     inputs = map(str, build.corpus(source, tmp_path))
     assert "mutations" in _run(builder.program(source), f"-runs={_MUTATIONS}", *inputs)
@@ -57,7 +57,7 @@ def test_fuzz_driver(source: Path, builder: build.Builder | None, tmp_path: Path
 def test_a_failing_claim_fails_the_program(tmp_path: Path, builder: build.Builder | None) -> None:
     """The harness itself can fail: a claim that does not hold ends with code 1 and names its line."""
     if builder is None:
-        assert _reference_holds()
+        assert reference_holds()
         return
     source = tmp_path / "test_canary.c"
     source.write_text('#include "check.h"\nint main(void) { CHECK_EQUAL(1, 2); return check_result("canary"); }\n')

@@ -26,7 +26,7 @@ settings.load_profile("canary")
 def sick_copy(copy: Path) -> None:
     """Lay a copy of the project there, and build its C library with the bug."""
     sanitize.copy_project(copy)
-    with (copy / "tests" / "libcore" / "conftest.py").open("a", encoding="utf-8") as conftest:
+    with (copy / "tests" / "conftest.py").open("a", encoding="utf-8") as conftest:
         conftest.write(PROFILE)
     environment = {**os.environ, "HEADRACE_CFLAGS": "-O0 -DLC_CANARY", "HEADRACE_CORE": "python"}
     command = [sys.executable, "-W", "ignore", "-m", "libcore.build_ffi"]

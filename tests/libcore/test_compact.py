@@ -16,6 +16,7 @@ from libcore.position import make
 from libcore.reference import compact as reference
 from libcore.reference.values import plain
 from libcore.schema import Column, Table, parse_type
+from tests.examples import TIMES
 from tests.libcore.batches import changes, check_sound, same
 
 _TYPES = ["int64", "string", "decimal(18,4)", "float64", "bool", "decimal(76,3)", "timestamp", "int16", "bytes", "date"]
@@ -30,7 +31,7 @@ SMALL = Table(
 )
 State = dict[Any, list[Any]]
 # Each batch has a dozen columns: a hundred of them in every test would be slow for nothing.
-FEWER = settings(max_examples=30)
+FEWER = settings(max_examples=30 * TIMES)
 
 
 def _rows(record: pa.RecordBatch, table: Table) -> list[tuple[int, list[Any], set[int]]]:
@@ -64,7 +65,7 @@ def _applied(record: pa.RecordBatch, table: Table, state: State) -> State:
     return state
 
 
-@settings(max_examples=60)
+@settings(max_examples=60 * TIMES)
 @given(changes(KEYED))
 def test_agrees_with_the_reference(record: pa.RecordBatch) -> None:
     """Any changes of a keyed table, with and without unset columns: the rows of the plain reference."""

@@ -15,6 +15,7 @@ from libcore.errors import ConfigurationError
 from libcore.reference import decode as reference
 from libcore.reference.json import parse
 from libcore.schema import Table
+from tests.examples import TIMES
 from tests.libcore.batches import same
 from tests.libcore.strategies import message_batch
 from tests.libcore.wire_values import wire_column
@@ -48,7 +49,7 @@ def rows(draw: st.DrawFn) -> list[bytes]:
     return [created(*form, op=op, before=before) for form, op, before in draw(st.lists(kinds, max_size=12))]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300 * TIMES, deadline=None)
 @given(rows(), st.sampled_from([("id",), ()]), st.permutations(NAMES), st.integers(0, 4))
 def test_both_faces_end_before_the_same_row(
     values: list[bytes], key: tuple[str, ...], order: list[str], count: int

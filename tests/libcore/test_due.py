@@ -15,6 +15,7 @@ from libcore.change import UNSET, ChangeBatch, Op, arrow_schema
 from libcore.due import BUCKET_US, Due, moments, plan_due
 from libcore.errors import ConfigurationError
 from libcore.schema import Column, Table, parse_type
+from tests.examples import TIMES
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MINUTE_US = 60_000_000
@@ -80,7 +81,7 @@ events = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200 * TIMES, deadline=None)
 @given(events)
 def test_the_flag_is_what_row_and_time_say(history: list[tuple[str, Any]]) -> None:
     """After every event the result is the rows with `at <= greatest time`; time alone brings only rows that turn.
@@ -134,7 +135,7 @@ def test_the_flag_is_what_row_and_time_say(history: list[tuple[str, Any]]) -> No
             assert target.rows[key] == {"id": key, "at": moment, "text": text, "is_due": passed}, (what, key)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150 * TIMES, deadline=None)
 @given(
     st.one_of(
         st.tuples(st.sampled_from(ZONES), st.datetimes(datetime(1975, 1, 1), datetime(2035, 1, 1))),

@@ -14,6 +14,7 @@ from libcore.change import OP, UNSET, Op
 from libcore.errors import ConfigurationError, FatalError
 from libcore.join import ENTER, FORGET, VERSION, FactRouter, JoinPlan, Latest, Matcher, plan_join
 from libcore.schema import Column, Table
+from tests.examples import TIMES
 from tests.libcore.join_world import (
     CUSTOMERS,
     ITEMS,
@@ -30,7 +31,7 @@ from tests.libcore.join_world import (
 )
 
 SEEDS = st.integers(0, 2**32 - 1)
-FEWER = settings(max_examples=25)
+FEWER = settings(max_examples=25 * TIMES)
 CHAIN = [
     plan_join(ITEMS, ORDERS, {"order_id": "id"}, {"customer": "customer", "status": "status"}, "inner", "lines"),
 ]

@@ -16,11 +16,12 @@ from libcore.compact import compact
 from libcore.join import VERSION, FactRouter, JoinPlan, Latest, Matcher, latest_core
 from libcore.reference import join as reference
 from libcore.schema import Table
+from tests.examples import TIMES
 from tests.libcore.batches import TYPES, build, check_sound, values
 from tests.libcore.join_world import PLANS, SLOTS, Event, Rows, batch, concatenated, value
 
 SEEDS = st.integers(0, 2**32 - 1)
-FEWER = settings(max_examples=25)
+FEWER = settings(max_examples=25 * TIMES)
 
 
 def _wild(rng: random.Random, of: Table) -> ChangeBatch:
@@ -196,7 +197,7 @@ def _apply_plain(target: Rows, record: pa.RecordBatch, of: Table) -> None:
             }
 
 
-@settings(max_examples=60)
+@settings(max_examples=60 * TIMES)
 @given(st.data())
 def test_what_passes_agrees_with_the_reference(data: st.DataObject) -> None:
     """Keys of every type, NULLs and slices included: the same rows pass, with the same positions, in C and Python."""

@@ -20,6 +20,7 @@ from libcore.pgoutput_types import Kind, PgoutputDecoded, PgoutputPlan, Pgoutput
 from libcore.reference import pgoutput as reference
 from libcore.reference.values import plain
 from libcore.schema import Column, Table, parse_type
+from tests.examples import TIMES
 from tests.libcore import pgoutput_wire as wire
 from tests.libcore.batches import check_sound, same
 from tests.libcore.pgoutput_values import BINARIES, TEXTS, TYPES
@@ -124,7 +125,7 @@ def _check_same(found: PgoutputDecoded, expected: PgoutputDecoded) -> None:
     assert found.shares.equals(expected.shares)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150 * TIMES)
 @given(_slots(), st.booleans(), st.integers(1, 3), st.sampled_from([0, 1]))
 def test_agrees_with_the_reference(slot: tuple[list[bytes], list[int]], creates: bool, start: int, level: int) -> None:
     """Any messages, right and hostile, begun anywhere: rows, errors, stops and state of the plain reference."""
@@ -135,7 +136,7 @@ def test_agrees_with_the_reference(slot: tuple[list[bytes], list[int]], creates:
         _check_same(found, reference.decode_pgoutput(plan, given_messages, first, PgoutputState()))
 
 
-@settings(max_examples=100)
+@settings(max_examples=100 * TIMES)
 @given(st.sampled_from(list(TYPES)), st.data())
 def test_every_value_agrees_with_the_reference(name: str, data: st.DataObject) -> None:
     """Each type's texts and binary forms, right and hostile: value or fault of the reference."""
@@ -150,7 +151,7 @@ def test_every_value_agrees_with_the_reference(name: str, data: st.DataObject) -
     )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60 * TIMES)
 @given(st.lists(_changes(xid=8), max_size=5), st.lists(_changes(xid=11), max_size=3), st.sampled_from([None, 8, 11]))
 def test_streamed_messages_agree_with_the_reference(kept: list[bytes], other: list[bytes], aborted: int | None) -> None:
     """Messages of a streamed transaction: the same rows, without those of subtransactions that were rolled back."""
@@ -163,7 +164,7 @@ def test_streamed_messages_agree_with_the_reference(kept: list[bytes], other: li
         assert found.batches == []
 
 
-@settings(max_examples=60)
+@settings(max_examples=60 * TIMES)
 @given(_slots(), st.integers(0, 20))
 def test_a_call_may_end_inside_a_transaction(slot: tuple[list[bytes], list[int]], border: int) -> None:
     """Two calls, cut anywhere, give the rows and commits of one."""
@@ -181,7 +182,7 @@ def test_a_call_may_end_inside_a_transaction(slot: tuple[list[bytes], list[int]]
     assert first.errors + second.errors == whole.errors
 
 
-@settings(max_examples=60)
+@settings(max_examples=60 * TIMES)
 @given(_slots(), st.integers(0, 20))
 def test_what_comes_again_gives_nothing_new(slot: tuple[list[bytes], list[int]], border: int) -> None:
     """After a stop anywhere the slot sends its transactions again: no row and no error is lost or doubled."""

@@ -20,6 +20,7 @@ from libcore.position import make
 from libcore.reference import segment as reference
 from libcore.reference.segment import MAGIC
 from libcore.schema import Column, Table, parse_type
+from tests.examples import TIMES
 from tests.libcore.batches import changes, same
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "segment-v1.bin"
@@ -59,7 +60,7 @@ def _sealed(body: bytes, footer: bytes) -> bytes:
     return data + xxh64(data).to_bytes(8, "little") + MAGIC
 
 
-@settings(max_examples=50)
+@settings(max_examples=50 * TIMES)
 @given(
     st.lists(changes(ITEMS) | changes(LOG), max_size=3),
     st.dictionaries(st.text(max_size=5), _METADATA, max_size=3),
@@ -77,7 +78,7 @@ def test_what_was_written_is_read(records: list[pa.RecordBatch], metadata: dict[
     assert json.loads(data.slice(offset, size).to_pybytes())["version"] == 1
 
 
-@settings(max_examples=40)
+@settings(max_examples=40 * TIMES)
 @given(st.data())
 def test_a_changed_bit_is_corruption(data: st.DataObject) -> None:
     """One flipped bit anywhere is refused by both implementations."""
@@ -90,7 +91,7 @@ def test_a_changed_bit_is_corruption(data: st.DataObject) -> None:
         reference.check(memoryview(good))
 
 
-@settings(max_examples=40)
+@settings(max_examples=40 * TIMES)
 @given(st.data())
 def test_a_cut_file_is_corruption(data: st.DataObject) -> None:
     """A crash in the middle of writing leaves a file that is refused, wherever it was cut."""
@@ -181,7 +182,7 @@ def test_a_wrong_footer_under_a_right_seal_is_corruption(footer: bytes) -> None:
         segment.read(_sealed(bytes(64), footer))
 
 
-@settings(max_examples=150)
+@settings(max_examples=150 * TIMES)
 @given(st.data())
 def test_any_footer_under_a_right_seal_is_read_or_corruption(data: st.DataObject) -> None:
     """A footer with any JSON in any place, under a right seal: a segment or CorruptionError, never another error."""

@@ -17,6 +17,7 @@ from libcore.errors import CapacityError, DataError
 from libcore.reference import table as reference
 from libcore.reference.values import plain
 from libcore.table import RowStore
+from tests.examples import TIMES
 from tests.libcore.batches import TYPES, build, check_sound, same, values
 
 _POOLED = 5  # values of a column: few, so that keys meet
@@ -136,7 +137,7 @@ def _mark(case: Case) -> None:
     case.plain.mark()
 
 
-@settings(max_examples=150)
+@settings(max_examples=150 * TIMES)
 @given(cases(), st.integers(0, 2**64 - 1), st.integers(1, 25))
 def test_agrees_with_the_reference(case: Case, seed: int, steps: int) -> None:
     """Any history over any types, NULLs, NaN and -0.0 in keys included: the same answers as the plain reference."""
@@ -146,7 +147,7 @@ def test_agrees_with_the_reference(case: Case, seed: int, steps: int) -> None:
         _check_same(case)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60 * TIMES)
 @given(cases(), st.integers(0, 2**64 - 1), st.integers(1, 15))
 def test_a_history_moves_by_slot(case: Case, seed: int, steps: int) -> None:
     """Whole slots and the changes since, loaded elsewhere, give the same rows; loaded rows are not changes."""
@@ -178,7 +179,7 @@ def _as_set(record: pa.RecordBatch) -> set[Any]:
     return found
 
 
-@settings(max_examples=40)
+@settings(max_examples=40 * TIMES)
 @given(st.integers(0, 2**64 - 1))
 def test_equals_a_dict(seed: int) -> None:
     """Thousands of keys through growth, churn and marks end as the dict that saw the same calls, index included."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from libcore.errors import ConfigurationError, DataError, FatalError
 from libcore.user_function import UserFunction
+from tests.examples import TIMES
 from tests.libcore.user_functions import MISBEHAVING, PALLETS, library
 
 NUMBERS, TEXT = pa.schema([("n", pa.int64())]), pa.schema([("t", pa.utf8())])
@@ -60,7 +61,7 @@ def numbers(*values: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array(values, pa.int64())], schema=NUMBERS)
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50 * TIMES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.none() | st.integers(0, 2**62), st.none() | st.integers(1, 2**62)), min_size=1, max_size=20)
 )

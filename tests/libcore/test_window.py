@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime
 from decimal import Decimal
 from random import Random
@@ -19,11 +18,12 @@ from libcore.change import OP, ChangeBatch, Op
 from libcore.errors import ConfigurationError
 from libcore.schema import Column, Table, parse_type
 from libcore.window import Aggregates, Contributions, WindowPlan, plan_window
+from tests.examples import TIMES
 from tests.libcore.batches import values
 from tests.libcore.windows import KEYLESS, SECOND, TABLE, TYPES, History, Run, any_plan, any_row, batch_of, comparable
 
 SEEDS = st.integers(0, 2**32)
-SOME = settings(max_examples=25 * int(os.environ.get("HEADRACE_EXAMPLES", "1")))
+SOME = settings(max_examples=25 * TIMES)
 KINDS = ["tumbling", "sliding", "session", "all"]
 
 
@@ -113,7 +113,7 @@ SQL = {
 
 
 @pytest.mark.parametrize("kind", sorted(SQL))
-@settings(max_examples=8)
+@settings(max_examples=8 * TIMES)
 @given(seed=SEEDS)
 def test_duckdb_gives_the_same(kind: str, seed: int) -> None:
     """Another engine's SQL over the last rows, each row in all its windows, gives the results."""
@@ -344,7 +344,7 @@ def test_times_of_all_kinds() -> None:
     ["int16", "int64", "float32", "float64", "decimal(5,2)", "decimal(38,0)", "decimal(76,3)", "date", "time",
      "time_ns", "timestamp", "timestamptz", "timestamp_ns", "string", "uuid", "bytes", "bool"],
 )  # fmt: skip
-@settings(max_examples=5)
+@settings(max_examples=5 * TIMES)
 @given(data=st.data())
 def test_values_of_every_type(kind: str, data: st.DataObject) -> None:
     """Least, greatest and different values of any type that allows it follow upserts and deletes."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from libcore import window_kernels as face
 from libcore.reference import window_kernels as reference
 from libcore.window_kernels import Kind, Sum
+from tests.examples import TIMES
 from tests.libcore.batches import build, check_sound, columns, records, same, values
 
 _INTEGERS = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
@@ -19,7 +20,7 @@ _DECIMALS = (pa.decimal128(5, 2), pa.decimal128(38, 0), pa.decimal256(76, 37))
 _FLOATS = (pa.float32(), pa.float64())
 
 
-@settings(max_examples=80)
+@settings(max_examples=80 * TIMES)
 @given(records(), st.data())
 def test_groups_agree_with_the_reference(record: pa.RecordBatch, data: st.DataObject) -> None:
     """Any columns as the key, none too: the same numbers and first rows."""
@@ -55,7 +56,7 @@ def _sums(draw: st.DrawFn) -> tuple[pa.RecordBatch, pa.Int32Array, int, int, lis
     return record, groups, group_count, draw(st.sampled_from((-1, 4))), draw(st.permutations(sums))
 
 
-@settings(max_examples=80)
+@settings(max_examples=80 * TIMES)
 @given(_sums())
 def test_sums_agree_with_the_reference(case: tuple[pa.RecordBatch, pa.Int32Array, int, int, list[Sum]]) -> None:
     """Every kind of sum, weighted or not, of any values, with integers that wrap: the same bits."""
@@ -64,7 +65,7 @@ def test_sums_agree_with_the_reference(case: tuple[pa.RecordBatch, pa.Int32Array
     assert same(found, reference.sum_rows(*case, schema=found.schema))
 
 
-@settings(max_examples=80)
+@settings(max_examples=80 * TIMES)
 @given(st.data())
 def test_averages_agree_with_the_reference(data: st.DataObject) -> None:
     """Any sums and counts, scales up to 18 apart: the same digits, and the same that do not fit."""

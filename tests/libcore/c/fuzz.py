@@ -22,13 +22,19 @@ from tests.libcore.c import build
 ENVIRONMENT = {"ASAN_OPTIONS": "halt_on_error=1:detect_leaks=1", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
 
 
-def run(directory: Path, sources: Sequence[Path], limit: str, seed: int) -> None:
+def sanitized(directory: Path) -> build.Builder:
+    """Builds drivers that end at the first bad access, overflow or leak, into that directory."""
+    return build.Builder(directory, [*build.SANITIZERS, "-O1"])
+
+
+def run(builder: build.Builder, directory: Path, sources: Sequence[Path], limit: str, seed: int) -> None:
     """Build and run fuzz drivers. Raises CalledProcessError at the first that fails.
 
     Args:
+        builder: of `sanitized`.
+        directory: where the corpora are laid and the drivers run.
         limit: the driver's option that ends its mutations.
     """
-    builder = build.Builder(directory, [*build.SANITIZERS, "-O1"])
     for source in sources:
         arguments = [str(builder.program(source)), limit, f"-seed={seed}", *map(str, build.corpus(source, directory))]
         print(" ".join([source.stem, *arguments[1:3]]), flush=True)
@@ -52,7 +58,7 @@ def main() -> int:
     limit = f"-runs={options.runs}" if options.runs else f"-max_total_time={share}"
     with tempfile.TemporaryDirectory(prefix="headrace-fuzz-") as scratch:
         try:
-            run(Path(scratch), sources, limit, options.seed)
+            run(sanitized(Path(scratch)), Path(scratch), sources, limit, options.seed)
         except subprocess.CalledProcessError as error:
             sys.exit(f"make fuzz: {Path(error.cmd[0]).name} ended with code {error.returncode}; seed {options.seed}")
     print(f"{len(sources)} fuzz drivers, {limit[1:]} each, seed {options.seed}: nothing found")

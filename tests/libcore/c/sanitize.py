@@ -21,6 +21,8 @@ from tests.libcore.c import build
 
 ROOT = build_ffi.ROOT.parent
 FOLDERS = ("libcore", "connectors", "flows", "control", "bench", "tests")
+# the canary and the fuzz smoke build programs of their own, with their own flags
+_PYTHON = ["tests/libcore", *(f"--ignore=tests/libcore/{name}.py" for name in ("test_canary", "test_fuzz"))]
 _OPTIONS = {
     "ASAN_OPTIONS": "abort_on_error=0:halt_on_error=1:detect_leaks=1",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
@@ -90,7 +92,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="headrace-sanitize-") as scratch:
             from_c(Path(scratch), options.runs)
         with tempfile.TemporaryDirectory(prefix="headrace-sanitize-") as scratch:
-            from_python(Path(scratch), rest or ["tests/libcore", "--ignore=tests/libcore/test_canary.py"])
+            from_python(Path(scratch), rest or _PYTHON)
     except subprocess.CalledProcessError as error:
         sys.exit(f"make sanitize: {' '.join(map(str, error.cmd))} ended with code {error.returncode}")
     return 0
