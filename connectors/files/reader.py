@@ -70,6 +70,9 @@ class FilesReader:
         self._durable: tuple[Any, ...] | None = None
         for draft in self._directory.glob(".keys-*"):  # of a process that was killed
             draft.unlink(missing_ok=True)
+        for path in self._directory.glob("keys-*"):  # finished by one, and in no state
+            if int(path.name.split("-")[1]) >= self._number and path.name != self._keys:
+                path.unlink(missing_ok=True)
         self._lag = (LAG_OFFSETS.labels(table.name, "files"), LAG_MS.labels(table.name, "files"))
 
     def pieces(self) -> Iterator[Piece | None]:

@@ -238,6 +238,7 @@ def test_rows_that_a_whole_file_lacks_are_deleted(tmp_path: Path) -> None:
         (tmp_path / "drop" / name).write_text("id,name\n" + "".join(f"{number},v{name}\n" for number in ids))
     followed = read(file, tmp_path, crash_every=3)
     assert followed.tables["t"] == {(number,): (number, "v3") for number in range(6, 8)}
+    followed.open()
     kept = sorted(path.name.split("-")[0] for path in (tmp_path / "state" / "files" / "t").iterdir())
     assert kept.count("keys") <= 3
 
