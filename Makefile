@@ -79,7 +79,7 @@ golden: build ## write the golden files anew; read the diff like code
 clean: ## remove what make made
 	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	@rm -f libcore/_c.* connectors/kafka/_reader.*
+	@rm -f libcore/_c.* connectors/*/_reader.*
 
 $(PY):
 	@found=""; \
@@ -102,7 +102,7 @@ $(INSTALLED): requirements.lock pyproject.toml setup.py | $(PY)
 
 .venv/.built-c: $(INSTALLED) $(C_FILES) $(C_BUILDERS)
 	@$(PY) -W ignore -m libcore.build_ffi
-	@if [ -f connectors/kafka/build_reader.py ]; then $(PY) -W ignore -m connectors.kafka.build_reader; fi
+	@for builder in $(subst /,.,$(basename $(filter connectors/%,$(C_BUILDERS)))); do $(PY) -W ignore -m $$builder; done
 	@touch $@
 
 .venv/.built-python: $(INSTALLED)
