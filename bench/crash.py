@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,11 +141,15 @@ class JoinRig(Rig):
 
 def kill_one(process: subprocess.Popen[Any], chance: random.Random) -> bool:
     """kill -9 for a random worker; False where none lives."""
-    alive = rig.workers(process)
-    if not alive:
+    return kill_any(rig.workers(process), chance)
+
+
+def kill_any(pids: Collection[int], chance: random.Random) -> bool:
+    """kill -9 for a random one of these processes; False where there is none."""
+    if not pids:
         return False
     try:
-        os.kill(chance.choice(sorted(alive)), signal.SIGKILL)
+        os.kill(chance.choice(sorted(pids)), signal.SIGKILL)
     except ProcessLookupError:  # it ended by itself in this moment
         return False
     return True

@@ -6,10 +6,8 @@ or the whole source; in the snapshot, at the hand-over to the stream, or in the 
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import signal
 import subprocess
 import threading
 import time
@@ -17,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import rig, truth
-from bench.crash import KINDS, RUN_SECONDS_MAX, Rig, log_end
+from bench.crash import KINDS, RUN_SECONDS_MAX, Rig, kill_any, log_end
 from bench.postgres_parts import compared
 from control.embedded import EmbeddedPostgres
 
@@ -173,14 +171,7 @@ class PostgresRig(Rig):
             time.sleep(chance.uniform(0.0, 0.5))
             self.source.start()
             return True
-        pids = [pid for (pid,) in self._ask(_READERS)]
-        if not pids:
-            return False
-        try:
-            os.kill(chance.choice(sorted(pids)), signal.SIGKILL)
-        except ProcessLookupError:  # it ended by itself in this moment
-            return False
-        return True
+        return kill_any([pid for (pid,) in self._ask(_READERS)], chance)
 
     def compare(self) -> dict[str, truth.Comparison]:
         """Source and target, behind a last run with a writer that has stopped."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from bench import generate, rig
 from bench.measure import MemoryProbe, Result
 from bench.w1 import say
-from control.embedded_server import free_port
+from flows.ports import free_port
 
 PARTITIONS = 12
 ALONE, AMONG_IDLE = "erp.public.alone", "erp.public.among_idle"

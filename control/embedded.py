@@ -12,6 +12,6 @@ from __future__ import annotations
 from control.embedded_kafka import ApacheKafka, Tansu
 from control.embedded_postgres import EmbeddedPostgres
 from control.embedded_s3 import S3Proxy
-from control.embedded_server import Server, ServerError, free_port
+from control.embedded_server import Server, ServerError
 
-__all__ = ["ApacheKafka", "EmbeddedPostgres", "S3Proxy", "Server", "ServerError", "Tansu", "free_port"]
+__all__ = ["ApacheKafka", "EmbeddedPostgres", "S3Proxy", "Server", "ServerError", "Tansu"]

@@ -17,8 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from control.embedded_java import JavaProgram, java
-from control.embedded_server import Server, ServerError, free_port
+from control.embedded_server import Server, ServerError
 from control.tied import command
+from flows.ports import free_port
 
 KAFKA_VERSION = "4.1.1"
 _PROGRAM = JavaProgram("kafka", "org.apache.kafka", "kafka_2.13", KAFKA_VERSION, java_min=17)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from flows.ports import free_port
 from libcore.errors import HeadraceError
 
 _POLL_SECONDS = 0.02
@@ -23,19 +21,6 @@ _POLL_SECONDS = 0.02
 
 class ServerError(HeadraceError):
     """An embedded server did not start or stop; the message ends with the last lines of its log."""
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on at this moment.
-
-    Below those that Linux gives to outgoing connections (from 32768 on), and drawn: of two processes that ask at the
-    same time neither takes the other's before it listens there.
-    """
-    while True:
-        port = 20_000 + secrets.randbelow(12_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 class Server(ABC):

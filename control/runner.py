@@ -25,9 +25,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from control.status import RUN, SUPERVISOR, Totals, WorkerStatus, read_supervisor, read_workers, totals, write_json
+from control.status import RUN, SUPERVISOR, Totals, WorkerStatus, read_supervisor, read_workers, totals
 from control.worker_log import Cause, Repeats, cause, important
 from control.workers import CONFIGURATION_EXIT_CODE, FATAL_EXIT_CODE, Workers, prepare_recovery
+from flows import json_file
 from libcore.errors import ConfigurationError
 
 _TICK_SECONDS = 0.05
@@ -307,8 +308,8 @@ def run(
             workers, state_dir, bounds or Bounds(), display or Display(), stopping or threading.Event()
         )
         about = {"pid": os.getpid(), "processes": processes, "started_at": time.time(), **describe()}
-        write_json(state_dir / RUN / SUPERVISOR, about)
+        json_file.write(state_dir / RUN / SUPERVISOR, about)
         result = supervisor.run()
         ended = {"ended_at": time.time(), "exit_code": result.exit_code, "restarts": result.restarts}
-        write_json(state_dir / RUN / SUPERVISOR, {**about, **ended})
+        json_file.write(state_dir / RUN / SUPERVISOR, {**about, **ended})
         return result

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -138,13 +138,6 @@ def totals(workers: Iterable[WorkerStatus]) -> Totals:
         backpressure=any(status.backpressure for status in found),
         failed_sources=tuple(sorted({name for status in found for name in status.failed_sources})),
     )
-
-
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Replace a file at once, so that no reader ever sees half of it."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(data), encoding="utf-8")
-    fresh.replace(path)
 
 
 def read_supervisor(state_dir: Path) -> dict[str, Any] | None:

@@ -15,10 +15,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from control.embedded_server import free_port
 from control.status import RUN
 from control.tied import command
 from control.worker_log import LogTail
+from flows.ports import free_ports
 from libcore.errors import ConfigurationError
 
 CONFIGURATION_EXIT_CODE = 78
@@ -70,7 +70,7 @@ class Workers:
     def __init__(self, flow: str, state_dir: Path, count: int, *, environment: Mapping[str, str] | None = None) -> None:
         self._flow, self._state_dir, self._count = flow, state_dir, count
         self._environment = dict(environment or {})
-        self._addresses = [f"127.0.0.1:{free_port()}" for _ in range(count)]
+        self._addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
         self._processes: list[subprocess.Popen[bytes]] = []
         (state_dir / RUN).mkdir(parents=True, exist_ok=True)
         self.tails = [LogTail(self.log_path(index)) for index in range(count)]

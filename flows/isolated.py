@@ -8,7 +8,6 @@ of the flow sees it. At the next start it is tried again. Where all sources have
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -24,6 +23,7 @@ from connectors.base import stop
 from connectors.base.items import Item
 from connectors.base.metrics import SOURCE_FAILED, SOURCE_FAILURES
 from connectors.base.source import Pacing
+from flows import json_file
 from libcore.errors import ConfigurationError, FatalError, HeadraceError, TransientError
 
 _LOOK_S = 1.0
@@ -64,11 +64,9 @@ class Failures:
         SOURCE_FAILURES.labels(name).inc()
         self._see(name, text)
         if self._directory is not None:
-            path = failure_path(self._directory, name)
-            draft = path.with_name(f".{path.name}.{os.getpid()}")
+            about = {"source": name, "error": text, "at": time.time()}
             with suppress(OSError):  # a full disk: this process knows it all the same
-                draft.write_text(json.dumps({"source": name, "error": text, "at": time.time()}), "utf-8")
-                draft.replace(path)
+                json_file.write(failure_path(self._directory, name), about)
 
     def begun(self, name: str) -> bool:
         """Whether the source has ever brought anything: before, a configuration error refuses the start."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import atexit
-import json
 import os
 import threading
 import time
@@ -17,6 +16,7 @@ from prometheus_client import start_http_server
 from prometheus_client.metrics import MetricWrapperBase
 
 from connectors.base import metrics, stop
+from flows import json_file
 from libcore.errors import ConfigurationError
 
 INTERVAL_S = 0.5
@@ -127,10 +127,7 @@ def snapshot(worker: int, started_at: float, *, ended: bool = False) -> dict[str
 
 def write_status(directory: Path, status: dict[str, Any]) -> None:
     """Replace run/worker-N.json at once, so that no reader sees half of it."""
-    path = directory / f"worker-{status['worker']}.json"
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(status), encoding="utf-8")
-    draft.replace(path)
+    json_file.write(directory / f"worker-{status['worker']}.json", status)
 
 
 def start_status_writer(directory: Path, worker: int, each_time: Callable[[], None] = lambda: None) -> None:

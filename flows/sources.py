@@ -6,8 +6,6 @@ is kept in the state directory, so that a restart while one source is away reads
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,7 +19,7 @@ from bytewax.inputs import FixedPartitionedSource
 
 from connectors.base.database import SourceTable
 from connectors.base.items import Item, Tick
-from flows import spec, topics
+from flows import json_file, spec, topics
 from flows.isolated import Failures, Isolated, named
 from flows.spec_source import OneSource, Source
 from libcore.change import ChangeBatch
@@ -136,10 +134,7 @@ def bind(
 
 
 def _kept(directory: Path, name: str) -> Found | None:
-    try:
-        found = json.loads((directory / _FILE).read_text("utf-8")).get(name)
-    except FileNotFoundError:
-        return None
+    found = json_file.read(directory / _FILE, {}).get(name)
     if found is None:
         return None
     tables = {
@@ -150,13 +145,11 @@ def _kept(directory: Path, name: str) -> Found | None:
 
 def _keep(directory: Path, name: str, found: Found) -> None:
     path = directory / _FILE
-    known = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    known = json_file.read(path, {})
     tables = {key: [table_as_json(table.table), list(table.notes)] for key, table in found.tables.items()}
     fresh = {"existing": dict(found.existing), "tables": tables}
     if known.get(name) != fresh:
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_text(json.dumps({**known, name: fresh}), "utf-8")
-        draft.replace(path)
+        json_file.write(path, {**known, name: fresh})
 
 
 def directory_of(pipeline: spec.Pipeline, state: Path | None) -> Path | None:

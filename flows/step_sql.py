@@ -26,20 +26,15 @@ def statement(wired: Wired, tables: Mapping[Node, Table], as_of_us: int) -> str:
         tables: the table of every stream, the result's too.
         as_of_us: the time for `due` steps, in microseconds since 1970.
     """
-    return f"CREATE TABLE {relation(wired.output)} AS {query(wired, tables, as_of_us)}"
-
-
-def query(wired: Wired, tables: Mapping[Node, Table], as_of_us: int) -> str:
-    """The rows of the step's result; arguments as in `statement`. That of a `select` may be followed by WHERE."""
     step = wired.spec
     if isinstance(step, JoinStep):
-        return _join(step, wired.inputs)
-    if isinstance(step, SelectStep):
-        return _select(step, wired, tables)
-    if isinstance(step, DueStep):
-        return _due(step, wired.inputs[0], tables, as_of_us)
-    assert not isinstance(step, MaskStep | CallStep), "its columns are computed without SQL"
-    return _aggregate(step, relation(wired.inputs[0]))
+        query = _join(step, wired.inputs)
+    elif isinstance(step, DueStep):
+        query = _due(step, wired.inputs[0], tables, as_of_us)
+    else:
+        assert not isinstance(step, MaskStep | CallStep | SelectStep), "its rows are computed a batch at a time"
+        query = _aggregate(step, relation(wired.inputs[0]))
+    return f"CREATE TABLE {relation(wired.output)} AS {query}"
 
 
 def _join(step: JoinStep, inputs: Sequence[Node]) -> str:
@@ -49,14 +44,17 @@ def _join(step: JoinStep, inputs: Sequence[Node]) -> str:
     return f"SELECT f.*{taken} FROM {relation(inputs[0])} f {kind} {relation(inputs[1])} d ON {on}"
 
 
-def _select(step: SelectStep, wired: Wired, tables: Mapping[Node, Table]) -> str:
+def select(wired: Wired, tables: Mapping[Node, Table], source: str) -> str:
+    """The rows of a select step's result over those of `source`; fails where one of them has no answer."""
     from flows.operators.select import sql_type
 
+    step = wired.spec
+    assert isinstance(step, SelectStep)
     types = {column.name: column.type for column in tables[wired.output].columns}
     computed = [f"CAST({text} AS {sql_type(types[name])}) AS {quoted(name)}" for name, text in step.select.items()]
     gone = [*step.drop, *step.select]
     kept = [quoted(c.name) for c in tables[wired.inputs[0]].columns if c.name not in gone]
-    return f"SELECT {', '.join([*kept, *computed])} FROM {relation(wired.inputs[0])}"
+    return f"SELECT {', '.join([*kept, *computed])} FROM {source}"
 
 
 def _due(step: DueStep, source: Node, tables: Mapping[Node, Table], as_of_us: int) -> str:

@@ -7,15 +7,15 @@ assert run_flow("my_flow:flow('x.toml', until_end=True)", tmp_path, processes=2)
 from __future__ import annotations
 
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
+
+from flows.ports import free_ports
 
 
 def prepare_recovery(directory: Path, partitions: int = 1) -> Path:
@@ -51,7 +51,7 @@ def run_flow(
         timeout_s: seconds after which all are killed and TimeoutError is raised.
     """
     store = prepare_recovery(directory)
-    addresses = ";".join(f"127.0.0.1:{port}" for port in _free_ports(processes))
+    addresses = ";".join(f"127.0.0.1:{port}" for port in free_ports(processes))
     variables = {**os.environ, "HEADRACE_STATE_DIR": str(directory / "state"), **(environment or {})}
     with ExitStack() as stack:
         started = []
@@ -108,14 +108,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.kill()
     process.wait()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Different ones, below those of outgoing connections, and drawn: nobody else takes one before a worker listens."""
-    found: list[int] = []
-    while len(found) < count:
-        port = 20_000 + secrets.randbelow(12_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found += [] if port in found else [port]
-    return found

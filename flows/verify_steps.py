@@ -25,7 +25,6 @@ from libcore.reference.mask import mask_column
 from libcore.schema import Table
 
 _ROWS = 30_000
-_EXTENT = "SELECT coalesce(min(rowid), 0), coalesce(max(rowid) + 1, 0) FROM {}"
 
 
 class StepTruth:
@@ -83,30 +82,19 @@ class StepTruth:
                 self._compute_with(wired, partial(_called, plan))
                 continue
             if isinstance(wired.spec, SelectStep):
-                self._create(wired.output)
-                extent = _EXTENT.format(step_sql.relation(wired.inputs[0]))
-                self._select(wired, *self._connection.execute(extent).fetchall()[0])
+                self._compute_with(wired, partial(self._selected, wired))
                 continue
             self._connection.execute(step_sql.statement(wired, self._tables, self._as_of_us))
             self._made.add(wired.output)
 
-    def _select(self, wired: Wired, first: int, end: int) -> None:
-        """The answers for rows first..end-1 of the input, by halves where one of them has none."""
-        import duckdb
-
-        if first >= end:
-            return
-        query = step_sql.query(wired, self._tables, self._as_of_us)
-        rows = f"WHERE rowid >= {first} AND rowid < {end}"
+    def _selected(self, wired: Wired, record: pa.RecordBatch) -> list[pa.Array]:
+        """The columns of a select step's result."""
+        self._connection.register("given", record)
         try:
-            self._connection.execute(f"INSERT INTO {step_sql.relation(wired.output)} BY NAME {query} {rows}")
-        except duckdb.Error:
-            if end - first == 1:
-                self.refused += 1
-                return
-            half = (first + end) // 2
-            self._select(wired, first, half)
-            self._select(wired, half, end)
+            rows = self._connection.sql(step_sql.select(wired, self._tables, "given")).to_arrow_table()
+        finally:
+            self._connection.unregister("given")
+        return [rows.column(column.name) for column in self._tables[wired.output].columns]
 
     def results(self, wired: Wired) -> Iterator[ChangeBatch]:
         """The rows of a step's result, as upserts."""

@@ -76,15 +76,22 @@ struct extractor {
   int64_t row;
   uint8_t last[32];
 
+  /* The value of a field; a null is marked as one. */
+  bool field(ondemand::object &object, const char *name, size_t size, uint8_t *valid, ondemand::value &value,
+             bool &null) {
+    TRY(object.find_field(std::string_view(name, size)).get(value));
+    TRY(value.is_null().get(null));
+    if (null) set_null(valid, row);
+    return true;
+  }
+
   template <typename Number>
   bool number(ondemand::object &object, const char *name, size_t size, Number *column, uint8_t *valid) {
     ondemand::value value;
     int64_t found;
-    TRY(object.find_field(std::string_view(name, size)).get(value));
     bool null;
-    TRY(value.is_null().get(null));
+    if (!field(object, name, size, valid, value, null)) return false;
     if (null) {
-      set_null(valid, row);
       column[row] = 0;
       return true;
     }
@@ -98,12 +105,9 @@ struct extractor {
     ondemand::value value;
     ondemand::raw_json_string raw;
     std::string_view written;
-    TRY(object.find_field(std::string_view(name, size)).get(value));
     bool null;
-    TRY(value.is_null().get(null));
-    if (null) {
-      set_null(valid, row);
-    } else {
+    if (!field(object, name, size, valid, value, null)) return false;
+    if (!null) {
       TRY(value.get_raw_json_string().get(raw));
       TRY(parser.unescape(raw, at).get(written));
     }
@@ -115,11 +119,9 @@ struct extractor {
              uint8_t *valid) {
     ondemand::value value;
     ondemand::raw_json_string raw;
-    TRY(object.find_field(std::string_view(name, size)).get(value));
     bool null;
-    TRY(value.is_null().get(null));
+    if (!field(object, name, size, valid, value, null)) return false;
     if (null) {
-      set_null(valid, row);
       column[row] = 0;
       return true;
     }

@@ -13,21 +13,39 @@ from collections import deque
 
 import pyarrow as pa
 
-from connectors.kafka.reader import Reader
+from connectors.kafka.config import KafkaConfig
+from connectors.kafka.reader import Reader, ReaderFactory
 
 PARTITIONS_MIN = 5
 """Fewer have 16 MB each of librdkafka's, as much as an epoch takes: there the copies cost more than they bring."""
 BYTES_MAX = 40 << 20
-"""What is read ahead, all partitions together; with librdkafka's queues below 128 MB."""
+"""What is read ahead at most, all partitions together; with librdkafka's queues below 128 MB."""
 _CHUNK_ROWS, _CHUNK_BYTES = 8_192, 4 << 20
 _PAUSE_S = 0.002  # between two looks at empty queues
 _LOOKS_MAX = 20  # at an empty queue, before its partition counts as idle: longer than a fetch takes
 
 
+class AheadReaderFactory:
+    """Readers of another factory, read ahead; see connectors.kafka.reader.ReaderFactory."""
+
+    def __init__(self, inner: ReaderFactory, config: KafkaConfig) -> None:
+        self._inner, self._ahead = inner, ReadAhead(min(BYTES_MAX, config.queued_bytes_max))
+        self.kind = inner.kind
+
+    def open(self, topic: str, partition: int, offset: int) -> AheadReader:
+        """See ReaderFactory.open."""
+        return AheadReader(self._inner.open(topic, partition, offset), self._ahead)
+
+    def close(self) -> None:
+        """See ReaderFactory.close."""
+        self._ahead.close()
+        self._inner.close()
+
+
 class ReadAhead:
     """The thread of one worker, and how much its readers hold. It begins with the first busy reader."""
 
-    def __init__(self, bytes_max: int = BYTES_MAX) -> None:
+    def __init__(self, bytes_max: int) -> None:
         self._bytes_max, self._bytes = bytes_max, 0
         self._busy: list[AheadReader] = []
         self._changed = threading.Condition()

@@ -17,8 +17,6 @@ from libcore.errors import ConfigurationError
 Property = str | int | float | bool | Callable[..., Any]
 
 QUEUED_BYTES_MAX = 64 << 20
-_QUEUED_BYTES_ALL = 72 << 20  # of all partitions, with the least that each has; with what ahead.py holds 128 MB
-_PARTITION_BYTES_MIN = 6 << 20  # less, and a busy partition beside idle ones waits for the broker between two fetches
 BATCH_BYTES_MAX = 32 << 20
 
 _SECRET = re.compile(r"(password|secret|key\.pem)$")
@@ -69,7 +67,8 @@ class KafkaConfig(Config):
     batch_rows_max: int = Field(default=20_000, ge=1, le=1_000_000)
     """Messages in one batch, which is one epoch of a partition."""
     queued_bytes_max: int = Field(default=QUEUED_BYTES_MAX, ge=1 << 20, le=QUEUED_BYTES_MAX)
-    """Bytes fetched ahead, all partitions of a worker together."""
+    """Bytes that librdkafka fetches ahead, all partitions of a worker together; of five and more the busy ones are read
+    ahead of it, as much again at most, and never above 40 MB."""
     connect_s_max: float = Field(default=60.0, gt=0)
     """How long a start waits for the cluster before it fails; once started, the flow waits without limit."""
     reader: Literal["auto", "c", "plain"] = "auto"
@@ -119,9 +118,7 @@ class KafkaConfig(Config):
 
         Raises ConfigurationError where a secret cannot be read.
         """
-        each, count = self.queued_bytes_max // max(1, partitions), max(1, partitions)
-        least = _PARTITION_BYTES_MIN if self.queued_bytes_max == QUEUED_BYTES_MAX else 0
-        per_partition_bytes = max(64 << 10, each, min(least, _QUEUED_BYTES_ALL // count))
+        per_partition_bytes = max(64 << 10, self.queued_bytes_max // max(1, partitions))
         properties: dict[str, Any] = {
             "client.id": "headrace",
             "group.id": "headrace",  # asked for by the client; nothing is committed to it

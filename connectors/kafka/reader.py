@@ -77,7 +77,7 @@ def reader_factory(config: KafkaConfig, partitions: int) -> ReaderFactory:
         partitions: how many readers the worker will have; they share queued_bytes_max.
     Raises: ConfigurationError where reader = "c" cannot be served.
     """
-    from connectors.kafka import c_reader
+    from connectors.kafka import ahead, c_reader
     from libcore.errors import ConfigurationError
 
     missing = "a property is a Python callback" if config.needs_python else c_reader.missing()
@@ -85,7 +85,9 @@ def reader_factory(config: KafkaConfig, partitions: int) -> ReaderFactory:
         raise ConfigurationError(f'source.kafka: reader = "c" cannot serve: {missing}')
     if config.reader == "plain" or missing:
         return PlainReaderFactory(config, partitions)
-    return c_reader.CReaderFactory(config, partitions)
+    factory = c_reader.CReaderFactory(config, partitions)
+    # the plain readers hold the interpreter's lock: a thread of its own would gain them nothing
+    return factory if partitions < ahead.PARTITIONS_MIN else ahead.AheadReaderFactory(factory, config)
 
 
 class PlainReaderFactory:

@@ -23,7 +23,6 @@ from connectors.base import stop
 from connectors.base.items import Item, Marker, Truncate
 from connectors.base.metrics import LAG_MS, LAG_OFFSETS
 from connectors.base.source import Decoder, Pacing
-from connectors.kafka.ahead import PARTITIONS_MIN, AheadReader, ReadAhead
 from connectors.kafka.cluster import Cluster
 from connectors.kafka.config import BATCH_BYTES_MAX, KafkaConfig
 from connectors.kafka.reader import KafkaReadError, Reader, ReaderFactory, reader_factory
@@ -70,7 +69,6 @@ class KafkaSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
         self._until_end, self._known, self._beating = until_end, set(known_topics), frozenset(beating)
         self._cluster: Cluster | None = None
         self._readers: ReaderFactory | None = None
-        self._ahead = ReadAhead()
         self._partition_count = 0
         self._open_count = 0
 
@@ -98,12 +96,8 @@ class KafkaSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
             offset = cluster.resumed_offset(topic, number, offset)
         if self._readers is None:
             self._readers = reader_factory(self._config, max(1, self._partition_count))
-            self._ahead = ReadAhead()
             _log.info("kafka source", reader=self._readers.kind, partitions=self._partition_count)
-        reader: Reader = self._readers.open(topic, number, offset)
-        # The plain one holds the interpreter's lock: a thread of its own gains nothing.
-        if self._readers.kind == "c" and self._partition_count >= PARTITIONS_MIN:
-            reader = AheadReader(reader, self._ahead)
+        reader = self._readers.open(topic, number, offset)
         self._open_count += 1
         return KafkaPartition(
             topic=topic,
@@ -126,7 +120,6 @@ class KafkaSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
     def _closed(self) -> None:
         self._open_count -= 1
         if self._open_count == 0:
-            self._ahead.close()
             if self._readers is not None:
                 self._readers.close()
             self._ask().close()

@@ -23,8 +23,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from flows import json_file
 from libcore.errors import ConfigurationError
 from libcore.schema import Table
 from libcore.segment import table_as_json, table_from_json
@@ -59,32 +59,32 @@ class Store:
 
     def topics(self) -> frozenset[str]:
         """Topics that the flow has read before."""
-        return frozenset(_read_json(self.directory / "topics.json", []))
+        return frozenset(json_file.read(self.directory / "topics.json", []))
 
     def remember_topics(self, topics: Iterable[str]) -> None:
         """Add topics that were read in a durable epoch."""
-        _write_json(self.directory / "topics.json", sorted(self.topics() | set(topics)))
+        json_file.write(self.directory / "topics.json", sorted(self.topics() | set(topics)))
 
     def route(self, table: str) -> bool | None:
         """Whether the table's rows all go through one part; None where it is not known yet."""
-        return _read_json(self.directory / "routes.json", {}).get(table)
+        return json_file.read(self.directory / "routes.json", {}).get(table)
 
     def remember_route(self, table: str, single_part: bool) -> None:
         """Keep the answer, for a start while the target is down."""
-        routes = _read_json(self.directory / "routes.json", {})
+        routes = json_file.read(self.directory / "routes.json", {})
         if routes.get(table) != single_part:
-            _write_json(self.directory / "routes.json", {**routes, table: single_part})
+            json_file.write(self.directory / "routes.json", {**routes, table: single_part})
 
     def table(self, name: str) -> Table | None:
         """The table of that name as it was last seen by a step; None where none was."""
-        found = _read_json(self.directory / "tables.json", {}).get(name)
+        found = json_file.read(self.directory / "tables.json", {}).get(name)
         return None if found is None else table_from_json(found)
 
     def remember_table(self, table: Table) -> None:
         """Keep a table that a step reads."""
-        tables = _read_json(self.directory / "tables.json", {})
+        tables = json_file.read(self.directory / "tables.json", {})
         if tables.get(table.name) != table_as_json(table):
-            _write_json(self.directory / "tables.json", {**tables, table.name: table_as_json(table)})
+            json_file.write(self.directory / "tables.json", {**tables, table.name: table_as_json(table)})
 
 
 @dataclass(frozen=True)
@@ -142,19 +142,6 @@ def _first(path: Path, wanted: _Record) -> _Record:
         return _Record(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"{path}: expected a headrace.json of format {FORMAT}, found: {error}") from error
-
-
-def _read_json(path: Path, default: Any) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return default
-
-
-def _write_json(path: Path, value: Any) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    draft.write_text(json.dumps(value), encoding="utf-8")
-    draft.replace(path)
 
 
 def _sync(directory: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.base.source import RAW_SCHEMA
-from connectors.kafka.ahead import AheadReader, ReadAhead
+from connectors.kafka.ahead import BYTES_MAX, AheadReader, ReadAhead
 from connectors.kafka.reader import KafkaReadError
 
 PATIENCE_S = 20.0
@@ -95,7 +95,7 @@ def test_messages_and_errors_come_as_the_inner_reader_brings_them(script: Script
         else:
             expected += range(offset, offset + count)
             offset += count
-    ahead = ReadAhead()
+    ahead = ReadAhead(BYTES_MAX)
     reader = AheadReader(Scripted(script), ahead)
     try:
         assert read(reader, offset, errors, rows_max) == expected
@@ -134,7 +134,7 @@ def test_what_is_held_has_a_bound_for_all_readers() -> None:
 
 def test_a_seek_drops_what_was_read_ahead() -> None:
     """After a seek the next message is the one asked for, and no error from before it comes."""
-    ahead = ReadAhead()
+    ahead = ReadAhead(BYTES_MAX)
     reader = AheadReader(Scripted([5, 5, 5, None, 7]), ahead)
     try:
         assert reader.poll(5, 1 << 20) is not None
@@ -158,7 +158,7 @@ def test_a_thread_that_fails_says_so_in_poll() -> None:
                 raise MemoryError("no memory for a batch")
             return super().poll(rows_max, bytes_max)
 
-    ahead = ReadAhead()
+    ahead = ReadAhead(BYTES_MAX)
     reader = AheadReader(Broken([3] * 1000), ahead)
     try:
         with pytest.raises(MemoryError):

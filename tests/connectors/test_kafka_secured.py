@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from connectors.kafka.source import list_topics
 from connectors.kafka.topics import create_topics, produce
-from control.embedded import ApacheKafka, free_port
+from control.embedded import ApacheKafka
 from flows import build
+from flows.ports import free_port
 from libcore.errors import ConfigurationError
 from tests.connectors.kafka_parts import epochs, partition, source, texts
 

@@ -18,7 +18,8 @@ from connectors.kafka.config import KafkaConfig
 from connectors.kafka.reader import reader_factory
 from connectors.kafka.source import list_topics
 from connectors.kafka.topics import create_topics, produce
-from control.embedded import Tansu, free_port
+from control.embedded import Tansu
+from flows.ports import free_port
 from libcore.change import ChangeBatch
 from libcore.errors import ConfigurationError
 from tests.connectors.kafka_parts import Gate, TextDecoder, epochs, partition, shape, source, texts, until, write

@@ -13,7 +13,7 @@ import psycopg
 from bytewax.recovery import init_db_dir
 
 from control.embedded import EmbeddedPostgres
-from control.embedded_server import free_port
+from flows.ports import free_ports
 
 ROWS = 700  # per partition; a run without a kill has about fifty epochs
 
@@ -22,7 +22,7 @@ def start(state: Path, dsn: str, count: int, die_at: int = 0) -> list[subprocess
     """The flow in `count` processes."""
     settings = {"STATE": str(state), "ROWS": str(ROWS), "PARTS": "3", "DIE_AT": str(die_at)}
     env = {**os.environ, "HEADRACE_TEST_DSN": dsn, **settings}
-    addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(count))
+    addresses = ";".join(f"127.0.0.1:{port}" for port in free_ports(count))
     command = [sys.executable, "-m", "bytewax.run", "tests.connectors.sink_flow:flow", "-r", str(state / "recovery")]
     command += ["-s", "0", "-b", "0"]
     root = Path(__file__).parents[2]

@@ -17,7 +17,8 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from connectors.base import stop
-from control.status import worker_path, write_json
+from control.status import worker_path
+from flows import json_file
 from libcore.errors import ConfigurationError, FatalError
 
 PARTS = ("0", "1", "2")
@@ -61,7 +62,7 @@ class _Numbers(StatefulSourcePartition[tuple[str, int], int]):
         now = time.time()
         status = {"worker": worker, "pid": os.getpid(), "written_at": now, "started_at": self._started_at}
         counts = {"epochs": self._epochs, "epoch_at": now, "events": self._epochs * _BATCH}
-        write_json(worker_path(Path(os.environ["HEADRACE_STATE_DIR"]), worker), {**status, **counts})
+        json_file.write(worker_path(Path(os.environ["HEADRACE_STATE_DIR"]), worker), {**status, **counts})
 
 
 class _Source(FixedPartitionedSource[tuple[str, int], int]):

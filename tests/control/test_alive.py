@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control import alive
-from control.status import WorkerStatus, worker_path, write_json
+from control.status import WorkerStatus, worker_path
+from flows import json_file
 
 _NOW = 1_800_000_000.0
 
@@ -55,8 +56,8 @@ def test_the_probe_reads_this_workers_status(
     monkeypatch.setenv("HEADRACE_WORKER", "1")
     assert (alive.main([]), alive.main(["--started"])) == (0, 1)
     now = time.time()
-    write_json(worker_path(tmp_path, 0), {"worker": 0, "written_at": now, "epoch_at": now, "epochs": 9})
-    write_json(worker_path(tmp_path, 1), {"worker": 1, "written_at": now, "epoch_at": now - 500, "epochs": 9})
+    json_file.write(worker_path(tmp_path, 0), {"worker": 0, "written_at": now, "epoch_at": now, "epochs": 9})
+    json_file.write(worker_path(tmp_path, 1), {"worker": 1, "written_at": now, "epoch_at": now - 500, "epochs": 9})
     capsys.readouterr()
     assert (alive.main([]), alive.main(["--started"]), alive.main(["--epoch-age", "900"])) == (1, 0, 0)
     assert "last epoch is 500 s old" in capsys.readouterr().out

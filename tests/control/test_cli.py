@@ -27,9 +27,9 @@ from control.cli.support import quiet_logs
 from control.dead_letters import text_of
 from control.progress import Progress, Rate, progress_text, summary_text
 from control.runner import Result as RunResult
-from control.status import Totals, WorkerStatus, worker_path, write_json
+from control.status import Totals, WorkerStatus, worker_path
 from control.worker_log import Cause
-from flows import build, process
+from flows import build, json_file, process
 from libcore.dead_letter import DEAD_LETTERS
 
 _ROOT = Path(__file__).parents[2]
@@ -142,8 +142,8 @@ def test_status_shows_workers_and_sums(file: Path) -> None:
     run.mkdir(parents=True)
     for worker in (0, 1):
         status = {"worker": worker, "events": 1000 * (worker + 1), "lag_ms": 50 * worker, "started_at": 1.0}
-        write_json(worker_path(run.parent, worker), status)
-    write_json(run / "supervisor.json", {"pid": os.getpid(), "started_at": 1.0})
+        json_file.write(worker_path(run.parent, worker), status)
+    json_file.write(run / "supervisor.json", {"pid": os.getpid(), "started_at": 1.0})
     found = json.loads(_headrace("status", file, "--json").output)
     assert (found["totals"]["events"], found["totals"]["lag_ms"]) == (3000, 50)
     assert found["supervisor"]["running"] is True

@@ -17,7 +17,7 @@ from connectors.kafka.config import KafkaConfig
 from connectors.kafka.doctor import examine
 from connectors.kafka.topics import produce
 from control.cli.main import app
-from control.embedded import free_port
+from flows.ports import free_port
 
 _TABLE = '[tables.items]\ntopic = "{}"\nkey = ["id"]\n[tables.items.columns]\nid = "int64"\n'
 

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control.runner import Bounds, Display, Result, run
-from control.status import Totals, WorkerStatus, read_supervisor, read_workers, totals, worker_path, write_json
+from control.status import Totals, WorkerStatus, read_supervisor, read_workers, totals, worker_path
 from control.worker_log import Cause, LogTail, Repeats, cause, important
+from flows import json_file
 from libcore.errors import ConfigurationError
 from tests.control.counting_flow import PARTS, numbers_in
 
@@ -232,7 +233,7 @@ def test_a_status_is_never_seen_half(tmp_path: Path) -> None:
 
     def write() -> None:
         while not done.is_set():
-            write_json(worker_path(tmp_path, 0), {"worker": 0, "events": 7, "of_a_later_version": "x" * 5000})
+            json_file.write(worker_path(tmp_path, 0), {"worker": 0, "events": 7, "of_a_later_version": "x" * 5000})
 
     writer = threading.Thread(target=write)
     writer.start()

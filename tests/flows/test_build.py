@@ -22,8 +22,8 @@ from connectors import registry
 from connectors.base import metrics, stop
 from connectors.base.target import PREFLIGHT_S
 from connectors.kafka.topics import produce
-from control.embedded import free_port
 from flows import build, process, topics
+from flows.ports import free_port
 from flows.spec import parse
 from flows.state.store import open_store
 from flows.testing import run_flow

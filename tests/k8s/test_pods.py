@@ -18,7 +18,7 @@ import psycopg
 
 from bench import generate, truth
 from connectors.kafka.topics import Producer
-from control.embedded import free_port
+from flows.ports import free_port
 from tests.k8s.manifests import ROOT, environment, find, pod_spec
 
 _SECONDS = 60.0
