@@ -7,8 +7,7 @@ inner, by the item's key. Ours and a peer read the same events (2 partitions a t
 
 w2 is beside Pathway, w2-naive beside Bytewax used row by row, w2-null the same without a target and without the start,
 w2-hard with orders that change their customer, NULL and dangling references, and rows that go and come back, where only
-the naive peer can follow: in Pathway a null drops the whole event. The naive peer gets at most PEER_ITEMS item events:
-all of them would take it over a minute a run. Each rate is over what its side read.
+the naive peer can follow: in Pathway a null drops the whole event.
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ from connectors.kafka.topics import create_topics
 RESULT = "order_lines"
 TOPICS = {table: f"erp.public.{table}" for table in TABLES}
 EMPTY = {table: f"erp.nothing.{table}" for table in TABLES}
-FEWER = {table: f"erp.fewer.{table}" for table in TABLES}
 WRAPPED = {table: f"erp.wrapped.{table}" for table in TABLES}
 STEPS = """
 [[step]]
@@ -50,7 +48,6 @@ on = { customer_id = "id" }
 take = { name = "customer_name", country = "country" }
 as = "order_lines"
 """
-PEER_ITEMS = 300_000
 _PEERS = Path(__file__).parent / "peers"
 NAIVE = ("bytewax==0.21.1", "confluent-kafka==2.16.1", "orjson==3.11.4", "psycopg[binary]==3.3.9")
 PATHWAY = ("pathway==0.33.0",)
@@ -88,9 +85,9 @@ class Bench:
     scratch: Path
     processes: int
 
-    def fill(self, items: int, hard: bool, topics: Mapping[str, str], form: generate.Form | None = None) -> Load:
+    def fill(self, items: int, topics: Mapping[str, str], form: generate.Form | None = None) -> Load:
         """Another workload, or the same in another form, into topics of its own."""
-        data = generate.cached(items, hard)
+        data = generate.cached(items)
         counts = generate.produce(self.servers, data, topics, PARTITIONS, form=form)
         return Load(data, topics, sum(counts.values()))
 
@@ -149,27 +146,24 @@ def ours(parts: Bench, sink: str, topics: Mapping[str, str] = TOPICS) -> tuple[R
 # -- the peers ---------------------------------------------------------------------------------------------------------
 
 
-def naive(parts: Bench, items: int, hard: bool) -> Peer:
-    """bench/peers/naive_bytewax.py, on PEER_ITEMS item events where ours reads more."""
+def naive(parts: Bench) -> Peer:
+    """bench/peers/naive_bytewax.py, on the same events."""
     environment.python("naive", NAIVE)
-    fewer = items > PEER_ITEMS
-    load = parts.fill(PEER_ITEMS, hard, FEWER) if fewer else parts.load
 
     def run() -> tuple[float, float]:
-        done, said = run_naive(parts, load, with_target=True)
-        assert said["events"] == load.events, (said, load)
+        done, said = run_naive(parts, with_target=True)
+        assert said["events"] == parts.load.events, (said, parts.load)
         return done.seconds, done.peak_mb
 
     name = "naive Bytewax: rows, orjson, dicts, COPY, upsert; no recovery"
-    name += f"; on {load.events:,} events" if fewer else ""
-    return Peer(name, load, run, lambda: rig.clear(parts.connection, RESULT))
+    return Peer(name, parts.load, run, lambda: rig.clear(parts.connection, RESULT))
 
 
-def run_naive(parts: Bench, load: Load, with_target: bool) -> tuple[Run, dict[str, float]]:
+def run_naive(parts: Bench, with_target: bool) -> tuple[Run, dict[str, float]]:
     """One run of the naive peer; the run and what it says about itself."""
     python = environment.python("naive", NAIVE)
     arguments = [str(python), str(_PEERS / "naive_bytewax.py"), "--servers", parts.servers]
-    arguments += ["--topics", json.dumps(dict(load.topics))]
+    arguments += ["--topics", json.dumps(dict(parts.load.topics))]
     done = rig.run(arguments + (["--dsn", parts.dsn] if with_target else []), parts.scratch / "naive.log")
     return done, json.loads(done.output.strip().splitlines()[-1])
 
@@ -182,7 +176,7 @@ def wrapped(key: bytes, value: bytes) -> tuple[bytes, bytes]:
 def pathway(parts: Bench, items: int) -> Peer:
     """bench/peers/pathway_w2.py on the same events, wrapped."""
     environment.python("pathway", PATHWAY)
-    load = parts.fill(items, False, WRAPPED, wrapped)
+    load = parts.fill(items, WRAPPED, wrapped)
     name = f"{PATHWAY[0].replace('==', ' ')}: {PATHWAY_THREADS} threads, money as text, no persistence"
 
     def prepare() -> None:
@@ -283,19 +277,19 @@ def w2(items: int, pairs: int, processes: int) -> Result:
     """Beside Pathway; where Apache Kafka is not to be had beside the naive peer, as Pathway needs consumer groups."""
     with bench(items, processes) as parts:
         groups = parts.broker == "Apache Kafka"
-        return versus("w2", parts, pathway(parts, items) if groups else naive(parts, items, False), pairs)
+        return versus("w2", parts, pathway(parts, items) if groups else naive(parts), pairs)
 
 
 def w2_naive(items: int, pairs: int, processes: int) -> Result:
     """Beside the naive peer."""
     with bench(items, processes) as parts:
-        return versus("w2-naive", parts, naive(parts, items, False), pairs)
+        return versus("w2-naive", parts, naive(parts), pairs)
 
 
 def w2_hard(items: int, pairs: int, processes: int) -> Result:
     """The hard workload, beside the naive peer."""
     with bench(items, processes, hard=True) as parts:
-        return versus("w2-hard", parts, naive(parts, items, True), pairs)
+        return versus("w2-hard", parts, naive(parts), pairs)
 
 
 def w2_null(items: int, pairs: int, processes: int) -> Result:
@@ -304,7 +298,7 @@ def w2_null(items: int, pairs: int, processes: int) -> Result:
     peer_s: list[float] = []
     memory, equal = 0.0, True
     with bench(items, processes) as parts:
-        peer = naive(parts, items, False)
+        peer = naive(parts)
         start = statistics.median(ours(parts, "null", EMPTY)[0].seconds for _ in range(min(3, pairs)))
         say(f"w2-null: {parts.load.events:,} events, {parts.broker}; start {start:.2f} s, taken off")
         for pair in range(pairs):
@@ -313,12 +307,12 @@ def w2_null(items: int, pairs: int, processes: int) -> Result:
             equal = equal and seen == parts.load.events
             ours_s.append(without_start(done.seconds, start))
             memory = max(memory, done.peak_mb)
-            theirs, said = run_naive(parts, peer.load, with_target=False)
+            theirs, said = run_naive(parts, with_target=False)
             peer_s.append(said["seconds"] - said["start_seconds"])
             say(
                 f"  pair {pair + 1} headrace {parts.load.events / ours_s[-1]:9,.0f} events/s ({seen:,} seen), "
-                f"naive {peer.load.events / peer_s[-1]:9,.0f} events/s; {done.peak_mb:.0f} and {theirs.peak_mb:.0f} MB"
+                f"naive {parts.load.events / peer_s[-1]:9,.0f} events/s; {done.peak_mb:.0f} and {theirs.peak_mb:.0f} MB"
             )
-        mine, other = parts.load.events / statistics.median(ours_s), peer.load.events / statistics.median(peer_s)
+        mine, other = parts.load.events / statistics.median(ours_s), parts.load.events / statistics.median(peer_s)
         label = f"{peer.name}; no target; {parts.broker}"
     return Result("w2-null", mine, "events/s", label, other, mine / other, memory, equal)
