@@ -56,7 +56,7 @@ def bound(pipeline: spec.Pipeline, path: str, there: sources.Found) -> list[topi
         one = described[binding.topic]
         # a table without columns has those of the file, or those that come with its messages
         table = _as_wanted(one.table, binding, path) if one.table.columns else None
-        bindings.append(replace(binding, table=table, notes=one.notes))
+        bindings.append(replace(binding, table=table, notes=one.notes, partition=one.partition))
     return bindings
 
 

@@ -31,11 +31,13 @@ class EventTime:
     Args:
         topic: the table, column: its column as the source has it.
         settings: what the watermark waits for.
+        partition: the source partition that brings the table; "": those of its topic.
     """
 
     topic: str
     column: str
     settings: WatermarkSettings
+    partition: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,9 @@ def enrich(
     for step in steps:
         seen = op.merge(f"{step.id}-times", items, times) if step.clock_us and times is not None else items
         if step.event_time is not None:
-            shown = op.flat_map_batch(f"{step.id}-seen", read, Seeing(step.event_time.topic, step.event_time.column))
-            seen = op.merge(
-                f"{step.id}-timed", seen, watermarks(f"{step.id}-watermark", shown, step.event_time.settings)
-            )
+            time = step.event_time
+            shown = op.flat_map_batch(f"{step.id}-seen", read, Seeing(time.topic, time.column, time.partition))
+            seen = op.merge(f"{step.id}-timed", seen, watermarks(f"{step.id}-watermark", shown, time.settings))
         results = step.draw(seen, context)
         left = op.flat_map_batch(f"{step.id}-past", items, Past(step.last_read))
         items = op.merge(f"{step.id}-and", left, results)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from flows.enrich import EventTime
 from flows.operators.watermarks import WatermarkSettings
-from flows.spec_steps import CallStep, DueStep, JoinStep, MaskStep, SelectStep, WindowStep
+from flows.spec_steps import DueStep, JoinStep, RowStep, WindowStep
 from flows.spec_wiring import Node, Wired, Wiring
 from flows.topics import Binding
 from libcore.errors import ConfigurationError
@@ -23,15 +23,16 @@ def event_time(wired: Wired, wiring: Wiring, bindings: Mapping[str, Binding]) ->
     assert isinstance(step, WindowStep), step
     node, column = _origin(wired.inputs[0], step.time, wiring)
     binding = bindings[node.name]
-    if binding.table is not None:
+    if binding.table is not None and not binding.partition:
         raise ConfigurationError(
-            f'time: expected a column of a Kafka topic beside emit = "final" or allowed_lateness, as its partitions '
-            f"tell the time, found table {binding.topic}, which is read directly"
+            'time: expected a column of a table that one source partition brings beside emit = "final" or '
+            f"allowed_lateness, as it tells the time, found {binding.topic}"
         )
     source = {target: name for name, target in binding.spec.rename.items()}.get(column, column)
-    partitions = tuple(f"{binding.topic}/{number}" for number in range(binding.partitions))
+    topic_partitions = tuple(f"{binding.topic}/{number}" for number in range(binding.partitions))
+    partitions = (binding.partition,) if binding.partition else topic_partitions
     settings = WatermarkSettings(partitions, step.out_of_order, step.idle_after / 1_000_000)
-    return EventTime(binding.topic, source, settings)
+    return EventTime(binding.topic, source, settings, binding.partition)
 
 
 def _origin(node: Node, column: str, wiring: Wiring) -> tuple[Node, str]:
@@ -45,8 +46,8 @@ def _origin(node: Node, column: str, wiring: Wiring) -> tuple[Node, str]:
             if here == column:
                 return _origin(before.inputs[1], there, wiring)
         return _origin(before.inputs[0], column, wiring)
-    made = [*getattr(spec, "select", ()), *getattr(spec, "mask", ()), *getattr(spec, "gives", ())]
-    if isinstance(spec, SelectStep | DueStep | MaskStep | CallStep) and column not in made:
+    made = [name for setting in ("select", "transform", "mask", "gives") for name in getattr(spec, setting, ())]
+    if isinstance(spec, RowStep | DueStep) and column not in made:
         return _origin(before.inputs[0], column, wiring)
     raise ConfigurationError(
         f"time: expected a column that comes from a topic, as lateness is told by it, found {column!r}, "

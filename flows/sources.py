@@ -58,8 +58,8 @@ class Member:
 
     def outside(self, binding: topics.Binding) -> topics.Binding:
         """A binding of this source as the flow knows it."""
-        topic = self.one.prefix + binding.topic
-        return replace(binding, topic=topic, table=_renamed(binding.table, topic))
+        topic, partition = self.one.prefix + binding.topic, binding.partition and self.one.prefix + binding.partition
+        return replace(binding, topic=topic, table=_renamed(binding.table, topic), partition=partition)
 
     def inside(self, bindings: Sequence[topics.Binding], whole: spec.Pipeline) -> list[topics.Binding]:
         """Those of the flow's bindings that are this source's, as it knows them."""
@@ -138,7 +138,8 @@ def _kept(directory: Path, name: str) -> Found | None:
     if found is None:
         return None
     tables = {
-        key: SourceTable(key, table_from_json(table), tuple(notes)) for key, (table, notes) in found["tables"].items()
+        key: SourceTable(key, table_from_json(table), tuple(notes), *partition)
+        for key, (table, notes, *partition) in found["tables"].items()
     }
     return Found(found["existing"], tables)
 
@@ -146,7 +147,9 @@ def _kept(directory: Path, name: str) -> Found | None:
 def _keep(directory: Path, name: str, found: Found) -> None:
     path = directory / _FILE
     known = json_file.read(path, {})
-    tables = {key: [table_as_json(table.table), list(table.notes)] for key, table in found.tables.items()}
+    tables = {
+        key: [table_as_json(table.table), list(table.notes), table.partition] for key, table in found.tables.items()
+    }
     fresh = {"existing": dict(found.existing), "tables": tables}
     if known.get(name) != fresh:
         json_file.write(path, {**known, name: fresh})

@@ -296,8 +296,9 @@ class Pipeline(Section):
         topics = [self.topic(name) for name in self.tables]
         if twice := [topic for topic in topics if topics.count(topic) > 1]:
             raise ValueError(f"tables|each topic once|topic {twice[0]!r} in two tables")
-        if unfit := refused(self.source, self.document, any(step.late for step in self.wiring.steps)):
+        if unfit := refused(self.source, self.document):
             raise ValueError(unfit)
+        assert self.wiring  # refused here where steps do not fit; a copy with some of the tables keeps it
         return self
 
     @cached_property

@@ -172,24 +172,16 @@ class Source(Section):
         return self.all[known.index(wanted)]
 
 
-def refused(source: Source, document: Any, late: bool) -> str | None:
-    """What a pipeline's sources cannot do beside its other sections, as "setting|expected|found"; None: nothing.
-
-    Args:
-        document: its [document] section. late: whether a window closes as time passes.
-    """
+def refused(source: Source, document: Any) -> str | None:
+    """What a pipeline's sources cannot do beside its [document], as "setting|expected|found"; None: nothing."""
     kinds, kafka = {one.kind for one in source.all}, source.kafka
-    sections = f"[source.{source.name}]"
-    if late and "kafka" not in kinds:
-        # a watermark is made of Ticks that name a topic's partition
-        return f'source|[source.kafka] beside emit = "final" or allowed_lateness|{sections}'
     if document is None:
         return None
     if source.several:
         found = f"{len(source.all)} sources: {source.name}" if len(source.all) > 1 else f"one named {source.name}"
         return f"source|one source without a name beside [document], as transactions have no order across them|{found}"
     if not kinds & {"kafka", "postgres"}:
-        return f"source|[source.kafka] or [source.postgres] beside [document]|{sections}"
+        return f"source|[source.kafka] or [source.postgres] beside [document]|[source.{source.name}]"
     if (kafka is None) != (document.transaction_topic is None):
         wanted = "a transaction_topic beside [source.kafka], and none" if kafka else "no transaction_topic"
         found = "none" if kafka else "one"

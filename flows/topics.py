@@ -26,6 +26,7 @@ class Binding:
         partitions: how many the topic has; 0 where it is the result of a step.
         table: the table as its source describes it; None where it comes with the messages.
         notes: what is surprising about it, a sentence each.
+        partition: the source partition that brings it; "" where there may be several, as with a topic.
     """
 
     topic: str
@@ -35,6 +36,7 @@ class Binding:
     partitions: int = 0
     table: Table | None = None
     notes: tuple[str, ...] = ()
+    partition: str = ""
 
 
 def resolve(pipeline: Pipeline, existing: Mapping[str, int], file: str | None = None) -> list[Binding]:

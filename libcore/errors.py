@@ -1,15 +1,18 @@
 """The tree of errors: the class decides what happens next.
 
-    HeadraceError
-    +-- ConfigurationError   refuse to start; names file, line, expected, found
-    +-- TransientError       retry with backoff; the flow waits
-    +-- DataError            this row becomes a dead letter, its neighbours go on
-    +-- FatalError           stop and keep the position; a person must act
-        +-- CapacityError    a bound was reached (memory, spool); names the setting to raise
-        +-- CorruptionError  bytes of ours do not match their checksum or their format
+HeadraceError
++-- ConfigurationError   refuse to start; names file, line, expected, found
++-- TransientError       retry with backoff; the flow waits
++-- DataError            this row becomes a dead letter, its neighbours go on
+    +-- RowsError        these rows of a batch do
++-- FatalError           stop and keep the position; a person must act
+    +-- CapacityError    a bound was reached (memory, spool); names the setting to raise
+    +-- CorruptionError  bytes of ours do not match their checksum or their format
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class HeadraceError(Exception):
@@ -47,6 +50,19 @@ class DataError(HeadraceError):
     def __init__(self, message: str, *, row: int = -1, byte_position: int = -1) -> None:
         self.message, self.row, self.byte_position = message, row, byte_position
         super().__init__(message)
+
+
+class RowsError(DataError):
+    """Some rows of a batch cannot be read or written as they are; it is known which.
+
+    Args:
+        rows: 0-based row in the batch -> one sentence with what was expected and found; at least one.
+    """
+
+    def __init__(self, rows: Mapping[int, str]) -> None:
+        self.rows = dict(rows)
+        first = min(self.rows)
+        super().__init__(self.rows[first], row=first)
 
 
 class FatalError(HeadraceError):

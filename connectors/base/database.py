@@ -25,11 +25,13 @@ class SourceTable:
         name: what `[tables.X] topic` matches ("schema.table"), and the Table's name in batches.
         table: columns with exact types; the key, () where it has none. Without columns: they come with the messages.
         notes: what is lossy or surprising, a sentence each: `headrace check --connect` prints them.
+        partition: the only source partition that brings its rows, for watermarks; "" where there may be several.
     """
 
     name: str
     table: Table
     notes: tuple[str, ...] = ()
+    partition: str = ""
 
 
 @dataclass(frozen=True)

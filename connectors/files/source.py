@@ -66,7 +66,7 @@ class FilesChanges:
         notes = []
         if not table.key:
             notes.append(f"{name}: no key: every row of every file is added; a replaced file stops the flow")
-        return SourceTable(name, table, tuple(notes))
+        return SourceTable(name, table, tuple(notes), partition=name)
 
     def source(self, tables: Sequence[SourceTable], bindings: Mapping[str, Any], *, until_end: bool) -> FilesSource:
         """See ChangeSource.source."""

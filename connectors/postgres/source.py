@@ -61,7 +61,8 @@ class PostgresChanges:
     def describe(self, names: Sequence[str]) -> list[SourceTable]:
         """See ChangeSource.describe."""
         found = self._grouped_tables(names)
-        return [found[name].described() for name in names]
+        slot_of = {name: slot for slot, members in grouped(self._config, names).items() for name in members}
+        return [replace(found[name].described(), partition=slot_of[name]) for name in names]
 
     def source(
         self, tables: Sequence[SourceTable], bindings: Mapping[str, Any], *, until_end: bool

@@ -38,7 +38,7 @@ class RedisChanges:
 
     def describe(self, names: Sequence[str]) -> list[SourceTable]:
         """These streams; columns come with the events, or stand in the pipeline file."""
-        return [SourceTable(name, Table(name, (), ())) for name in names]
+        return [SourceTable(name, Table(name, (), ()), partition=name) for name in names]
 
     def source(
         self, tables: Sequence[SourceTable], bindings: Mapping[str, Any], *, until_end: bool

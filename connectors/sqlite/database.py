@@ -25,6 +25,7 @@ _WAIT = {
 }  # fmt: skip
 _ROWID_NAMES = ("rowid", "_rowid_", "oid")
 LOG = "headrace_log"
+PARTITION = "sqlite"  # one, as a database has one order
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def describe(connection: sqlite3.Connection, name: str) -> Described:
     indexes = connection.execute(f"PRAGMA main.index_list({quote(name)})").fetchall()
     unique = any(row[2] and row[3] != "pk" for row in indexes)
     table = Table(name, tuple(columns), key_names)
-    return Described(SourceTable(name, table, tuple(notes)), rowid, stable, unique)
+    return Described(SourceTable(name, table, tuple(notes), PARTITION), rowid, stable, unique)
 
 
 def log_name(flow: str) -> str:

@@ -14,7 +14,7 @@ from connectors.base.database import Finding, SourceContext, SourceTable, TableB
 from connectors.base.items import Item
 from connectors.sqlite.chunks import WantedTable
 from connectors.sqlite.config import SqliteConfig
-from connectors.sqlite.database import connect, describe, errors, names, place
+from connectors.sqlite.database import PARTITION, connect, describe, errors, names, place
 from connectors.sqlite.reader import FIRST, SqliteReader
 from libcore.errors import ConfigurationError, HeadraceError
 
@@ -109,7 +109,7 @@ class SqliteChanges:
 
 
 class SqliteSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
-    """A database as a Bytewax source; one partition, as it has one order."""
+    """A database as a Bytewax source."""
 
     def __init__(
         self, config: SqliteConfig, context: SourceContext, wanted: dict[str, WantedTable], *, until_end: bool
@@ -118,7 +118,7 @@ class SqliteSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
 
     def list_parts(self) -> list[str]:
         """One."""
-        return ["sqlite"]
+        return [PARTITION]
 
     def build_part(self, step_id: str, for_part: str, resume_state: tuple[Any, ...] | None) -> BackgroundPartition:
         """The partition, going on where `resume_state` says."""

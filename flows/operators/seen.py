@@ -23,12 +23,13 @@ class Seeing:
     The items of a source partition's epoch stand together and end with its Tick, which names the partition.
 
     Args:
-        topic: the table whose rows tell the time; its partitions are "topic/number".
+        topic: the table whose rows tell the time.
         column: of that table as it comes from the source.
+        partition: the only one that brings it; "": they are "topic/number".
     """
 
-    def __init__(self, topic: str, column: str) -> None:
-        self._topic, self._column = topic, column
+    def __init__(self, topic: str, column: str, partition: str = "") -> None:
+        self._topic, self._column, self._partition = topic, column, partition
         self._rows, self._us = 0, -1 << 63
 
     def __call__(self, items: Iterable[Any]) -> list[Seen]:
@@ -38,10 +39,13 @@ class Seeing:
             if isinstance(item, ChangeBatch) and item.table.name == self._topic:
                 self._rows += item.row_count
                 self._us = max(self._us, _greatest(item, self._column))
-            elif isinstance(item, Tick) and item.partition.rpartition("/")[0] == self._topic:
+            elif isinstance(item, Tick) and self._brings_it(item.partition):
                 found.append(Seen(item.partition, self._rows, self._us if self._us > -1 << 63 else None))
                 self._rows, self._us = 0, -1 << 63
         return found
+
+    def _brings_it(self, partition: str) -> bool:
+        return partition == self._partition if self._partition else partition.rpartition("/")[0] == self._topic
 
 
 def _greatest(batch: ChangeBatch, column: str) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
@@ -11,15 +13,15 @@ import psycopg
 import pytest
 
 from connectors.kafka.topics import create_topics, produce
-from flows import build, reading
+from control.embedded import EmbeddedPostgres
+from flows import build, json_file, reading
 from flows.testing import run_flow
 from libcore.errors import ConfigurationError
 from tests.flows.debezium import change
 
 PIPELINE = """
 name = "hourly"
-[source.kafka]
-servers = "{servers}"
+{source}
 [tables.orders]
 topic = "{topic}"
 key = ["id"]
@@ -42,6 +44,11 @@ as = "hourly"
 [sink.postgres]
 dsn = "env:WAREHOUSE_DSN"
 """
+KAFKA = '[source.kafka]\nservers = "{}"'
+SQLITE = '[source.{}]\npath = "erp.db"\nfollow = "triggers"\npoll_s = 0.02'
+POSTGRES = '[source.postgres]\ndsn = "env:ERP_DSN"\nslot = "{}"'
+CLOSED = "SELECT shop, window_start::time::text, orders FROM hourly ORDER BY 1, 2"
+LATE = "SELECT shop, ordered_at::time::text FROM hourly_late"
 
 
 def row(number: int, at: str, customer: str = "a") -> tuple[bytes | None, bytes]:
@@ -63,31 +70,83 @@ def rows_of(dsn: str, table: str) -> int:
     return int(str(found(dsn, f"SELECT count(*) FROM {table}")[0][0]))
 
 
+def live(file: Path, dsn: str, processes: int, ready: Callable[[], bool], **environment: str) -> None:
+    """Run until that is so, then two seconds more, in which nothing else may come; then kill."""
+    run_flow(
+        f"flows.build:flow({str(file)!r})",
+        file.parent,
+        processes=processes,
+        kill_after_s=2.0,
+        ready=ready,
+        environment={"WAREHOUSE_DSN": dsn, **environment},
+    )
+
+
+def told(dsn: str, windows: int, late: int) -> bool:
+    """Whether so many windows are closed, and so many rows came late."""
+    return (rows_of(dsn, "hourly"), rows_of(dsn, "hourly_late")) == (windows, late)
+
+
 def test_a_window_is_told_once_and_late_rows_lie_beside_it(broker: str, postgres: str, tmp_path: Path) -> None:
     """Closed windows come when time has passed them, open ones stay open over a kill, a late row changes nothing."""
     topic = f"t{uuid.uuid4().hex[:8]}.public.orders"
     create_topics(broker, {topic: 1})
     file = tmp_path / "hourly.toml"
-    file.write_text(PIPELINE.format(servers=broker, topic=topic))
+    file.write_text(PIPELINE.format(source=KAFKA.format(broker), topic=topic))
+    first = [row(1, "08:10"), row(2, "08:50", "A"), row(3, "09:10", "b"), row(4, "10:05")]
+    produce(broker, topic, first)
+    live(file, postgres, 1, lambda: told(postgres, windows=2, late=0))
+    assert found(postgres, CLOSED) == [("A", "08:00:00", 2), ("B", "09:00:00", 1)]
+    produce(broker, topic, [row(5, "08:20"), row(6, "10:40"), row(7, "11:00")])
+    live(file, postgres, 2, lambda: told(postgres, windows=3, late=1))
+    assert found(postgres, CLOSED) == [("A", "08:00:00", 2), ("A", "10:00:00", 2), ("B", "09:00:00", 1)]
+    assert found(postgres, LATE) == [("A", "08:20:00")]
 
-    def live(messages: Sequence[tuple[bytes | None, bytes]], processes: int, windows: int, late: int) -> None:
-        """Run until that many rows are there, then two seconds more, in which nothing else may come; then kill."""
-        produce(broker, topic, list(messages))
-        run_flow(
-            f"flows.build:flow({str(file)!r})",
-            tmp_path,
-            processes=processes,
-            kill_after_s=2.0,
-            ready=lambda: (rows_of(postgres, "hourly"), rows_of(postgres, "hourly_late")) == (windows, late),
-            environment={"WAREHOUSE_DSN": postgres},
-        )
 
-    live([row(1, "08:10"), row(2, "08:50", "A"), row(3, "09:10", "b"), row(4, "10:05")], 1, windows=2, late=0)
-    closed = "SELECT shop, window_start::time::text, orders FROM hourly ORDER BY 1, 2"
-    assert found(postgres, closed) == [("A", "08:00:00", 2), ("B", "09:00:00", 1)]
-    live([row(5, "08:20"), row(6, "10:40"), row(7, "11:00")], 2, windows=3, late=1)
-    assert found(postgres, closed) == [("A", "08:00:00", 2), ("A", "10:00:00", 2), ("B", "09:00:00", 1)]
-    assert found(postgres, "SELECT shop, ordered_at::time::text FROM hourly_late") == [("A", "08:20:00")]
+@pytest.mark.parametrize("source", ["sqlite", "sqlite.erp", "postgres"])
+def test_windows_close_over_a_table_that_is_read_directly(
+    source: str, postgres: str, postgres_server: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    """Rows of the snapshot close nothing, changes do; the rest as with a topic, also where the source has a name."""
+    erp = f"erp_{uuid.uuid4().hex[:8]}"
+    is_postgres = source == "postgres"
+    dsn = postgres_server.create_database(erp) if is_postgres else ""
+    text = POSTGRES.format(erp) if is_postgres else SQLITE.format(source)
+    file = tmp_path / "hourly.toml"
+    file.write_text(PIPELINE.format(source=text, topic="public.orders" if is_postgres else "orders"))
+
+    def write(*statements: str) -> None:
+        if is_postgres:
+            with psycopg.connect(dsn, autocommit=True) as server:
+                for statement in statements:
+                    server.execute(statement)  # type: ignore[call-overload]
+            return
+        with closing(sqlite3.connect(tmp_path / "erp.db", isolation_level=None, timeout=30.0)) as database:
+            for statement in statements:
+                database.execute(statement)
+
+    def insert(number: int, at: str, customer: str = "a") -> str:
+        return f"INSERT INTO orders VALUES ({number}, '{customer}', '2026-03-02 {at}:00')"
+
+    rows = [insert(1, "08:10"), insert(2, "08:50", "A"), insert(3, "09:10", "b"), insert(4, "10:05")]
+
+    def written_behind_the_snapshot() -> bool:
+        path = tmp_path / "state" / "run" / "worker-0.json"
+        if rows and json_file.read(path, {"events": 0})["events"]:
+            write(*rows)
+            rows.clear()
+        return not rows
+
+    write(
+        "CREATE TABLE orders (id bigint PRIMARY KEY, customer text NOT NULL, at timestamp NOT NULL)",
+        insert(0, "12:00", "later"),
+    )
+    live(file, postgres, 1, lambda: written_behind_the_snapshot() and told(postgres, 2, 0), ERP_DSN=dsn)
+    assert found(postgres, CLOSED) == [("A", "08:00:00", 2), ("B", "09:00:00", 1)]
+    write(insert(5, "08:20"), insert(6, "10:40"), insert(7, "11:00"))
+    live(file, postgres, 2, lambda: told(postgres, 3, 1), ERP_DSN=dsn)
+    assert found(postgres, CLOSED) == [("A", "08:00:00", 2), ("A", "10:00:00", 2), ("B", "09:00:00", 1)]
+    assert found(postgres, LATE) == [("A", "08:20:00")]
 
 
 def test_a_computed_time_tells_no_lateness(broker: str, tmp_path: Path) -> None:
@@ -95,7 +154,7 @@ def test_a_computed_time_tells_no_lateness(broker: str, tmp_path: Path) -> None:
     topic = f"t{uuid.uuid4().hex[:8]}.public.orders"
     create_topics(broker, {topic: 1})
     file = tmp_path / "hourly.toml"
-    text = PIPELINE.format(servers=broker, topic=topic)
+    text = PIPELINE.format(source=KAFKA.format(broker), topic=topic)
     file.write_text(text.replace('{ shop = "upper(customer)" }', '{ shop = "customer", ordered_at = "ordered_at" }'))
     pipeline = build.load(str(file))
     bindings = reading.bind(pipeline, str(file))

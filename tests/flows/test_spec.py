@@ -364,26 +364,3 @@ def test_a_secret_as_plain_text_is_refused_and_not_shown(setting: str, line: str
         load(str(file))
     assert line in str(refused.value) and "found plain text" in str(refused.value)
     assert "hunter2" not in str(refused.value)
-
-
-def test_windows_that_close_need_a_topic() -> None:
-    """A watermark is made of the epochs of a topic's partitions, which a source that is read directly does not name."""
-    text = """
-name = "x"
-[source.postgres]
-dsn = "env:ERP_DSN"
-[tables.items]
-topic = "public.items"
-key = ["id"]
-columns = { id = "int64", at = "timestamp" }
-[[step]]
-window = "items"
-time = "at"
-size = "1h"
-emit = "final"
-aggregate = { n = "count(*)" }
-as = "hours"
-[sink.null]
-"""
-    with pytest.raises(ConfigurationError, match=r"expected \[source.kafka\] beside emit = \"final\""):
-        parse(text, "x.toml")
