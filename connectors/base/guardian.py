@@ -7,7 +7,7 @@ source from forgetting its log.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from datetime import time as TimeOfDay
 from typing import Literal
@@ -15,10 +15,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
+from connectors.base.background import Piece
 from connectors.base.config import Config
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _DIVISOR_MAX = 1024
+_WAIT_S = 0.1
 _DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -35,6 +37,15 @@ class BusinessHours(Config):
     """On which days they begin."""
     snapshots: Literal["outside", "inside"] = "outside"
     """When rows may be read: outside of these hours, or only inside of them."""
+
+    @field_validator("begin", "end", mode="before")
+    @classmethod
+    def _from_text(cls, written: object) -> object:
+        """TOML's own 07:00:00, or "07:00"."""
+        try:
+            return TimeOfDay.fromisoformat(written) if isinstance(written, str) else written
+        except ValueError:
+            raise ValueError(f"expected a time of day such as 07:00, found {written!r}") from None
 
     @field_validator("zone")
     @classmethod
@@ -114,3 +125,28 @@ class Pace:
     def wait_s(self) -> float:
         """How long to wait before more rows are read."""
         return max(0.0, self._due - self._monotonic())
+
+
+def hours(pace: Pace) -> Iterator[None]:
+    """Nones until rows may be read."""
+    while not pace.allowed:
+        time.sleep(_WAIT_S)
+        yield None
+
+
+def spent(pace: Pace, rows: int) -> Iterator[None]:
+    """So many rows were read: Nones until more may be."""
+    pace.read(rows)
+    while (wait_s := pace.wait_s) > 0:
+        time.sleep(min(_WAIT_S, wait_s))
+        yield None
+
+
+def paced(pieces: Iterator[Piece | None], pace: Pace) -> Iterator[Piece | None]:
+    """The pieces, with Nones between them outside of the hours and above the rate."""
+    yield from hours(pace)
+    for piece in pieces:
+        yield piece
+        if piece is not None:
+            yield from spent(pace, piece.rows)
+            yield from hours(pace)

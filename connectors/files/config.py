@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from connectors.base.config import Config
+from connectors.base.guardian import Guardian
 from libcore.delimited_types import Dialect, TextColumn, Trim
 from libcore.errors import ConfigurationError
 from libcore.schema import Column, parse_type
@@ -202,6 +203,8 @@ class FilesConfig(Config):
     """How often a folder that had nothing new is looked at again."""
     remembered_max: int = Field(default=10_000, ge=1, le=1_000_000)
     """Files of a table that are remembered; above it the oldest that are gone from the folder are forgotten."""
+    guardian: Guardian = Guardian()
+    """How fast rows of a table are read, and when."""
 
 
 def _type_text(text: str) -> str:

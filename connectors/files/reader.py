@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import structlog
 
 from connectors.base.background import Piece
+from connectors.base.guardian import Pace, hours, paced
 from connectors.base.items import Item
 from connectors.base.metrics import LAG_MS, LAG_OFFSETS
 from connectors.base.rows import change_batch, refused_rows
@@ -46,6 +47,7 @@ class FilesReader:
         state: where to go on.
         flow: the pipeline's name, for dead letters.
         until_end: end behind the files that are there now.
+        pace: when and how fast files may be read.
     """
 
     def __init__(
@@ -59,9 +61,11 @@ class FilesReader:
         *,
         flow: str,
         until_end: bool,
+        pace: Pace,
     ) -> None:
         _check_state(table.name, state)
-        self._config, self._settings, self._table, self._flow = config, settings, table, flow
+        self._config, self._settings, self._table = config, settings, table
+        self._flow, self._pace = flow, pace
         self._scratch = None if directory is not None else tempfile.TemporaryDirectory(prefix="headrace-files-")
         self._directory = Path(self._scratch.name) if self._scratch is not None else directory or Path()
         self._folder = Folder(table.name, settings, base, until_end=until_end, remembered_max=config.remembered_max)
@@ -78,13 +82,14 @@ class FilesReader:
     def pieces(self) -> Iterator[Piece | None]:
         """See PieceReader."""
         if self._open is not None:
-            yield from self._resumed(self._open)
+            yield from paced(self._resumed(self._open), self._pace)
         while True:
             self._sweep()
+            yield from hours(self._pace)  # before the look: what is found is read as it was then
             found, ended = self._folder.next(self._ledger)
             self._show_lag()
             if found is not None:
-                yield from self._whole_file(found)
+                yield from paced(self._whole_file(found), self._pace)
             elif ended:
                 return
             else:

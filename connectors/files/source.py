@@ -11,6 +11,7 @@ from bytewax.inputs import FixedPartitionedSource
 
 from connectors.base.background import BackgroundPartition
 from connectors.base.database import Finding, SourceContext, SourceTable
+from connectors.base.guardian import Guardian, Pace
 from connectors.base.items import Item
 from connectors.files.config import FilesConfig, FileTable
 from connectors.files.folder import Folder, last_read, split_path
@@ -93,8 +94,8 @@ class FilesChanges:
         )
         # the files before it count, as the greater position of a key wins
         begin = (*FIRST[:1], place, *FIRST[2:])
-        base, flow = self._context.base, self._context.flow
-        reader = FilesReader(self._config, alone, table.table, base, None, begin, flow=flow, until_end=True)
+        base, flow, pace = self._context.base, self._context.flow, Pace(Guardian())
+        reader = FilesReader(self._config, alone, table.table, base, None, begin, flow=flow, until_end=True, pace=pace)
         try:
             yield from (item for piece in reader.pieces() if piece is not None for item in piece.items)
         finally:
@@ -133,6 +134,7 @@ class FilesSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
     def build_part(self, step_id: str, for_part: str, resume_state: tuple[Any, ...] | None) -> BackgroundPartition:
         """A partition that goes on where `resume_state` says, or at the first file."""
         table, settings, context = self._tables[for_part], self._config.tables[for_part], self._context
+        pace = Pace(self._config.guardian)
 
         def open_reader(state: tuple[Any, ...]) -> FilesReader:
             return FilesReader(
@@ -144,6 +146,7 @@ class FilesSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
                 state,
                 flow=context.flow,
                 until_end=self._until_end,
+                pace=pace,
             )
 
         try:

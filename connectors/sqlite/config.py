@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from connectors.base.config import Config
+from connectors.base.guardian import Guardian
 
 
 class SqliteConfig(Config):
@@ -26,3 +27,5 @@ class SqliteConfig(Config):
     """How often a database that had nothing new is asked again."""
     busy_timeout_s: float = Field(default=5.0, ge=0, le=3600)
     """How long one statement waits for another's lock; after it the source tries again by itself."""
+    guardian: Guardian = Guardian()
+    """What the database is spared. A snapshot that has begun goes on to its end: it is one read transaction."""

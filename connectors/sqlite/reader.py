@@ -22,6 +22,7 @@ from typing import Any
 import structlog
 
 from connectors.base.background import Piece
+from connectors.base.guardian import Pace, hours, spent
 from connectors.base.items import Truncate
 from connectors.sqlite.chunks import Row, WantedTable, chunks, deletes, fetched, piece
 from connectors.sqlite.config import SqliteConfig
@@ -46,6 +47,7 @@ class SqliteReader:
         state: where to go on.
         flow: the pipeline's name, for dead letters and the log.
         until_end: end behind what is there at the start.
+        pace: when and how fast the snapshot may be read.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class SqliteReader:
         *,
         flow: str,
         until_end: bool,
+        pace: Pace,
     ) -> None:
         if len(state) != len(FIRST) or state[0] != STATE_VERSION:
             raise ConfigurationError(
@@ -64,7 +67,7 @@ class SqliteReader:
                 "it was written by another version of headrace"
             )
         self._path, self._config, self._wanted = path, config, wanted
-        self._flow, self._until_end = flow, until_end
+        self._flow, self._until_end, self._pace = flow, until_end, pace
         _, done, self._open, self._log_seq, self._signature, self._rows, self._follows = state
         self._done: dict[str, tuple[str, int | None]] = {name: (mark, rowid) for name, mark, rowid in done}
         self._rows_max = min(config.chunk_rows, config.batch_rows_max)
@@ -112,7 +115,7 @@ class SqliteReader:
 
     # -- the snapshot
 
-    def _snapshot(self) -> Iterator[Piece]:
+    def _snapshot(self) -> Iterator[Piece | None]:
         """All rows of all tables that are not done, in one read transaction."""
         fingerprints = {name: wanted.table.fingerprint for name, wanted in self._wanted.items()}
         begun = {name: mark for name, (mark, _) in self._done.items()}
@@ -120,6 +123,7 @@ class SqliteReader:
         yield from self._anew([name for name, mark in begun.items() if fingerprints.get(name) != mark])
         if all(name in self._done for name in self._wanted):
             return
+        yield from hours(self._pace)
         # taken first: what is written between the two makes a later start begin anew, which is always right
         signature = _signature(self._path)
         self._connection.execute("BEGIN")
@@ -156,7 +160,7 @@ class SqliteReader:
                 self._rows += 1
                 yield Piece([Truncate(name, f"{self._path.name}:{name}:{self._rows}")], 1, self._state, alone=True)
 
-    def _table(self, name: str) -> Iterator[Piece]:
+    def _table(self, name: str) -> Iterator[Piece | None]:
         wanted = self._wanted[name]
         mark = wanted.table.fingerprint
         begin: Row | None = self._open[2] if self._open is not None and self._open[0] == name else None
@@ -168,6 +172,7 @@ class SqliteReader:
             first, self._rows = self._rows, self._rows + len(rows)
             self._open = (name, mark, last)
             yield piece(wanted, rows, op, commit=commit, first=first, flow=self._flow, state=self._state)
+            yield from spent(self._pace, len(rows))
         rowid = None
         if wanted.found.rowid is not None:
             rowid = int(last[0]) if last is not None else 0
@@ -288,7 +293,7 @@ class SqliteReader:
     def _schema_version(self) -> int:
         return int(self._connection.execute("PRAGMA main.schema_version").fetchone()[0])
 
-    def _changed_shapes(self) -> Iterator[Piece]:
+    def _changed_shapes(self) -> Iterator[Piece | None]:
         """A table that gained columns is read again with them; one that lost what is read of it stops the flow."""
         for name, wanted in self._wanted.items():
             try:

@@ -11,6 +11,7 @@ from bytewax.inputs import FixedPartitionedSource
 
 from connectors.base.background import BackgroundPartition
 from connectors.base.database import Finding, SourceContext, SourceTable, TableBinding
+from connectors.base.guardian import Guardian, Pace
 from connectors.base.items import Item
 from connectors.sqlite.chunks import WantedTable
 from connectors.sqlite.config import SqliteConfig
@@ -59,7 +60,8 @@ class SqliteChanges:
         alone = self._config.model_copy(update={"follow": "nothing"})
         path = place(self._config, self._context)
         wanted = self._wanted(tables, bindings)
-        with closing(SqliteReader(path, alone, wanted, FIRST, flow=self._context.flow, until_end=True)) as reader:
+        flow, pace = self._context.flow, Pace(Guardian())
+        with closing(SqliteReader(path, alone, wanted, FIRST, flow=flow, until_end=True, pace=pace)) as reader:
             yield from (item for piece in reader.pieces() if piece is not None for item in piece.items)
 
     def doctor(self, tables: Sequence[SourceTable]) -> list[Finding]:
@@ -128,9 +130,11 @@ class SqliteSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
             _log.error("source failed", partition=for_part, error=str(error))
             raise
 
+        pace, flow = Pace(self._config.guardian), self._context.flow
+
         def open_reader(state: tuple[Any, ...]) -> SqliteReader:
             return SqliteReader(
-                path, self._config, self._wanted, state, flow=self._context.flow, until_end=self._until_end
+                path, self._config, self._wanted, state, flow=flow, until_end=self._until_end, pace=pace
             )
 
         return BackgroundPartition(

@@ -165,9 +165,9 @@ def stores_of(state: StepState, flow: str, location: str) -> dict[str, tuple[pa.
             if isinstance(entry, str) and entry not in opened:
                 opened[entry] = files.read(entry)
             one = opened[entry] if isinstance(entry, str) else segment.read(entry)
-            keys.update({name: tuple(key) for name, key in one.metadata["keys"].items()})
             for name, record in slot_rows(one, slot):
                 parts.setdefault(name, []).append(record)
+                keys[name] = tuple(one.metadata["keys"][name])  # of the newest rows, which are the widest
         for name, records in parts.items():
             rows = latest(records, keys[name], drop_deletes=True)
             found.setdefault(name, []).append(rows.drop_columns([OP]))

@@ -112,9 +112,9 @@ class Merger:
         return self._running is not None
 
     def start(self, run: Run, stores: Mapping[str, RowStore], metadata: Mapping[str, Any]) -> None:
-        """Begin a merge. Only the stores' names and keys are read in the thread."""
-        keys = {name: tuple(store.key) for name, store in stores.items()}
-        self._running = (run, self._pool.submit(merge, self._files, run, keys, dict(metadata)))
+        """Begin a merge. Of the stores only their shapes as they are now are used in the thread."""
+        shapes = {name: Shape(store.schema, store.key) for name, store in stores.items()}
+        self._running = (run, self._pool.submit(merge, self._files, run, shapes, dict(metadata)))
 
     def finished(self) -> list[tuple[Run, str, int, set[int]]]:
         """(run, file, bytes, slots with rows in it) of the merge that is done, once. Raises what it raised."""
@@ -140,10 +140,22 @@ class Merger:
         self._pool.shutdown(wait=True)
 
 
+@dataclass(frozen=True)
+class Shape:
+    """A store's columns, and the numbers of its key's among them."""
+
+    schema: pa.Schema
+    key: tuple[int, ...]
+
+
 def merge(
-    files: SegmentStore, run: Run, keys: Mapping[str, tuple[int, ...]], metadata: dict[str, Any]
+    files: SegmentStore, run: Run, shapes: Mapping[str, Shape], metadata: dict[str, Any]
 ) -> tuple[str, int, set[int]]:
-    """Write one segment with what the runs come to. Returns (name, bytes, slots with rows in it)."""
+    """Write one segment with what the runs come to. Returns (name, bytes, slots with rows in it).
+
+    Its rows have the shapes, also where all that is merged was written before a table gained a column: the key's
+    columns have other numbers there.
+    """
     opened: dict[str, segment.Segment] = {}
     gathered: dict[str, list[pa.RecordBatch]] = {}
     ranges: dict[str, list[tuple[int, int, int]]] = {}
@@ -153,9 +165,9 @@ def merge(
             if isinstance(entry, str) and entry not in opened:
                 opened[entry] = files.read(entry)
             for name, record in slot_rows(opened[entry] if isinstance(entry, str) else segment.read(entry), slot):
-                parts.setdefault(name, []).append(record)
+                parts.setdefault(name, []).append(_widened(record, shapes[name].schema))
         for name, records in parts.items():
-            record = latest(records, keys[name], drop_deletes=run.whole[slot])
+            record = latest(records, shapes[name].key, drop_deletes=run.whole[slot])
             if record.num_rows:
                 first = sum(one.num_rows for one in gathered.get(name, ()))
                 gathered.setdefault(name, []).append(record)
@@ -166,7 +178,10 @@ def merge(
 
 
 def latest(records: Sequence[pa.RecordBatch], key: Sequence[int], *, drop_deletes: bool) -> pa.RecordBatch:
-    """The last row of each key, with "__op"; deletes may go where nothing older is left that they would undo."""
+    """The last row of each key, with "__op"; deletes may go where nothing older is left that they would undo.
+
+    `key`: its columns' numbers in the widest of the records.
+    """
     record = concatenated(records)
     width = record.num_columns - 1
     names = [f"c{index}" for index in range(width)]
@@ -189,4 +204,5 @@ def concatenated(records: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
 def _widened(record: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     # __unset has a bit a column, so its width and its bits change with the columns
     wide = widened(record, schema)
-    return pa.RecordBatch.from_arrays([wide.column(name) for name in schema.names], schema=schema)
+    logged = schema if OP in schema.names else schema.append(record.schema.field(OP))
+    return pa.RecordBatch.from_arrays([wide.column(name) for name in logged.names], schema=logged)

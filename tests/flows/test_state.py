@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,32 +16,36 @@ from flows.state import merge
 from flows.state.log import StateLog
 from flows.state.segments import SegmentStore
 from flows.state.slots import find_slot_names, slot_names, slot_workers, worker_of
+from libcore.change import OP
 from libcore.errors import CapacityError, FatalError
+from libcore.join_columns import widened
 from libcore.table import RowStore
 
 SCHEMA = pa.schema([("id", pa.int64()), ("text", pa.utf8())])
 SLOTS = 8
 
 
-@dataclass
 class Stage:
     """Two stores, as a join's stage has them."""
 
-    stores: dict[str, RowStore] = field(
-        default_factory=lambda: {name: RowStore(SCHEMA, [0], slots=SLOTS) for name in ("facts", "dimension")}
-    )
+    def __init__(self, schema: pa.Schema = SCHEMA) -> None:
+        key = [schema.get_field_index("id")]
+        self.stores = {name: RowStore(schema, key, slots=SLOTS) for name in ("facts", "dimension")}
 
     def load(self, store: str, record: pa.RecordBatch) -> None:
-        self.stores[store].load(record)
+        names = self.stores[store].schema.names
+        self.stores[store].load(widened(record, self.stores[store].schema).select([*names, OP]))
 
 
 class Cluster:
     """Some processes over one directory, and the recovery store's last durable manifests."""
 
-    def __init__(self, directory: Path | str, workers: int, manifests: dict[int, tuple[Any, ...]]) -> None:
+    def __init__(
+        self, directory: Path | str, workers: int, manifests: dict[int, tuple[Any, ...]], schema: pa.Schema = SCHEMA
+    ) -> None:
         self.manifests = dict(manifests)
         self.owner = slot_workers(SLOTS, workers)
-        self.stages = [Stage() for _ in range(workers)]
+        self.stages = [Stage(schema) for _ in range(workers)]
         self.logs = []
         for worker, stage in enumerate(self.stages):
             log = StateLog("step", SegmentStore(directory, "step", worker), stage)
@@ -170,6 +173,28 @@ def test_many_small_epochs_leave_few_entries(tmp_path: Path, monkeypatch: pytest
     cluster.close()
     assert max(len(manifest[2]) for manifest in cluster.manifests.values()) <= merge._ENTRIES_MAX + 8
     assert len(SegmentStore(tmp_path, "step", 0).names()) <= SLOTS * 16
+
+
+def test_rows_of_an_older_shape_are_merged_by_their_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a table gained a column in front of its key, a merge of rows that were written before keeps each."""
+    monkeypatch.setattr(merge, "_ENTRIES_MAX", 2)
+    cluster = Cluster(tmp_path, 1, {})
+    for number in range(3):
+        cluster.change("facts", [(key, f"text {number}") for key in range(number, 40)])
+        cluster.epoch(durable=True)
+    wide = pa.schema([("note", pa.utf8()), ("text", pa.utf8()), ("id", pa.int64())])
+    cluster.close()
+    cluster = Cluster(tmp_path, 1, cluster.manifests, wide)
+    expected = {0: "text 0", 1: "text 1"} | dict.fromkeys(range(2, 40), "text 2")
+    for _ in range(3 * merge.GROUPS):
+        _settle(cluster)
+        cluster.epoch(durable=True)
+    assert cluster.content()["facts"] == expected
+    assert max(len(manifest[2]) for manifest in cluster.manifests.values()) == 1
+    cluster.close()
+    again = Cluster(tmp_path, 1, cluster.manifests, wide)
+    assert again.content()["facts"] == expected
+    again.close()
 
 
 def test_files_go_while_merges_never_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,8 +109,9 @@ def watermarks(scenario: Scenario, step: Window, epochs: Epochs) -> list[int | N
                 assert isinstance(message, Change)
                 snapshot = offset < scenario.snapshot and message.op == "insert"
                 us = None if message.op == "truncate" or snapshot else time_us(message.row[place])
+                before = times[where]
                 if us is not None:
-                    times[where] = max(us, times[where] or us)
+                    times[where] = us if before is None else max(us, before)
         least = None if None in times.values() else min(us for us in times.values() if us is not None)
         risen = found[-1] if found else None
         mark = None if least is None else least - step.out_of_order_us
