@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from flows.spec_steps import CallStep, DueStep, JoinStep, MaskStep, SelectStep, Step, WindowStep
+from flows.spec_steps import CallStep, DueStep, JoinStep, MaskStep, SelectStep, Step, TransformStep, WindowStep
+from flows.spec_transform import origins
 from flows.spec_wiring import Node, Wired, Wiring
 from flows.topics import Binding
 from libcore.schema import Table
@@ -66,6 +67,8 @@ def _read(step: Step, column: str, names: Sequence[str]) -> Sequence[str]:
         return [step.at]
     if isinstance(step, WindowStep) and column in ("window_start", "window_end"):
         return [step.time]
+    if isinstance(step, TransformStep):
+        return [name for name in names if name in origins(step.transform, column)]
     if isinstance(step, CallStep) and column in step.gives:
         return step.take or names
     expressions = step.select if isinstance(step, SelectStep) else getattr(step, "aggregate", {})

@@ -20,17 +20,19 @@ from flows.operators.batch import BatchFunction
 from flows.operators.mask import Mask
 from flows.operators.rollout import Rolling
 from flows.operators.select import Select, SelectPlan, plan_select
+from flows.operators.transform import Transform, TransformPlan
 from flows.operators.user_function import Call, CallPlan
 from flows.rollout_store import RolloutStore
 from flows.spec import Pipeline
-from flows.spec_steps import CallStep, MaskStep, SelectStep
+from flows.spec_steps import CallStep, MaskStep, SelectStep, TransformStep
 from flows.spec_wiring import Wired
+from flows.transform_plan import compile_transform, files_of
 from flows.user_function_marker import Marker, build_of
 from flows.user_function_plan import compile_call
 from libcore.change import ChangeBatch, arrow_schema
 from libcore.errors import ConfigurationError
 from libcore.mask import MaskPlan
-from libcore.reference import mask as reference
+from libcore.reference import mask, transform_rules
 from libcore.rollout import ERROR, Settings, State
 from libcore.schema import Table
 
@@ -95,20 +97,42 @@ def select_candidate(pipeline: Pipeline, wired: Wired, plan: SelectPlan, state: 
     return _candidate(pipeline, wired, (plan.source, plan.result), state, lambda process: (mapper.answer, None))
 
 
+def transform_candidate(
+    pipeline: Pipeline, wired: Wired, plan: TransformPlan, file: Path, state: Path | None
+) -> Candidate | None:
+    """The new rules of a step, None where it has none. Raises ConfigurationError where they do not fit."""
+    step = wired.spec
+    assert isinstance(step, TransformStep), step
+    flow, names = pipeline.name, (plan.source, plan.result)
+    builds = [build_of(path) for path in files_of(step, file)]
+    if step.candidate is None:
+        if "transform" not in pipeline.rollout.kernels:
+            return None
+        old = Transform(flow, wired.id, plan, transform_rules.transformed).answer
+        return _kernel(pipeline, wired, names, state, Transform(flow, wired.id, plan).answer, old, builds)
+    _same_columns(plan.result, step.transform, step.candidate.transform)
+    changed = step.model_copy(update={"transform": step.candidate.transform})
+    new = compile_transform(changed, plan.source, plan.result.name, file)
+    _same_result(plan.result, new.result)
+    _check_read(pipeline, plan, new)
+    mapper = Transform(flow, wired.id, new)
+    builds += [build_of(path) for path in files_of(changed, file)]
+    return _candidate(pipeline, wired, names, state, lambda process: (mapper.answer, None), builds)
+
+
 def mask_candidate(pipeline: Pipeline, wired: Wired, plan: MaskPlan, state: Path | None) -> Candidate | None:
     """The new masks of a step, None where it has none. Raises ConfigurationError where they do not fit."""
     step = wired.spec
     assert isinstance(step, MaskStep), step
-    present, names = Mask(pipeline.name, wired.id, plan, replanned(plan)), (plan.source, plan.result)
+    names = (plan.source, plan.result)
     if step.candidate is None:
         if "mask" not in pipeline.rollout.kernels:
             return None
-        kernel = _candidate(pipeline, wired, names, state, lambda process: (present.answer, None), [libcore_build()])
-        return replace(kernel, old=partial(_reference_masked, replanned(plan)))
+        present = Mask(pipeline.name, wired.id, plan, replanned(plan))
+        return _kernel(pipeline, wired, names, state, present.answer, partial(_reference_masked, replanned(plan)))
     _same_columns(plan.result, step.mask, step.candidate.mask)
     new = compile_mask(step.model_copy(update={"mask": step.candidate.mask}), plan.source, plan.result.name)
-    if new.result != plan.result:
-        raise ConfigurationError("candidate.mask: expected masks that give the same types, found others")
+    _same_result(plan.result, new.result)
     mapper = Mask(pipeline.name, wired.id, new, replanned(new))
     return _candidate(pipeline, wired, names, state, lambda process: (mapper.answer, None))
 
@@ -151,9 +175,23 @@ def _reference_masked(plan_of: Callable[[Table], MaskPlan], batch: ChangeBatch) 
     """What a mask step gives, value by value."""
     plan, record = plan_of(batch.table), batch.record
     columns = dict(zip(record.schema.names, record.columns, strict=True))
-    columns |= {name: reference.mask_column(columns[name], rule) for name, rule in plan.rules.items()}
+    columns |= {name: mask.mask_column(columns[name], rule) for name, rule in plan.rules.items()}
     schema = arrow_schema(plan.result, batch.has_unset)
     return ChangeBatch(plan.result, pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema))
+
+
+def _kernel(
+    pipeline: Pipeline,
+    wired: Wired,
+    tables: tuple[Table, Table],
+    state: Path | None,
+    new: BatchFunction,
+    old: BatchFunction,
+    builds: Iterable[str] = (),
+) -> Candidate:
+    """This build's kernel beside its reference, which is right."""
+    made = _candidate(pipeline, wired, tables, state, lambda process: (new, None), [libcore_build(), *builds])
+    return replace(made, old=old)
 
 
 def _candidate(
@@ -184,6 +222,13 @@ def _same_columns(result: Table, present: Mapping[str, Any], new: Mapping[str, A
     if set(present) != set(new):
         raise ConfigurationError(
             f"table {result.name}: candidate: expected the same columns {sorted(present)}, found {sorted(new)}"
+        )
+
+
+def _same_result(present: Table, new: Table) -> None:
+    if new != present:
+        raise ConfigurationError(
+            f"table {present.name}: candidate: expected the same types in the same order, found others"
         )
 
 

@@ -59,7 +59,8 @@ def _relevant(details: list[Any], data: Mapping[str, Any]) -> list[tuple[Path, A
 
 def _distance(details: list[Any]) -> tuple[bool, bool, int]:
     """How far a member of a union is from what was written; one that lacks its own setting is further than others."""
-    return all(map(_is_other_kind, details)), any(detail["type"] == "missing" for detail in details), len(details)
+    meant = [detail for detail in details if not _is_other_kind(detail)]
+    return not meant, any(detail["type"] == "missing" for detail in details), len(meant)
 
 
 def _is_other_kind(detail: Any) -> bool:
@@ -98,6 +99,8 @@ def _described(
     path: Path, detail: Any, model: type[BaseModel], data: Mapping[str, Any], lines: Mapping[Path, int]
 ) -> tuple[int, str]:
     kind, context = detail["type"], detail.get("ctx", {})
+    if kind.startswith("union_tag"):
+        return line_of(lines, path), _untagged((*path, context["discriminator"].strip("'")), context)
     if kind == "extra_forbidden":
         return line_of(lines, path), _unknown(path, model, data)
     if kind == "missing":
@@ -116,6 +119,15 @@ def _described(
     if kind in ("too_short", "string_too_short"):
         return line_of(lines, path), f"{_dotted(path)}: expected {expected}, found none"
     return line_of(lines, path), f"{_dotted(path)}: expected {expected}, found {shown}{hint}"
+
+
+def _untagged(path: Path, context: Mapping[str, Any]) -> str:
+    """Of a section whose form is told by one of its settings: that one is missing, or names no form."""
+    if "tag" not in context:
+        return f"{_dotted(path)}: expected this setting, found nothing"
+    known = [name.strip("'") for name in context["expected_tags"].split(", ")]
+    tag = context["tag"]
+    return f'{_dotted(path)}: expected one of {", ".join(known)}, found "{tag}"{near(tag, known)}'
 
 
 def _bounds(kind: str, context: Mapping[str, Any]) -> str | None:

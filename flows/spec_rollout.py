@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PlainSerializer
 
 from flows.spec_base import Duration, Names, Section, duration_text
+from flows.spec_transform import Transforms
 
 LIBRARY_FUNCTION = r"^[^:]+:[A-Za-z_][A-Za-z0-9_]*$"
 
@@ -24,11 +25,17 @@ class CallCandidate(Section):
     take: Names | None = Field(default=None, description="columns that it gets; default: those of the step")
 
 
+class TransformCandidate(Section):
+    """A `transform` step's new rules, for the same columns in the same order."""
+
+    transform: Transforms
+
+
 class RolloutSpec(Section):
     """`[rollout]`: how candidates are promoted and rolled back."""
 
-    kernels: tuple[Literal["mask"], ...] = Field(
-        default=(), description="libcore's kernels that are rolled out themselves, beside their plain reference"
+    kernels: tuple[Literal["mask", "transform"], ...] = Field(
+        default=(), description="steps whose kernels are rolled out themselves, beside their plain reference"
     )
     clean_batches: int = Field(
         default=100,

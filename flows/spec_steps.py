@@ -11,7 +11,8 @@ from pydantic import Field, PlainSerializer, field_validator, model_validator
 
 from connectors.base.secrets import SUPPORTED, is_reference
 from flows.spec_base import Duration, Names, Section, duration_text
-from flows.spec_rollout import LIBRARY_FUNCTION, CallCandidate, SelectCandidate
+from flows.spec_rollout import LIBRARY_FUNCTION, CallCandidate, SelectCandidate, TransformCandidate
+from flows.spec_transform import Transforms
 
 DurationText = Annotated[Duration, PlainSerializer(duration_text)]
 ResultName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$")]
@@ -142,6 +143,16 @@ class DueStep(Section):
         return self
 
 
+class TransformStep(Section):
+    """`transform = { COLUMN = { how = "..." } }`: columns computed by libcore, exact or refused."""
+
+    transform: Transforms
+    of: str | None = Field(default=None, description="the table; default: the result of the step before")
+    drop: Names = Field(default=(), description="columns that are not needed any more")
+    as_: ResultName | None = Field(default=None, alias="as", description="name of the result; default: that of `of`")
+    candidate: TransformCandidate | None = Field(default=None, description="new rules, to be rolled out")
+
+
 MaskHow = Literal["hash", "token", "redact", "null", "month", "year", "bucket", "prefix"]
 
 
@@ -199,4 +210,6 @@ class CallStep(Section):
     candidate: CallCandidate | None = Field(default=None, description="a new version of the function, to be rolled out")
 
 
-Step = JoinStep | WindowStep | GroupStep | SelectStep | DueStep | MaskStep | CallStep
+RowStep = SelectStep | TransformStep | MaskStep | CallStep
+"""Steps that answer each row by itself."""
+Step = JoinStep | WindowStep | GroupStep | DueStep | RowStep

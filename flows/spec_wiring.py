@@ -6,7 +6,18 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from flows.spec_errors import near
-from flows.spec_steps import CallStep, DueStep, GroupStep, JoinStep, MaskStep, SelectStep, Step, WindowStep
+from flows.spec_steps import (
+    CallStep,
+    DueStep,
+    GroupStep,
+    JoinStep,
+    MaskStep,
+    RowStep,
+    SelectStep,
+    Step,
+    TransformStep,
+    WindowStep,
+)
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,7 @@ def _reads(step: Step, before: Sequence[Wired]) -> Iterator[tuple[str, str]]:
 
 
 def _result(step: Step, inputs: Sequence[Node]) -> str:
-    if isinstance(step, SelectStep | MaskStep | CallStep):
+    if isinstance(step, RowStep):
         return step.as_ or inputs[0].name
     return step.result
 
@@ -122,7 +133,7 @@ def _id(step: Step, result: str) -> str:
         return f"join-{result}-{step.with_}"
     kinds = {
         WindowStep: "window", GroupStep: "group", SelectStep: "select", DueStep: "due", MaskStep: "mask",
-        CallStep: "call",
+        CallStep: "call", TransformStep: "transform",
     }  # fmt: skip
     return f"{kinds[type(step)]}-{result}"
 

@@ -20,18 +20,29 @@ from flows.operators.join import join
 from flows.operators.keyed import Context, Watermark
 from flows.operators.mask import Mask
 from flows.operators.mask_letters import all_of
-from flows.operators.select import Select, SelectPlan, plan_select
+from flows.operators.select import Select, plan_select
+from flows.operators.transform import Transform
 from flows.operators.user_function import Call, CallPlan
 from flows.operators.window import window
-from flows.rollout import Candidate, call_candidate, mask_candidate, select_candidate
-from flows.spec_steps import CallStep, DueStep, GroupStep, JoinStep, MaskStep, SelectStep, WindowStep
+from flows.rollout import Candidate, call_candidate, mask_candidate, select_candidate, transform_candidate
+from flows.spec_steps import (
+    CallStep,
+    DueStep,
+    GroupStep,
+    JoinStep,
+    MaskStep,
+    RowStep,
+    SelectStep,
+    TransformStep,
+    WindowStep,
+)
 from flows.spec_wiring import Node, Wired
 from flows.topics import Binding
+from flows.transform_plan import compile_transform
 from flows.user_function_plan import compile_call, marker_of
 from libcore.due import DuePlan, plan_due
 from libcore.errors import ConfigurationError
 from libcore.join import plan_join
-from libcore.mask import MaskPlan
 from libcore.schema import Table
 from libcore.window import WindowPlan, plan_window
 
@@ -68,7 +79,7 @@ def compile_steps(
             raise ConfigurationError(f"step {index + 1} ({wired.id}): {error.message}", file=file) from error
         tables[wired.output] = table
         first = wired.inputs[0]
-        if isinstance(wired.spec, MaskStep | CallStep | SelectStep) and (first.step < 0 or first in unfilled):
+        if isinstance(wired.spec, RowStep) and (first.step < 0 or first in unfilled):
             unfilled.add(wired.output)  # it has no state to fill a row from: what comes unset leaves unset
         if wired.late is not None and late is not None:
             tables[wired.late] = late
@@ -110,12 +121,18 @@ def _compiled(
         selected = plan_select(tables[node], step.select, step.types, step.drop, wired.output.name)
         new = select_candidate(pipeline, wired, selected, places[1])
         candidates += [] if new is None else [new]
-        return selected.result, partial(_draw_select, flow, wired.id, selected, new), None
+        return selected.result, partial(_draw_mapped, partial(Select, flow, wired.id, selected), wired.id, new), None
+    if isinstance(step, TransformStep):
+        computed = compile_transform(step, tables[wired.inputs[0]], wired.output.name, places[0])
+        new = transform_candidate(pipeline, wired, computed, *places)
+        candidates += [] if new is None else [new]
+        return computed.result, partial(_draw_mapped, partial(Transform, flow, wired.id, computed), wired.id, new), None
     if isinstance(step, MaskStep):
         masked = compile_mask(step, tables[wired.inputs[0]], wired.output.name)
         new = mask_candidate(pipeline, wired, masked, places[1])
         candidates += [] if new is None else [new]
-        return masked.result, partial(_draw_mask, flow, wired.id, masked, new), None
+        mapper = partial(Mask, flow, wired.id, masked, replanned(masked))
+        return masked.result, partial(_draw_mapped, mapper, wired.id, new), None
     if isinstance(step, CallStep):
         called = compile_call(step, tables[wired.inputs[0]], wired.output.name, places[0])
         new = call_candidate(pipeline, wired, called, *places)
@@ -165,16 +182,10 @@ def _draw_due(step_id: str, plan: DuePlan, items: Stream[Any], context: Context)
     return due(step_id, items, plan, context)
 
 
-def _draw_select(
-    flow: str, step_id: str, plan: SelectPlan, new: Candidate | None, items: Stream[Any], context: Context
+def _draw_mapped(
+    make: Callable[[], Select | Mask], step_id: str, new: Candidate | None, items: Stream[Any], context: Context
 ) -> Stream[Any]:
-    return _beside(step_id, new, Select(flow, step_id, plan), items, context)
-
-
-def _draw_mask(
-    flow: str, step_id: str, plan: MaskPlan, new: Candidate | None, items: Stream[Any], context: Context
-) -> Stream[Any]:
-    return _beside(step_id, new, Mask(flow, step_id, plan, replanned(plan)), items, context)
+    return _beside(step_id, new, make(), items, context)
 
 
 def _draw_call(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from flows.spec_steps import CallStep, DueStep, GroupStep, JoinStep, MaskStep, SelectStep, WindowStep
+from flows.spec_steps import DueStep, GroupStep, JoinStep, RowStep, SelectStep, WindowStep
 from flows.spec_wiring import Node, Wired
 from libcore.schema import Table
 
@@ -32,7 +32,7 @@ def statement(wired: Wired, tables: Mapping[Node, Table], as_of_us: int) -> str:
     elif isinstance(step, DueStep):
         query = _due(step, wired.inputs[0], tables, as_of_us)
     else:
-        assert not isinstance(step, MaskStep | CallStep | SelectStep), "its rows are computed a batch at a time"
+        assert not isinstance(step, RowStep), "its rows are computed a batch at a time"
         query = _aggregate(step, relation(wired.inputs[0]))
     return f"CREATE TABLE {relation(wired.output)} AS {query}"
 

@@ -15,13 +15,16 @@ import pyarrow as pa
 
 from flows import spec, step_sql
 from flows.mask_plan import compile_mask
+from flows.operators.transform import TransformPlan
 from flows.operators.user_function import CallPlan
-from flows.spec_steps import CallStep, MaskStep, SelectStep
+from flows.spec_steps import CallStep, MaskStep, SelectStep, TransformStep
 from flows.spec_wiring import Node, Wired
+from flows.transform_plan import compile_transform
 from flows.user_function_plan import compile_call
 from libcore.change import ChangeBatch, Op, arrow_schema
 from libcore.errors import ConfigurationError, FatalError
 from libcore.reference.mask import mask_column
+from libcore.reference.transform_rules import transformed
 from libcore.schema import Table
 
 _ROWS = 30_000
@@ -35,7 +38,8 @@ class StepTruth:
         as_of_us: the time for `due` steps, in microseconds since 1970.
         tables: the table of every stream, in the form it has behind `where`, `drop` and `rename`.
         file: the pipeline file, beside which libraries of `call` steps are looked for.
-    `refused`, after compute(), counts rows that a `select` or `call` cannot answer: the flow made them dead letters.
+    `refused`, after compute(), counts rows that a `select`, `transform` or `call` cannot answer: in the flow they
+    became dead letters.
     Raises: ConfigurationError where DuckDB is missing, or where a result depends on when rows came.
     """
 
@@ -76,6 +80,10 @@ class StepTruth:
                 self._create(node)
             if isinstance(wired.spec, MaskStep):
                 self._compute_with(wired, masks(wired.spec, self._tables[wired.inputs[0]], wired.output.name))
+                continue
+            if isinstance(wired.spec, TransformStep):
+                rules = compile_transform(wired.spec, self._tables[wired.inputs[0]], wired.output.name, self._file)
+                self._compute_with(wired, partial(_transformed, rules))
                 continue
             if isinstance(wired.spec, CallStep):
                 plan = compile_call(wired.spec, self._tables[wired.inputs[0]], wired.output.name, self._file)
@@ -174,6 +182,12 @@ def _called(plan: CallPlan, record: pa.RecordBatch) -> list[pa.Array]:
         else found.column(column.name)
         for column in plan.result.columns
     ]
+
+
+def _transformed(plan: TransformPlan, record: pa.RecordBatch) -> list[pa.Array]:
+    """The columns of a transform step's result, value by value by the reference."""
+    made = transformed(plan.rules, record)
+    return [(made if column.name in plan.rules else record).column(column.name) for column in plan.result.columns]
 
 
 def masks(step: MaskStep, table: Table, name: str) -> Callable[[pa.RecordBatch], list[pa.Array]]:

@@ -13,19 +13,19 @@ NULL stays NULL. Hash and token are one-way: no key brings a value back. Without
 has it can, so it must be kept like what it hides. A hash of 128 bits meets no other in practice. A token of d digits
 and l letters is one of 10^d * 26^l: among n values about n^2 / (2 * 10^d * 26^l) pairs meet, which is why a token is
 refused for a key column. (A reversible one, FF1 of NIST SP 800-38G, needs a vetted library; there is none to be had.)
-The primitive is hashlib's; every distinct value of a batch is asked for once.
+The primitive is hashlib's; every distinct value of a batch is asked for once (libcore/mask_keyed.py).
 """
 
 from __future__ import annotations
 
 import decimal
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from libcore import mask_keyed
 from libcore.errors import ConfigurationError, DataError
 from libcore.reference import mask as reference
 from libcore.schema import Column, ColumnType, Table, parse_type
@@ -172,10 +172,19 @@ def _distinct(column: pa.Array, rule: MaskRule) -> pa.Array:
     if rule.how == HASH:
         known = encoded.dictionary
         data = known if pa.types.is_binary(known.type) else known.cast(pa.utf8()).cast(pa.binary())
-        hashed = [hashlib.blake2b(one, key=rule.key, digest_size=16).hexdigest() for one in data.to_pylist()]
-        return pa.array(hashed, pa.utf8()).take(encoded.indices)
-    masked = [reference.keyed(value, rule, column.type) for value in encoded.dictionary.to_pylist()]
-    return pa.array(masked, column.type).take(encoded.indices)
+        return mask_keyed.hashes(data, rule.key).take(encoded.indices)
+    return _tokens(encoded.dictionary, rule).take(encoded.indices)
+
+
+def _tokens(known: pa.Array, rule: MaskRule) -> pa.Array:
+    """A token for each value: texts together, integers and texts whose last characters stay, not of ASCII, alone."""
+    is_text = pa.types.is_string(known.type)
+    together = pc.string_is_ascii(known) if is_text and rule.keep_last else pa.repeat(is_text, len(known))
+    rows, others = pc.indices_nonzero(together), pc.indices_nonzero(pc.invert(together))
+    single = [reference.keyed(value, rule, known.type) for value in known.take(others).to_pylist()]
+    parts = [mask_keyed.text_tokens(known.take(rows), rule.key, rule.keep_last)] if len(rows) else []
+    made = pa.concat_arrays([*parts, pa.array(single, known.type)])
+    return made.take(pc.sort_indices(pa.concat_arrays([rows, others])))
 
 
 def _redacted(column: pa.Array, keep_last: int) -> pa.Array:

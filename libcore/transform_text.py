@@ -40,6 +40,14 @@ class TextCode(enum.IntEnum):
     MOJIBAKE = 4  # read in the wrong code page, by the looks of it
 
 
+SENTENCES = {
+    TextCode.CONTROL: "expected a text without control characters, found one",
+    TextCode.DENIED: "expected a text without the denied characters, found one",
+    TextCode.CODE_PAGE: "expected characters that the code page has, found another",
+    TextCode.MOJIBAKE: "expected a text that was read in its code page, found one that looks as if it was not",
+}
+
+
 @dataclass(frozen=True)
 class CleanPlan:
     """What is to be done with texts, in this order: replace, control characters, trim, then the checks.

@@ -1,15 +1,17 @@
 """A step of one's own: a Python function over whole batches; a row that fails becomes a dead letter, the rest go on.
 
 State: none. The function must treat each row by itself (and give the same answer on a replay): to find the rows that
-fail, it is called again on halves of the batch, so its cost for k bad rows in n is about k * log2(n) more calls.
+fail, it is called again on halves of the batch, so its cost for k bad rows in n is about k * log2(n) more calls; where
+it says which rows fail (RowsError), one more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import bytewax.operators as op
+import pyarrow as pa
 import structlog
 from bytewax.dataflow import Stream, operator
 
@@ -17,7 +19,7 @@ from connectors.base.items import Item
 from flows.operators.dead_letters import dead_letters
 from libcore.change import ChangeBatch, arrow_schema
 from libcore.dead_letter import DEAD_LETTERS
-from libcore.errors import FatalError
+from libcore.errors import FatalError, RowsError
 from libcore.schema import Table
 
 BatchFunction = Callable[[ChangeBatch], Any]
@@ -63,31 +65,41 @@ class BatchStep:
                 out.append(item)
                 continue
             failed: list[tuple[int, str]] = []
-            out += [batch for batch in self._pieces(item, 0, failed) if batch.row_count]
+            out += [batch for batch in self._pieces(item, range(item.row_count), failed) if batch.row_count]
             if failed:
                 rows, errors = zip(*failed, strict=True)
                 out.append(dead_letters(self._flow, self._step, item, rows, errors))
         return out
 
-    def _pieces(self, batch: ChangeBatch, offset: int, failed: list[tuple[int, str]]) -> Iterator[ChangeBatch]:
-        """The answers of the longest runs of rows that pass; rows that fail alone go to `failed`."""
+    def _pieces(self, batch: ChangeBatch, rows: Sequence[int], failed: list[tuple[int, str]]) -> Iterator[ChangeBatch]:
+        """The answers of as many rows at once as pass; the others, `rows` says their numbers, go to `failed`."""
         try:
             answer = self._function(batch)
         except FatalError as error:  # not about the rows: going on could lose one
             _LOG.error("a step must stop", flow=self._flow, step=self._step, table=batch.table.name, error=str(error))
             raise
+        except RowsError as error:
+            self._log("rows failed", batch, error)
+            failed += [(rows[row], f"DataError: {sentence}") for row, sentence in error.rows.items()]
+            if left := [row for row in range(batch.row_count) if row not in error.rows]:
+                others = ChangeBatch(batch.table, batch.record.take(pa.array(left, pa.int64())))
+                yield from self._pieces(others, [rows[row] for row in left], failed)
+            return
         except Exception as error:  # whatever a user's function raises is about its rows
             if batch.row_count == 1:
-                # not its text, which may quote the row: a mask behind this step must hold for logs too
-                kind = type(error).__name__
-                _LOG.warning("a row failed", flow=self._flow, step=self._step, table=batch.table.name, error=kind)
-                failed.append((offset, f"{type(error).__name__}: {error}"))
+                self._log("a row failed", batch, error)
+                failed.append((rows[0], f"{type(error).__name__}: {error}"))
                 return
             half = batch.row_count // 2
-            yield from self._pieces(batch.slice(0, half), offset, failed)
-            yield from self._pieces(batch.slice(half), offset + half, failed)
+            yield from self._pieces(batch.slice(0, half), rows[:half], failed)
+            yield from self._pieces(batch.slice(half), rows[half:], failed)
             return
         yield self._checked(answer, batch)
+
+    def _log(self, event: str, batch: ChangeBatch, error: Exception) -> None:
+        """Not the error's text, which may quote the row: a mask behind this step must hold for logs too."""
+        kind, table = type(error).__name__, batch.table.name
+        _LOG.warning(event, flow=self._flow, step=self._step, table=table, error=kind)
 
     def _checked(self, answer: Any, batch: ChangeBatch) -> ChangeBatch:
         table = self._table_of(batch.table)

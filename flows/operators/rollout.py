@@ -17,6 +17,7 @@ from connectors.base.items import Item
 from flows.operators.batch import BatchFunction
 from libcore import rollout
 from libcore.change import ChangeBatch
+from libcore.errors import DataError, RowsError
 from libcore.hashing import hash_rows
 from libcore.rollout import Settings, State
 from libcore.schema import Table
@@ -138,6 +139,8 @@ class Rolling:
             self._tell(served.state, served.kept)
         if served.record is None:
             assert served.error is not None
+            if isinstance(served.error, RowsError):  # it counts the rows of some slots; each alone is to be compared
+                raise DataError(str(served.error)) from served.error
             raise served.error
         return ChangeBatch(tables[0], served.record)
 

@@ -7,7 +7,7 @@ silently become a float (a division of decimals) is refused when the step is mad
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -42,6 +42,11 @@ class SelectPlan:
     types: Mapping[str, str]
     drop: tuple[str, ...]
     read: tuple[str, ...]
+
+    @property
+    def present(self) -> Collection[str]:
+        """Result columns that no row lacks, whatever comes unset."""
+        return self.expressions
 
     @cached_property
     def query(self) -> str:
@@ -170,12 +175,12 @@ class Select:
         return self._relation(rows).project(plan.query).to_arrow_table().combine_chunks()
 
     def _bitmap(self, batch: ChangeBatch) -> pa.Array:
-        """The bits of the columns that stay; computed ones are always there."""
+        """The bits of the columns that may come unset."""
         plan, names = self._plan(batch.table), [column.name for column in batch.table.columns]
         bitmap = batch.record.column(UNSET)
         masks = [
             unset_bits.bits(bitmap, names.index(column.name))
-            if column.name in names and column.name not in plan.expressions
+            if column.name in names and column.name not in plan.present
             else None
             for column in plan.result.columns
         ]

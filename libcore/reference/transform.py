@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from typing import Any
 
 import pyarrow as pa
 
@@ -58,6 +60,23 @@ def affine(record: pa.RecordBatch, triples: Sequence[tuple[int, int, int]], resu
     return _made(pairs, number, result, rounding)
 
 
+def factored(
+    column: pa.Array, factors: Sequence[tuple[Fraction, Fraction] | None], result: ColumnType, rounding: str
+) -> Found:
+    """value * multiplier + addend, with factors of its own for each row; None: the row is MISSING."""
+    unit, power = 10**column.type.scale, 10**result.scale
+
+    def number(pair: tuple[int, tuple[Fraction, Fraction] | None]) -> tuple[int, int] | None:
+        value, found = pair
+        if found is None:
+            return None
+        exact = (Fraction(value, unit) * found[0] + found[1]) * power
+        return exact.numerator, exact.denominator
+
+    pairs = [None if pair[0] is None else pair for pair in zip(plain(column), factors, strict=True)]
+    return _made(pairs, number, result, rounding)
+
+
 def asof(keys: pa.Int64Array, probes: pa.Int64Array) -> pa.Int32Array:
     """See libcore.transform.asof."""
     held, found = keys.to_pylist(), []
@@ -72,8 +91,8 @@ def _scaled(numerator: int, denominator: int, power: int) -> tuple[int, int]:
 
 
 def _made(
-    pairs: Iterable[tuple[int, int] | None],
-    number: Callable[[tuple[int, int]], tuple[int, int] | None],
+    pairs: Iterable[Any],
+    number: Callable[[Any], tuple[int, int] | None],
     result: ColumnType,
     rounding: str,
 ) -> Found:

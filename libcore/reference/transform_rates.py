@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
 from fractions import Fraction
+from typing import Any
 
-Rate = tuple[str, str, date, Fraction]
+Rate = tuple[str, str, Any, Fraction]
+"""From, to, the first day (a date, or its number since 1970), what one unit is worth."""
 
 
-def rate_of(rates: Sequence[Rate], source: str | None, target: str | None, on: date | None) -> Fraction | None:
-    """The direct rate as of a day; None where there is none."""
+def rate_of(rates: Sequence[Rate], source: str | None, target: str | None, on: Any) -> Fraction | None:
+    """The direct rate as of a day, in the form that the rates have it; None where there is none."""
     fitting = [rate for rate in rates if rate[:2] == (source, target) and on is not None and rate[2] <= on]
     return max(fitting, key=lambda rate: rate[2])[3] if fitting else None
 
 
 def convert(
-    rates: Sequence[Rate], source: str | None, target: str | None, on: date | None, inverse: bool, via: str | None
+    rates: Sequence[Rate], source: str | None, target: str | None, on: Any, inverse: bool, via: str | None
 ) -> Fraction | None:
     """What one unit of a currency is in another; None where the table does not say."""
 

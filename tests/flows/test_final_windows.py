@@ -147,6 +147,8 @@ def test_windows_close_over_a_table_that_is_read_directly(
     live(file, postgres, 2, lambda: told(postgres, 3, 1), ERP_DSN=dsn)
     assert found(postgres, CLOSED) == [("A", "08:00:00", 2), ("A", "10:00:00", 2), ("B", "09:00:00", 1)]
     assert found(postgres, LATE) == [("A", "08:20:00")]
+    if is_postgres:
+        postgres_server.drop_database(erp)
 
 
 def test_a_computed_time_tells_no_lateness(broker: str, tmp_path: Path) -> None:

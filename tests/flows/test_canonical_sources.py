@@ -1,0 +1,210 @@
+"""flows/pipelines/erp as they stand, each read from a double of its system by its own connector."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from random import Random
+from typing import Any, Protocol
+
+import pyodbc
+import pytest
+
+from flows import spec
+from flows.spec import TableSpec
+from flows.testing import run_flow
+from tests.connectors.sap_rfc_parts import ENVIRONMENT, PASSWORD
+from tests.doubles.oracle.database import OracleDatabase
+from tests.doubles.oracle.install import install
+from tests.doubles.sap_rfc.standard import CLIENT, Field
+from tests.doubles.sap_rfc.system import System
+from tests.doubles.sqlserver import SqlServerDouble
+from tests.flows.canonical import Business, Rows
+from tests.flows.erp_flows import PIPELINES
+from tests.flows.test_canonical import canonical
+
+Row = dict[str, Any]
+Key = tuple[Any, ...]
+
+
+class Erp(Protocol):
+    """A system with the tables of a pipeline file."""
+
+    def write(self, table: str, rows: Sequence[Row], deleted: Sequence[Row]) -> None:
+        """Upserts and deletes in one of them."""
+
+
+def kinds(settings: TableSpec) -> dict[str, str]:
+    """Column -> type, as the file declares them."""
+    return {name: str(kind) for name, kind in (settings.columns or {}).items()}
+
+
+class Dynamics:
+    """On the double of SQL Server, with change data capture."""
+
+    TYPES: Mapping[str, str] = {
+        "string": "nvarchar(60)", "int64": "bigint", "int32": "int", "timestamp": "datetime",
+        "decimal(15,3)": "numeric(32,6)", "decimal(18,3)": "numeric(32,6)",
+    }  # fmt: skip
+
+    def __init__(self, connection: pyodbc.Connection, tables: Mapping[str, TableSpec]) -> None:
+        self._connection, self._tables = connection, tables
+        connection.execute("ALTER DATABASE CURRENT SET ALLOW_SNAPSHOT_ISOLATION ON")
+        connection.execute("EXEC sys.sp_cdc_enable_db")
+        for settings in tables.values():
+            name, key = str(settings.topic), settings.key or ()
+            columns = [
+                f"{column} {self.TYPES[kind]} {'NOT NULL' if column in key else 'NULL'}"
+                for column, kind in kinds(settings).items()
+            ]
+            connection.execute(f"CREATE TABLE {name} ({', '.join(columns)}, PRIMARY KEY ({', '.join(key)}))")
+            connection.execute(
+                f"EXEC sys.sp_cdc_enable_table @source_schema = N'dbo', @source_name = N'{name.partition('.')[2]}'"
+            )
+
+    def write(self, table: str, rows: Sequence[Row], deleted: Sequence[Row]) -> None:
+        """See Erp; an update is a delete and an insert of one transaction."""
+        settings = self._tables[table]
+        where = " AND ".join(f"{name} = ?" for name in settings.key or ())
+        self._connection.autocommit = False
+        for row in [*rows, *deleted]:
+            self._connection.execute(f"DELETE FROM {settings.topic} WHERE {where}", *_key(settings, row))
+        for row in rows:
+            marks = ", ".join("?" * len(row))
+            self._connection.execute(f"INSERT INTO {settings.topic} ({', '.join(row)}) VALUES ({marks})", *row.values())
+        self._connection.commit()
+        self._connection.autocommit = True
+        self._connection.execute("EXEC sys.sp_cdc_scan")
+
+
+class Ebs:
+    """On the double of Oracle: identifiers and quantities are NUMBERs there, dates have a time."""
+
+    TYPES: Mapping[str, str] = {
+        "string": "VARCHAR2(60)", "int64": "NUMBER(15)", "timestamp": "DATE", "decimal(15,3)": "NUMBER",
+        "decimal(18,5)": "NUMBER",
+    }  # fmt: skip
+
+    def __init__(self, database: OracleDatabase, tables: Mapping[str, TableSpec]) -> None:
+        self._database, self._tables = database, tables
+        self._numbers = {
+            (table, name) for table, one in tables.items() for name in one.columns or () if name.endswith("_ID")
+        }
+        for table, settings in tables.items():
+            columns = [
+                (name, "NUMBER(15)" if (table, name) in self._numbers else self.TYPES[kind])
+                for name, kind in kinds(settings).items()
+            ]
+            database.create_table(str(settings.topic), columns, settings.key or ())
+
+    def write(self, table: str, rows: Sequence[Row], deleted: Sequence[Row]) -> None:
+        """See Erp."""
+        settings = self._tables[table]
+        made = [self._stored(table, row) for row in rows]
+        gone = [_key(settings, self._stored(table, row)) for row in deleted]
+        self._database.write(str(settings.topic), made, gone)
+
+    def _stored(self, table: str, row: Row) -> Row:
+        numbers = {name for name in row if (table, name) in self._numbers and row[name] is not None}
+        return {name: int(value) if name in numbers else value for name, value in row.items()}
+
+
+class Sap:
+    """On the fake of pyrfc, every table with change documents."""
+
+    LENGTHS: Mapping[str, int] = {
+        "KUNNR": 10, "VBELN": 10, "POSNR": 6, "EBELN": 10, "EBELP": 5, "ZEKKN": 2, "VGABE": 1, "GJAHR": 4, "BELNR": 10,
+        "BUZEI": 4,
+    }  # fmt: skip
+
+    def __init__(self, system: System, tables: Mapping[str, TableSpec]) -> None:
+        self._system, self._tables = system, tables
+        for settings in tables.values():
+            fields = [self._field(settings, name, kind) for name, kind in kinds(settings).items()]
+            currency = {"VBAP": [Field("WAERK", "CUKY", 5)]}.get(str(settings.topic), [])
+            system.add_table(str(settings.topic), [*fields, *currency], object_class=f"Z_{settings.topic}")
+
+    def write(self, table: str, rows: Sequence[Row], deleted: Sequence[Row]) -> None:
+        """See Erp."""
+        name = str(self._tables[table].topic)
+        more = {"WAERK": "EUR"} if name == "VBAP" else {}
+        self._system.write({name: [self._stored(row | more) for row in rows]}, {name: list(deleted)})
+
+    @classmethod
+    def _field(cls, settings: TableSpec, name: str, kind: str) -> Field:
+        table, key = str(settings.topic), name in (settings.key or ())
+        if name == "MANDT":
+            return CLIENT
+        if name == "NETWR":
+            return Field(name, "CURR", 15, 2, reference_table="VBAP" if table == "VBAP" else "EKKO",
+                         reference_field="WAERK" if table == "VBAP" else "WAERS")  # fmt: skip
+        if kind.startswith("decimal"):
+            return Field(name, "QUAN", 15, 3)
+        if name in ("WAERK", "WAERS"):
+            return Field(name, "CUKY", 5)
+        return Field(name, "DATS", 8) if kind == "date" else Field(name, "CHAR", cls.LENGTHS.get(name, 40), key=key)
+
+    @staticmethod
+    def _stored(row: Row) -> Row:
+        return {name: f"{value:%Y%m%d}" if isinstance(value, date) else value for name, value in row.items()}
+
+
+def _key(settings: TableSpec, row: Row) -> Key:
+    return tuple(row[name] for name in settings.key or ())
+
+
+def tell(erp: Erp, tables: Mapping[str, TableSpec], before: Rows, after: Rows) -> None:
+    """Write what differs; tables whose rows name others come in any order."""
+    for table, settings in tables.items():
+        had, has = ({_key(settings, row): row for name, row in rows if name == table} for rows in (before, after))
+        changed = [row for key, row in has.items() if had.get(key) != row]
+        erp.write(table, changed, [row for key, row in had.items() if key not in has])
+
+
+def follow(system: str, directory: Path, erp: Erp, told: Any, dsn: str, **settings: Any) -> None:
+    """Run the pipeline file as it is before and after a day of changes, and compare."""
+    file = PIPELINES / "erp" / f"{system}.toml"
+    tables = spec.load(file).tables
+    more = "".join(f", {name}={value!r}" for name, value in settings.items())
+    business = Business.drawn(Random(11))
+    later = business.changed(Random(12))
+    environment = {**os.environ, "WAREHOUSE_DSN": dsn}
+    before: Rows = []
+    for one in (business, later):
+        tell(erp, tables, before, told(one))
+        before = told(one)
+        codes = run_flow(f"flows.build:flow({str(file)!r}, until_end=True{more})", directory, environment=environment)
+        assert codes == [0], (directory / "process-0.log").read_text()[-4000:]
+        assert canonical(dsn) == one.truth()
+
+
+def test_dynamics_by_change_tables(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """dynamics.toml over a real ODBC driver and the double of SQL Server gives the business's tables."""
+    tables = spec.load(PIPELINES / "erp" / "dynamics.toml").tables
+    with SqlServerDouble(tmp_path / "server") as server:
+        monkeypatch.setenv("DYNAMICS_DSN", server.odbc())
+        erp = Dynamics(server.connect(), tables)
+        follow("dynamics", tmp_path, erp, Business.dynamics, postgres, source__sqlserver__poll_s=0.05)
+
+
+def test_ebs_by_logminer(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """oracle_ebs.toml over the double of LogMiner gives the business's tables."""
+    tables = spec.load(PIPELINES / "erp" / "oracle_ebs.toml").tables
+    install(monkeypatch, tmp_path / "ebs.db")
+    for name in ("DSN", "USER", "PASSWORD"):
+        monkeypatch.setenv(f"EBS_{name}", os.environ[f"ORACLE_{name}"])
+    erp = Ebs(OracleDatabase(tmp_path / "ebs.db"), tables)
+    pace = {"source__oracle__poll_s": 0.05, "source__oracle__settle_s": 0.0}
+    follow("oracle_ebs", tmp_path, erp, Business.oracle_ebs, postgres, **pace)
+
+
+def test_sap_by_rfc(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sap.toml over the fake of pyrfc gives the business's tables."""
+    tables = spec.load(PIPELINES / "erp" / "sap.toml").tables
+    for name, value in {**ENVIRONMENT, "SAP_USER": "HEADRACE", "SAP_PASSWORD": ENVIRONMENT[PASSWORD]}.items():
+        monkeypatch.setenv(name, value)
+    erp = Sap(System.create(tmp_path / "sap.db"), tables)
+    path = str(tmp_path / "sap.db")
+    follow("sap", tmp_path, erp, Business.sap, postgres, source__sap_rfc__ashost=path, source__sap_rfc__poll_s=0.05)
