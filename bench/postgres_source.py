@@ -40,12 +40,13 @@ def _pieces(changes: Any, state: tuple[Any, ...]) -> Iterator[Any]:
     from connectors.formats.binding import TopicBinding
     from connectors.postgres.slot_reader import SlotReader
     from connectors.postgres.source import bound
+    from connectors.postgres.source_login import Logins
     from connectors.postgres.source_state import unpacked
 
     tables = changes.describe(["public.items"])
     bindings = bound(tables, {table.name: TopicBinding(table.name) for table in tables})
-    pace = Pace(changes._config.guardian)
-    reader = SlotReader(changes._config, changes._context, bindings, unpacked(state), pace, until_end=True)
+    pace, logins = Pace(changes._config.guardian), Logins("bench")
+    reader = SlotReader(changes._config, changes._context, bindings, unpacked(state), pace, logins, until_end=True)
     try:
         for piece in reader.pieces():
             if piece is not None:

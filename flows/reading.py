@@ -101,6 +101,7 @@ def make_source(
         until_end=until_end,
         known_topics=known_topics,
         beating=[*marks, *_beating(pipeline, topic_bindings)],
+        prefix=f"{pipeline.source.label}." if pipeline.source.label else "",
     )
 
 

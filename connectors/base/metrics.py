@@ -20,6 +20,11 @@ POSITION_AGE = Gauge(
 RETAINED_BYTES = Gauge(
     "headrace_source_retained_bytes", "Bytes of log that the source keeps until a flow has read it", ["partition"]
 )
+LOGIN_REFUSED = Gauge(
+    "headrace_source_login_refused",
+    "1 while a source refuses a login that it took before; it is tried on",
+    ["partition"],
+)
 SOURCE_FAILED = Gauge(
     "headrace_source_failed", "1 where one of several sources has failed and brings nothing until a restart", ["source"]
 )

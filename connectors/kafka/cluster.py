@@ -11,11 +11,15 @@ from connectors.base import retry
 from connectors.kafka.config import KafkaConfig, StartOffset, StartTimestamp
 from libcore.errors import ConfigurationError, HeadraceError, TransientError
 
-_ANSWER_S = 5.0
+_ANSWER_S, _AGAIN_S = 5.0, 0.5
 TOPIC_WAIT_S = 5.0  # a topic made a moment ago may not be known to every broker
 _PROPERTY = re.compile(r'property "([^"]+)"')
 
 _log = structlog.get_logger()
+
+
+class _NotThere(TransientError):
+    """The cluster answers, and does not know the topic, or not yet."""
 
 
 class ClientLog:
@@ -48,6 +52,7 @@ class Cluster:
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
         self._refusal = ""
+        self._wait_s, self._answer_s = config.connect_s_max, min(_ANSWER_S, config.connect_s_max)
         self._consumer = new_consumer(config.client_properties(1) | {"error_cb": self._failed})
 
     def _failed(self, error: Any) -> None:
@@ -57,10 +62,12 @@ class Cluster:
             self._refusal = error.str()
 
     def partitions(self, topic: str) -> list[int]:
-        """The topic's partition numbers. Raises ConfigurationError where it does not exist."""
+        """The topic's partition numbers. Raises ConfigurationError where it does not exist, TransientError."""
 
         def known() -> list[int]:
-            metadata = self._ask(f"partitions of {topic}", lambda: self._consumer.list_topics(topic, timeout=_ANSWER_S))
+            metadata = self._ask(
+                f"partitions of {topic}", lambda: self._consumer.list_topics(topic, timeout=self._answer_s)
+            )
             found = metadata.topics.get(topic)
             if found is None or found.error is not None or not found.partitions:
                 code, text = (
@@ -70,19 +77,19 @@ class Cluster:
                 )
                 if code == _code("TOPIC_AUTHORIZATION_FAILED"):
                     raise ConfigurationError(f"topic {topic}: {text}; the user needs READ and DESCRIBE on it")
-                raise TransientError(f"topic {topic}: {text}")
+                raise _NotThere(f"topic {topic}: {text}")
             return sorted(found.partitions)
 
         try:
             return retry.call(f"find topic {topic}", known, total_s=TOPIC_WAIT_S)
-        except TransientError as error:
+        except _NotThere as error:
             raise ConfigurationError(
                 f"{error}; expected it at {self._config.servers}: create it or correct its name"
             ) from error
 
     def topics(self) -> dict[str, int]:
         """Partition count by topic, of all topics the user may see."""
-        metadata = self._ask("topics", lambda: self._consumer.list_topics(timeout=_ANSWER_S))
+        metadata = self._ask("topics", lambda: self._consumer.list_topics(timeout=self._answer_s))
         return {name: len(found.partitions) for name, found in metadata.topics.items() if found.error is None}
 
     def watermarks(self, topic: str, partition: int) -> tuple[int, int]:
@@ -91,7 +98,8 @@ class Cluster:
 
         place = TopicPartition(topic, partition)
         low, high = self._ask(
-            f"watermarks of {topic}/{partition}", lambda: self._consumer.get_watermark_offsets(place, timeout=_ANSWER_S)
+            f"watermarks of {topic}/{partition}",
+            lambda: self._consumer.get_watermark_offsets(place, timeout=self._answer_s),
         )
         return low, high
 
@@ -101,7 +109,8 @@ class Cluster:
 
         asked = [TopicPartition(topic, partition, timestamp_ms)]
         found = self._ask(
-            f"offset by time of {topic}/{partition}", lambda: self._consumer.offsets_for_times(asked, timeout=_ANSWER_S)
+            f"offset by time of {topic}/{partition}",
+            lambda: self._consumer.offsets_for_times(asked, timeout=self._answer_s),
         )
         if found[0].error is not None:
             raise TransientError(f"{topic}/{partition}: offset by time: {found[0].error.str()}")
@@ -180,7 +189,14 @@ class Cluster:
                 self._consumer.poll(0)
                 raise self._meaning(what, error.args[0]) from error
 
-        return retry.call(what, once, total_s=self._config.connect_s_max)
+        try:
+            answer = retry.call(what, once, total_s=self._wait_s)
+        except TransientError:
+            # the next question, for another partition, is asked once: other sources of the worker wait for its answer
+            self._wait_s, self._answer_s = 0.0, min(_AGAIN_S, self._config.connect_s_max)
+            raise
+        self._wait_s, self._answer_s = self._config.connect_s_max, min(_ANSWER_S, self._config.connect_s_max)
+        return answer
 
     def _meaning(self, what: str, error: Any) -> HeadraceError:
         place = f"source.kafka at {self._config.servers}: {what}"

@@ -52,6 +52,7 @@ class KafkaSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
         known_topics: topics that the flow has read before. A partition of theirs without a position is new and begins
             at its first message. Topics of which this worker resumes a partition count as known by themselves.
         beating: topics whose idle partitions bring a Tick a second, for a step that watches time.
+        prefix: in front of topics' names in metrics: the name of a source that is one of several, and a dot.
     """
 
     def __init__(
@@ -62,11 +63,13 @@ class KafkaSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
         until_end: bool = False,
         known_topics: Collection[str] = (),
         beating: Collection[str] = (),
+        prefix: str = "",
     ) -> None:
         if repeated := sorted({topic for topic in topics if list(topics).count(topic) > 1}):
             raise ConfigurationError(f"source.kafka: topic {repeated[0]} is read twice by one source")
         self._config, self._topics, self._decoder_factory = config, tuple(topics), decoder_factory
         self._until_end, self._known, self._beating = until_end, set(known_topics), frozenset(beating)
+        self._prefix = prefix
         self._cluster: Cluster | None = None
         self._readers: ReaderFactory | None = None
         self._partition_count = 0
@@ -110,6 +113,7 @@ class KafkaSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
             until_end=self._until_end,
             closed=self._closed,
             beat_s=_BEAT_S if topic in self._beating else 0.0,
+            prefix=self._prefix,
         )
 
     def _ask(self) -> Cluster:
@@ -142,6 +146,7 @@ class KafkaPartition(StatefulSourcePartition[Item, tuple[Any, ...]]):
         until_end: bool,
         closed: Callable[[], None],
         beat_s: float = 0.0,
+        prefix: str = "",
     ) -> None:
         self._topic, self._number, self._cluster = topic, number, cluster
         self._reader, self._decoder, self._closed = reader, decoder, closed
@@ -153,8 +158,8 @@ class KafkaPartition(StatefulSourcePartition[Item, tuple[Any, ...]]):
         self._held: tuple[list[Item], int, int, object] | None = None  # decoded, waits for an epoch of its own
         self._newest_ms = -1
         self._high = -1  # the partition's next offset as last told by the broker
-        self._lag_offsets = LAG_OFFSETS.labels(topic, str(number))
-        self._lag_ms = LAG_MS.labels(topic, str(number))
+        self._lag_offsets = LAG_OFFSETS.labels(prefix + topic, str(number))
+        self._lag_ms = LAG_MS.labels(prefix + topic, str(number))
 
     def next_batch(self) -> list[Item]:
         """Items of one epoch, or none; StopIteration after the end."""

@@ -10,6 +10,7 @@ from contextlib import closing
 
 from connectors.base.database import Finding
 from connectors.postgres import slot as slots
+from connectors.postgres.doctor_failover import failover_findings
 from connectors.postgres.doctor_tables import publication_findings, table_findings
 from connectors.postgres.session import Connection, literal, quote
 from connectors.postgres.source_catalog import CatalogTable
@@ -42,6 +43,7 @@ def examine(
     role = _Role(connection)
     found = [*_server(connection), *_retention(connection, config, spool_bytes), *_role(connection, config, role)]
     found += [*_slot(connection, config, spool_bytes), *_long_transactions(connection, config, role)]
+    found += failover_findings(connection, config)
     found += [*publication_findings(connection, str(config.publication), tables, role.sql)]
     found += table_findings(connection, str(config.publication), tables, role.sql)
     return sorted(found, key=lambda finding: _ORDER[finding.severity])

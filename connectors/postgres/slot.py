@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -14,22 +14,12 @@ import structlog
 
 from connectors.postgres.session import Connection, literal, quote
 from connectors.postgres.source_catalog import GENERATED_SINCE, CatalogTable
-from connectors.postgres.source_session import CommandRefused, command, failed, lsn_number
-from connectors.postgres.source_state import SlotState
+from connectors.postgres.source_session import NO_SLOT_FREE, CommandRefused, command, failed, lsn_number
 from libcore.errors import ConfigurationError, FatalError, TransientError
 
 PLUGIN = "pgoutput"
 _BUSY_S = 60.0
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Server:
-    """IDENTIFY_SYSTEM: which cluster answers, on which timeline of it, and which database."""
-
-    system: str
-    timeline: int
-    database: str
 
 
 @dataclass(frozen=True)
@@ -69,13 +59,8 @@ class Made:
     snapshot: str
 
 
-def identify(walsender: Connection) -> Iterator[Server | None]:
-    """Which server this is."""
-    for row in command(walsender, "IDENTIFY_SYSTEM"):
-        if row is None:
-            yield None
-        else:
-            yield Server(str(row["systemid"]), int(row["timeline"] or 0), str(row["dbname"]))
+class NoSlotFree(TransientError):
+    """The server has as many slots as it may; one of them may end."""
 
 
 def find(connection: Connection, name: str) -> Slot | None:
@@ -89,7 +74,7 @@ def find(connection: Connection, name: str) -> Slot | None:
 def create(walsender: Connection, name: str, *, export: bool, failover: bool, temporary: bool = False) -> Iterator[Any]:
     """Make a slot: Nones while it waits for the transactions that are open, then Made.
 
-    Raises ConfigurationError with what the server needs; TransientError.
+    Raises ConfigurationError with what the server needs; NoSlotFree, TransientError.
     """
     version = walsender.info.server_version
     options = ["SNAPSHOT 'export'" if export else "SNAPSHOT 'nothing'"]
@@ -120,8 +105,8 @@ def explained(error: CommandRefused, name: str) -> Exception:
             f"source.postgres: expected wal_level = logical, found another: {error.text}; ALTER SYSTEM SET wal_level = "
             "'logical', then restart the server"
         )
-    if "replication slots are in use" in error.text or "max_replication_slots" in error.text:
-        return ConfigurationError(
+    if error.sqlstate == NO_SLOT_FREE:
+        return NoSlotFree(
             f"source.postgres: no slot is free: {error.text}; raise max_replication_slots and restart the server, or "
             "drop a slot that nobody needs"
         )
@@ -174,6 +159,11 @@ def usable(connection: Connection, name: str, needed_lsn: int) -> Slot:
             f"source.postgres: expected slot {name} with plugin {PLUGIN}, found {slot.values.get('plugin')}: "
             "choose another `slot`"
         )
+    if slot.values.get("synced") and in_recovery(connection):
+        raise TransientError(
+            f"source.postgres: expected the primary, found a standby that keeps slot {name} in sync: it can be read "
+            "there once it is promoted"
+        )
     if slot.lost:
         raise FatalError(
             f"source.postgres: slot {name} is invalidated ({slot.lost}): the server has removed log that it needs "
@@ -186,6 +176,11 @@ def usable(connection: Connection, name: str, needed_lsn: int) -> Slot:
             f"{again}"
         )
     return slot
+
+
+def in_recovery(connection: Connection) -> bool:
+    """Whether the server is a standby."""
+    return connection.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
 
 
 def publish(connection: Connection, publication: str, tables: Mapping[str, CatalogTable]) -> list[str]:
@@ -282,24 +277,22 @@ def replication_options(publication: str, version: int, streaming: bool) -> str:
     return ", ".join(f"{name} {literal(value)}" for name, value in options.items())
 
 
-def same_server(connection: Connection, server: Server, state: SlotState) -> SlotState:
-    """The state, where it is of this server or of one that this one took over from. Raises FatalError else."""
-    if state.system != server.system:
-        raise FatalError(
-            f"source.postgres: expected the cluster with system identifier {state.system}, found "
-            f"{server.system}: the dsn leads to another server; `headrace source drop FILE` begins anew there"
-        )
-    if state.timeline == server.timeline:
-        return state
-    row = connection.execute("SELECT pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint").fetchone()
-    if row is not None and row[0] < state.resume_lsn:
-        raise FatalError(
-            f"source.postgres: timeline {server.timeline} follows {state.timeline}, but ends before what this flow "
-            "has read: the promoted standby lacks changes that the target has; `headrace source drop FILE` takes "
-            "a new snapshot"
-        )
-    _log.warning("another server took over", former=state.timeline, timeline=server.timeline)
-    return replace(state, timeline=server.timeline)
+def writing(connection: Connection) -> frozenset[str]:
+    """The transactions that a snapshot may hide now, because they are not over, or are in the log and not quite over.
+
+    Asked of the locks, which show even a transaction that no snapshot lists yet, and last until snapshots show it.
+    """
+    rows = connection.execute(
+        "SELECT transactionid::text FROM pg_locks WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock'"
+    ).fetchall()
+    return frozenset(str(row[0]) for row in rows)
+
+
+def reached(connection: Connection) -> int:
+    """Up to where the log goes: nothing that any session sees now was committed behind it."""
+    row = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
+    assert row is not None
+    return lsn_number(row[0])
 
 
 def mark_end(connection: Connection, version: int) -> str:

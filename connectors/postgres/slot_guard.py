@@ -39,12 +39,13 @@ class SlotGuard:
 
     Args:
         config: with the slot's name. directory: the pipeline's state directory; None: a drop leaves no note.
+        partition: the slot's name in metrics.
     """
 
-    def __init__(self, config: PostgresSourceConfig, directory: Path | None) -> None:
+    def __init__(self, config: PostgresSourceConfig, directory: Path | None, partition: str) -> None:
         self._config, self._directory = config, directory
         self._slot, self._bounds = str(config.slot), config.guardian
-        self._kept = RETAINED_BYTES.labels(self._slot)
+        self._kept = RETAINED_BYTES.labels(partition)
         self._closed = threading.Event()
         self._above = False
         self._thread = threading.Thread(target=self._watch, name=f"watch {self._slot}", daemon=True)

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from connectors.postgres import slot as slots
 from connectors.postgres.session import literal, quote
 from connectors.postgres.snapshot import Chunk, ChunkReader
 from connectors.postgres.source_catalog import CatalogTable
@@ -31,6 +32,8 @@ class MovedRows:
 
     def __init__(self, tables: dict[str, CatalogTable], open_reader: Callable[[], ChunkReader]) -> None:
         self._tables, self._open_reader = tables, open_reader
+        self.seen_lsn = 0
+        """Values that were looked up may be of what was committed up to there."""
 
     def filled(self, batch: ChangeBatch) -> ChangeBatch:
         """The batch with the values that its moved rows lack. Raises TransientError, ConfigurationError."""
@@ -56,8 +59,9 @@ class MovedRows:
         """The source's rows of those keys, each as a record of one row."""
         found: dict[tuple[Any, ...], pa.RecordBatch] = {}
         reader = self._open_reader()
-        reader.open()
+        connection = reader.open()
         try:
+            self.seen_lsn = slots.reached(connection)
             names = ", ".join(quote(name) for name in batch.table.key)
             for start in range(0, len(keys), _ROWS_A_QUERY):
                 rows = ", ".join(f"({_values(table, batch, key)})" for key in keys[start : start + _ROWS_A_QUERY])

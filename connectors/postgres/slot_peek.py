@@ -14,7 +14,8 @@ import psycopg
 import pyarrow as pa
 
 from connectors.postgres.session import Connection, literal
-from connectors.postgres.slot import Made, Server, explained
+from connectors.postgres.slot import Made, explained
+from connectors.postgres.slot_timeline import Server
 from connectors.postgres.source_session import CommandRefused, failed, lsn_number, lsn_text
 from connectors.postgres.source_wire import Taken
 from libcore.errors import TransientError
@@ -112,13 +113,14 @@ def function_options(publication: str, version: int) -> str:
 
 
 def identify(connection: Connection) -> Server:
-    """See slot.identify."""
+    """See slot_timeline.identify; where earlier timelines ended no function tells, so that now is taken for it."""
     row = connection.execute(
         "SELECT (SELECT system_identifier::text FROM pg_control_system()), "
-        "(SELECT timeline_id FROM pg_control_checkpoint()), current_database()"
+        "('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int, current_database(), "
+        "pg_current_wal_flush_lsn()::text"
     ).fetchone()
     assert row is not None
-    return Server(row[0], row[1], row[2])
+    return Server(row[0], row[1], row[2], dict.fromkeys(range(1, row[1]), lsn_number(row[3])))
 
 
 def create(connection: Connection, name: str, *, failover: bool) -> Made:

@@ -12,19 +12,20 @@ import structlog
 
 from connectors.base.background import Piece
 from connectors.base.database import SourceContext
-from connectors.base.guardian import Pace
+from connectors.base.guardian import Pace, hours
 from connectors.postgres import slot as slots
-from connectors.postgres import slot_peek
+from connectors.postgres import slot_peek, slot_timeline
 from connectors.postgres import source_catalog as catalog
 from connectors.postgres.session import Connection
 from connectors.postgres.slot_guard import SlotGuard, forget_dropped, refuse_dropped
 from connectors.postgres.slot_moved import MovedRows
 from connectors.postgres.slot_requests import SlotRequests
-from connectors.postgres.slot_snapshot import SlotSnapshot, hours
+from connectors.postgres.slot_snapshot import SlotSnapshot
 from connectors.postgres.slot_stream import SlotStream, Walsender
 from connectors.postgres.snapshot import ChunkReader, View
 from connectors.postgres.source_config import PostgresSourceConfig
-from connectors.postgres.source_session import QueryTooLong, connect, failed
+from connectors.postgres.source_login import Logins
+from connectors.postgres.source_session import LoginRefused, QueryTooLong, connect, failed
 from connectors.postgres.source_state import SlotState, unpacked
 from connectors.postgres.source_streams import FileStreams
 from libcore.errors import ConfigurationError
@@ -42,14 +43,15 @@ class SlotReader:
         bindings: Mapping[str, Any],
         state: SlotState,
         pace: Pace,
+        logins: Logins,
         *,
         until_end: bool,
         others: frozenset[str] = frozenset(),
     ) -> None:
         self._config, self._context, self._bindings, self._others = config, context, dict(bindings), others
         self._slot, self._publication = str(config.slot), str(config.publication)
-        self._state, self._pace, self._until_end = state, pace, until_end
-        self._guard = SlotGuard(config, context.directory)
+        self._state, self._pace, self._logins, self._until_end = state, pace, logins, until_end
+        self._guard = SlotGuard(config, context.directory, context.partition(self._slot))
         self._walsender: Walsender | slot_peek.Peeks | None = None
         self._exporter: Connection | None = None  # it shows the slot's snapshot while it is open
         self._open: list[Connection] = []
@@ -61,6 +63,8 @@ class SlotReader:
         """See PieceReader.pieces."""
         try:
             yield from self._pieces()
+        except LoginRefused as error:
+            raise self._logins.meaning(error) from error
         except QueryTooLong:
             self._pace.too_long()
             raise
@@ -116,6 +120,9 @@ class SlotReader:
             yield Piece([], 0, self._state.packed())
         self._guard.start()
         if self._state.phase == "snapshot":
+            session = self._ask("identify")
+            self._state = slot_timeline.same_server((yield from self._identify(session)), self._state)
+            session.close()
             slots.usable(connection, self._slot, self._state.lsn)
             snapshot = SlotSnapshot(
                 self._config,
@@ -149,9 +156,11 @@ class SlotReader:
         return SlotRequests(
             tables,
             {name: self._bindings[name].table for name in tables},
-            lambda: connect(self._config, f"{self._slot} request", walsender=True),
+            None
+            if self._config.read_by == "functions"
+            else partial(connect, self._config, f"{self._slot} request", walsender=True),
             self._reader,
-            self._context.directory if self._config.read_by == "stream" else None,
+            self._context.directory,
             slot=self._slot,
             rows_max=self._config.batch_rows_max,
             answered=lambda: self._answered,
@@ -159,26 +168,25 @@ class SlotReader:
             pace=self._pace,
         )
 
-    def _identify(self, connection: Connection) -> Generator[None, None, slots.Server]:
+    def _identify(self, connection: Connection) -> Generator[None, None, slot_timeline.Server]:
+        """Which server a session is with; the first answer shows that the source lets this flow in."""
         if self._config.read_by == "functions":
-            return slot_peek.identify(connection)
-        server: slots.Server | None = None
-        session = self._connect("identify", walsender=True)
-        for found in slots.identify(session):
-            server = found
-            yield None
-        session.close()
-        assert server is not None
+            server = slot_peek.identify(connection)
+        else:
+            server = yield from slot_timeline.identify(connection)
+        self._logins.taken()
         return server
+
+    def _ask(self, purpose: str) -> Connection:
+        """A session of the kind that changes come over."""
+        return self._connect(purpose, walsender=self._config.read_by == "stream")
 
     def _refuse_by_functions(self, tables: dict[str, catalog.CatalogTable]) -> None:
         """What needs a snapshot whose place in the log is known, which only a walsender gives."""
-        lacking = [name for name in tables if self._state.phase == "stream" and name not in self._state.done]
         keyless = [name for name in tables if not self._bindings[name].key]
-        if self._config.snapshot == "initial" and (found := [*lacking, *keyless]):
+        if self._config.snapshot == "initial" and keyless:
             raise ConfigurationError(
-                f'source.postgres: read_by = "functions" reads tables with a key, from the first start on; {found[0]} '
-                + ("joined later" if found[0] in lacking else "has none")
+                f'source.postgres: read_by = "functions" reads tables with a key; {keyless[0]} has none'
             )
 
     def _begin(self, connection: Connection) -> Iterator[Any]:
@@ -189,7 +197,9 @@ class SlotReader:
                 f"source.postgres: expected wal_level = logical, found {row[0]}; ALTER SYSTEM SET wal_level = "
                 "'logical', then restart the server"
             )
-        server = yield from self._identify(connection)
+        session = self._ask("identify")
+        server = yield from self._identify(session)
+        session.close()
         rows_wanted = self._config.snapshot == "initial"
         there = slots.find(connection, self._slot)
         if there is not None and not rows_wanted:
@@ -215,12 +225,13 @@ class SlotReader:
         _log.info("slot", name=self._slot, consistent_lsn=made.consistent_lsn)
 
     def _stream(self, connection: Connection, tables: dict[str, catalog.CatalogTable]) -> Iterator[Piece | None]:
-        state = self._state
-        slots.usable(connection, self._slot, state.resume_lsn)
-        server = yield from self._identify(connection)
-        self._state = state = slots.same_server(connection, server, state)
+        slots.usable(connection, self._slot, self._state.resume_lsn)
+        # the session that streams says itself of which server it is: another one may have taken over a moment ago
+        session = self._ask("stream")
+        self._state = slot_timeline.same_server((yield from self._identify(session)), self._state)
         if self._config.snapshot == "never":
-            self._state = state = replace(state, done=tuple(self._bindings))
+            self._state = replace(self._state, done=tuple(self._bindings))
+        state = self._state
         version = connection.info.server_version
         options: dict[str, Any] = {}
         functions = self._config.read_by == "functions"
@@ -241,10 +252,10 @@ class SlotReader:
         )
         walsender: Walsender | slot_peek.Peeks
         if functions:
-            walsender = slot_peek.Peeks(self._connect("peek"), self._config.batch_rows_max)
+            walsender = slot_peek.Peeks(session, self._config.batch_rows_max)
             words = slot_peek.function_options(self._publication, version)
         else:
-            walsender = Walsender(self._connect("stream", walsender=True), self._config)
+            walsender = Walsender(session, self._config)
             words = slots.replication_options(self._publication, version, bool(options))
         self._walsender = walsender
         for _ in walsender.start(self._slot, state.resume_lsn, words):
@@ -255,12 +266,13 @@ class SlotReader:
             decoder,
             state,
             slot=self._slot,
+            partition=self._context.partition(self._slot),
             rows_max=self._config.batch_rows_max,
             end_mark=end_mark,
-            filled=MovedRows(
+            moved=MovedRows(
                 {self._bindings[name].table: table for name, table in tables.items()},
                 partial(self._reader, View(1)),
-            ).filled,
+            ),
             requests=self._requests_of(tables),
         )
         yield from stream.pieces()

@@ -6,6 +6,12 @@ done. What the stream brings next are changes that the chunk may have already; t
 its place, so the table ends right. Of a table without a key they are passed over instead. Between two chunks the
 stream goes on for at least as long as the last one took.
 
+Where the server has no slot to give, or no walsender, the stream's own position is the chunk's place: while the stream
+waits there, the transactions that are open are waited for, and a snapshot taken then shows at least all that the
+stream has brought. This is DBLog's low watermark. There is no high one, behind which rows that changed meanwhile are
+left out: a change does not bring the large values that it left alone, so a row must come before its changes, never
+not at all.
+
 A request is a file DIRECTORY/requests/ID.json of {"table", "where"}; its answer is DIRECTORY/run/request-ID.json.
 """
 
@@ -27,7 +33,7 @@ from connectors.postgres import slot as slots
 from connectors.postgres.session import Connection
 from connectors.postgres.snapshot import Chunk, ChunkPart, ChunkReader, View, next_bound
 from connectors.postgres.source_catalog import CatalogTable
-from connectors.postgres.source_session import failed
+from connectors.postgres.source_session import LoginRefused, failed
 from connectors.postgres.source_state import Request, SlotState
 from libcore.errors import ConfigurationError, TransientError
 
@@ -35,6 +41,7 @@ CHUNK_ROWS = 50_000  # a tenth of a second, in which the stream waits
 NEW = "new:"
 _LOOK_S = 1.0  # how often the directory is looked at
 _WAIT_S = 1.0  # how long the stream waits for transactions that are open at the source
+_AGAIN_S = 0.05
 _ANSWERS = 100
 _log = structlog.get_logger()
 
@@ -44,7 +51,8 @@ class SlotRequests:
 
     Args:
         tables: those of the slot. names: of their batches.
-        open_walsender: a session that can make slots. open_reader: (view, commit LSN) -> a ChunkReader, not yet open.
+        open_walsender: a session that can make slots; None where there is none.
+        open_reader: (view, commit LSN) -> a ChunkReader, not yet open.
         directory: the pipeline's state directory; None: nobody can ask.
         answered: ids of requests whose end is durable. pace: when and how fast rows may be read.
     """
@@ -53,7 +61,7 @@ class SlotRequests:
         self,
         tables: Mapping[str, CatalogTable],
         names: Mapping[str, str],
-        open_walsender: Callable[[], Connection],
+        open_walsender: Callable[[], Connection] | None,
         open_reader: Callable[[View, int], ChunkReader],
         directory: Path | None,
         *,
@@ -99,7 +107,7 @@ class SlotRequests:
             yield from self._chunk(state, request)
         except (ConfigurationError, psycopg.Error) as error:
             ours = failed(error, f"read {request[1]}") if isinstance(error, psycopg.Error) else error
-            if request[0].startswith(NEW) or isinstance(ours, TransientError):
+            if request[0].startswith(NEW) or isinstance(ours, TransientError | LoginRefused):
                 raise ours from error
             yield self._refused(state, request, str(ours)), ChunkPart([], 0, 0, True)
         self._turn_at = time.monotonic() + (time.monotonic() - now)
@@ -110,9 +118,45 @@ class SlotRequests:
         return [(NEW + name, name, "", None) for name in names]
 
     def _chunk(self, state: SlotState, request: Request) -> Iterator[tuple[SlotState, ChunkPart | None]]:
+        if self._open_walsender is None:
+            yield from self._without_slot(state, request, "there is no walsender")
+            return
+        try:
+            yield from self._in_slot(state, request, self._open_walsender)
+        except slots.NoSlotFree as error:
+            yield from self._without_slot(state, request, str(error))
+
+    def _without_slot(
+        self, state: SlotState, request: Request, why: str
+    ) -> Iterator[tuple[SlotState, ChunkPart | None]]:
+        identity, name, where, after = request
+        if not self._tables[name].key:
+            raise ConfigurationError(f"table {name} has no key, and is read by means of a slot only: {why}")
+        # behind each commit that the stream has brought, before each that it will bring
+        place, begun = state.resume_lsn - 1, time.monotonic()
+        reader = self._open_reader(View(place), 0 if identity.startswith(NEW) else place)
+        try:
+            connection = reader.open()
+            hidden = slots.writing(connection)
+            while hidden & slots.writing(connection):
+                if time.monotonic() - begun > _WAIT_S:
+                    return  # as with a slot
+                time.sleep(_AGAIN_S)
+                yield state, None
+            reader.close()
+            connection = reader.open()
+            until = next_bound(connection, self._tables[name], CHUNK_ROWS, after, where)
+            made = slots.Made(slots.reached(connection), "")
+            yield from self._parts(reader, state, request, Chunk(self._tables[name], after, until), made)
+        finally:
+            reader.close()
+
+    def _in_slot(
+        self, state: SlotState, request: Request, open_walsender: Callable[[], Connection]
+    ) -> Iterator[tuple[SlotState, ChunkPart | None]]:
         identity, name, where, after = request
         table = self._tables[name]
-        walsender = self._open_walsender()
+        walsender = open_walsender()
         try:
             made: slots.Made | None = None
             begun = time.monotonic()
@@ -138,6 +182,7 @@ class SlotRequests:
         self, reader: ChunkReader, state: SlotState, request: Request, chunk: Chunk, made: slots.Made
     ) -> Iterator[tuple[SlotState, ChunkPart | None]]:
         identity, name, where, _ = request
+        state = state.seen(made.consistent_lsn)
         if not chunk.table.key:
             starts = {**dict(state.starts), self._names[name]: made.consistent_lsn}
             state = replace(state, starts=tuple(sorted(starts.items())))

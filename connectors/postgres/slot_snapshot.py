@@ -8,7 +8,6 @@ slot), and the changes up to there are passed over.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -16,7 +15,7 @@ from typing import Any
 
 from connectors.base.background import Piece
 from connectors.base.database import SourceContext
-from connectors.base.guardian import Pace
+from connectors.base.guardian import Pace, hours, spent
 from connectors.base.items import Truncate
 from connectors.postgres import slot as slots
 from connectors.postgres.session import Connection
@@ -26,7 +25,6 @@ from connectors.postgres.source_config import PostgresSourceConfig
 from connectors.postgres.source_state import SlotState
 
 OpenWalsender = Callable[[str], Connection]
-_WAIT_S = 0.1
 
 
 class _OutOfHours(Exception):
@@ -119,6 +117,7 @@ class SlotSnapshot:
         try:
             connection = planner.open()
             snapshot.open()
+            self.state = self.state.seen(view.lsn if view.exported else slots.reached(connection))
             yield from self._parts(snapshot, self._wanted(connection, tables))
         finally:
             snapshot.close()
@@ -144,16 +143,6 @@ class SlotSnapshot:
             elif part.ended:
                 self.state = replace(self.state, after=chunk.until)
             yield Piece(part.items, part.rows, self.state.packed(), part.size)
-            self._pace.read(part.rows)
-            while (wait_s := self._pace.wait_s) > 0:
-                time.sleep(min(_WAIT_S, wait_s))
-                yield None
+            yield from spent(self._pace, part.rows)
             if part.ended and not self._pace.allowed and len(self.state.done) < len(self._tables):
                 raise _OutOfHours
-
-
-def hours(pace: Pace) -> Iterator[None]:
-    """Nones until rows may be read."""
-    while not pace.allowed:
-        time.sleep(_WAIT_S)
-        yield None

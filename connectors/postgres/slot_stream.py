@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from connectors.base.background import Piece
 from connectors.base.items import ClearColumn, Item, Truncate
 from connectors.base.metrics import LAG_MS
 from connectors.postgres.session import Connection, quote
+from connectors.postgres.slot_moved import MovedRows
 from connectors.postgres.slot_peek import Peeks
 from connectors.postgres.slot_requests import SlotRequests
 from connectors.postgres.source_config import PostgresSourceConfig
@@ -135,8 +136,9 @@ class SlotStream:
 
     Args:
         decoder: a PgoutputDecoder that goes on behind the state.
+        partition: its name in metrics.
         end_mark: content of the logical message to end at; "": follow.
-        filled: completes rows whose key changed; see slot_moved.py.
+        moved: completes rows whose key changed; see slot_moved.py.
         requests: what is to be read beside the stream; see slot_requests.py.
     """
 
@@ -147,18 +149,19 @@ class SlotStream:
         state: SlotState,
         *,
         slot: str,
+        partition: str,
         rows_max: int,
         end_mark: str,
-        filled: Callable[[ChangeBatch], ChangeBatch],
+        moved: MovedRows,
         requests: SlotRequests,
     ) -> None:
         self._walsender, self._decoder, self.state = walsender, decoder, state
-        self._slot, self._rows_max, self._end_mark, self._filled = slot, rows_max, end_mark, filled
+        self._slot, self._rows_max, self._end_mark, self._moved = slot, rows_max, end_mark, moved
         self._requests = requests
         self._held: list[pa.RecordBatch] = []  # the begin of a transaction whose rest has not come
         self._starts = dict(state.starts)
         self._idle_at = 0.0
-        self._lag_ms = LAG_MS.labels(slot, "0")
+        self._lag_ms = LAG_MS.labels(partition, "0")
         self._ended = False
 
     def pieces(self) -> Iterator[Piece | None]:
@@ -221,8 +224,10 @@ class SlotStream:
             start += consumed
             if self._end_mark and any(heard.content == self._end_mark.encode() for heard in self._decoder.heard):
                 self._ended = True
-            items = [self._filled(item) if isinstance(item, ChangeBatch) else item for item in self._passed(items)]
-            self.state = replace(self.state, decoder=self._decoder.state, starts=tuple(sorted(self._starts.items())))
+            passed = self._passed(items)
+            items = [self._moved.filled(item) if isinstance(item, ChangeBatch) else item for item in passed]
+            state = self.state.seen(self._moved.seen_lsn)
+            self.state = replace(state, decoder=self._decoder.state, starts=tuple(sorted(self._starts.items())))
             rows = max(consumed, sum(item.row_count for item in items if isinstance(item, ChangeBatch)))
             size = sum(item.record.nbytes for item in items if isinstance(item, ChangeBatch))
             alone = any(isinstance(item, Truncate | ClearColumn) for item in items)

@@ -29,6 +29,7 @@ from connectors.postgres.session import Connection
 from connectors.postgres.slot_reader import SlotReader
 from connectors.postgres.snapshot import ChunkReader, View, chunks
 from connectors.postgres.source_config import PostgresSourceConfig
+from connectors.postgres.source_login import Logins
 from connectors.postgres.source_session import connect, failed
 from connectors.postgres.source_state import SlotState, unpacked
 from libcore.errors import ConfigurationError
@@ -201,11 +202,13 @@ class PostgresSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
         """A partition that goes on where `resume_state` says, or begins with a new slot."""
         config, pace = of_slot(self._config, for_part), Pace(self._config.guardian)
         bindings = {name: self._bindings[name] for name in self._groups[for_part]}
-        others = frozenset(self._bindings) - frozenset(bindings)
+        others, logins = frozenset(self._bindings) - frozenset(bindings), Logins(self._context.partition(for_part))
 
         def open_reader(state: tuple[Any, ...]) -> SlotReader:
             read = unpacked(state)
-            return SlotReader(config, self._context, bindings, read, pace, until_end=self._until_end, others=others)
+            return SlotReader(
+                config, self._context, bindings, read, pace, logins, until_end=self._until_end, others=others
+            )
 
         return BackgroundPartition(
             self._context.partition(for_part),

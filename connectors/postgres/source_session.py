@@ -28,8 +28,17 @@ _SETTINGS = {
 # A peer that vanished without a word is noticed within a minute or so.
 _KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
 _CONNECT_S = 10
-_REFUSED = ("28000", "28P01", "3D000", "42501", "42704", "0A000", "22023", "55000")
+# SQLSTATEs 28000, 28P01, 3D000, 42501 and 55000 of a login, of which libpq tells the text only
+_REFUSED = (
+    "authentication failed", "no password supplied", "is not permitted to log in", "pg_hba.conf", "does not exist",
+    "permission denied for database", "is not currently accepting connections",
+)  # fmt: skip
+NO_SLOT_FREE = "53400"
 RIGHT = "ALTER ROLE {role} REPLICATION"
+
+
+class LoginRefused(ConfigurationError):
+    """The server answers, and does not let this role into this database: source_login.py says what that means."""
 
 
 def connect(config: PostgresSourceConfig, purpose: str, *, walsender: bool = False) -> Connection:
@@ -46,6 +55,8 @@ def connect(config: PostgresSourceConfig, purpose: str, *, walsender: bool = Fal
     parsed["application_name"] = f"headrace {purpose}"[:63]
     for name, value in {**_KEEPALIVE, "connect_timeout": _CONNECT_S}.items():
         parsed.setdefault(name, value)
+    if "," in str(parsed.get("host") or ""):  # a pair: of its servers the primary, whichever that is now
+        parsed.setdefault("target_session_attrs", "read-write")
     if walsender:
         parsed["replication"] = "database"
     try:
@@ -63,14 +74,14 @@ def _refused_login(error: psycopg.Error, parsed: dict[str, Any], walsender: bool
             f"it: {RIGHT.format(role=role)}"
         )
     if walsender and "pg_hba.conf" in text:
-        return ConfigurationError(
+        return LoginRefused(
             f"source.postgres: expected a line in pg_hba.conf that lets {role} stream "
             f"(`host replication {role} ADDRESS scram-sha-256`, and the database's own line), found: {text}"
         )
     if "max_wal_senders" in text:
         return TransientError(f"source.postgres: no walsender is free (max_wal_senders): {text}")
-    if error.sqlstate in _REFUSED or any(word in text for word in ("authentication failed", "does not exist")):
-        return ConfigurationError(f"source.postgres: {text}")
+    if any(word in text for word in _REFUSED):
+        return LoginRefused(f"source.postgres: {text}")
     return TransientError(f"source.postgres: {text}")
 
 
@@ -131,7 +142,7 @@ def refused(result: Any, doing: str) -> Exception:
     whole = " ".join(part for part in (f"{doing.split('(')[0].strip()}: {text}", detail, hint) if part)
     if state == "57014":
         return QueryTooLong(f"source.postgres: {whole} (guardian.query_seconds_max)")
-    if state[:2] in ("08", "57", "53", "") or state == "40001":
+    if (state[:2] in ("08", "57", "53", "") and state != NO_SLOT_FREE) or state == "40001":
         return TransientError(f"source.postgres: {whole}")
     return CommandRefused(whole, state)
 

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from libcore.errors import ConfigurationError
 from libcore.position import FIRST
 
-VERSION = 1
+VERSION = 2
+_FIELDS_OF_1 = 13  # all but the last
 Request = tuple[str, str, str, tuple[str, ...] | None]
 Phase = Literal["new", "snapshot", "stream"]
 
@@ -28,6 +29,7 @@ class SlotState:
         decoder: the decoder's state, in phase "stream".
         requests: (id, table, condition, the key up to which it is read) of tables that are read beside the stream.
         answered: ids of the newest requests that are done.
+        seen_lsn: rows that were read beside the log may show what was committed up to there.
     """
 
     phase: Phase = "new"
@@ -42,18 +44,24 @@ class SlotState:
     decoder: Any = None
     requests: tuple[Request, ...] = ()
     answered: tuple[str, ...] = ()
+    seen_lsn: int = 0
 
     def packed(self) -> tuple[Any, ...]:
         """For the recovery store."""
         return (
             VERSION, self.phase, self.system, self.timeline, self.lsn, self.done, self.table, self.after,
             self.shapes, self.starts, self.decoder, self.requests, self.answered,
+            self.seen_lsn,
         )  # fmt: skip
 
     @property
     def resume_lsn(self) -> int:
         """Where the stream begins."""
         return int(self.decoder[2]) if self.phase == "stream" else self.lsn
+
+    def seen(self, lsn: int) -> SlotState:
+        """With rows read that show the source as it was at `lsn`."""
+        return replace(self, seen_lsn=max(self.seen_lsn, lsn))
 
     def complete(self, table: str, shapes: tuple[str, ...]) -> SlotState:
         """With one more table read."""
@@ -67,7 +75,9 @@ class SlotState:
 
 def unpacked(state: tuple[Any, ...]) -> SlotState:
     """What `packed` gave. Raises ConfigurationError for another version's."""
-    if state[0] != VERSION or len(state) != 13:
+    if state[0] == 1 and len(state) == _FIELDS_OF_1:
+        return SlotState(*state[1:])
+    if state[0] != VERSION or len(state) != _FIELDS_OF_1 + 1:
         raise ConfigurationError(
             f"source.postgres: expected recovery state of version {VERSION}, found {state[0]!r}: it was written by "
             "another version of headrace"

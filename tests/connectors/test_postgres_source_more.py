@@ -142,7 +142,16 @@ def test_by_functions_where_no_walsender_can_be_had(source: Connection, postgres
     while not flow.run(300):
         continue
     _equal(flow, "items")
+    flow.tables = ["public.items", "public.late"]
+    source.execute("CREATE TABLE late AS SELECT id, line FROM items")
+    source.execute("ALTER TABLE late ADD PRIMARY KEY (id, line)")
+    flow.target.rows["public.items"].clear()
+    flow.open(until_end=False)
+    _until(flow, _ask(flow, "public.items").exists)
+    flow.crash()
+    assert flow.run()
+    _equal(flow, "items", "late")
     flow.tables = ["public.items", "public.log"]
-    with pytest.raises(ConfigurationError, match="joined later"):
+    with pytest.raises(ConfigurationError, match=r"public\.log has none"):
         flow.run()
     flow.close()

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
-from typer.testing import CliRunner
 
-from control.cli.main import app
 from control.embedded import EmbeddedPostgres
+from tests.control.several_parts import Running
 
-_ROOT = Path(__file__).parents[2]
-_SECONDS = 40.0
+_TARGETS = {"public.items", "public.visits", "public.prices", "public.priced"}
 _FILE = """
 name = "both"
 
@@ -75,32 +68,24 @@ def erp() -> Iterator[EmbeddedPostgres]:
         yield running
 
 
-class Both:
-    """The pipeline with its three sources, and what the target must come to."""
+class Both(Running):
+    """Three sources; `erp` is on a server that may be killed, under a role that may lose its rights."""
 
     def __init__(self, folder: Path, erp: EmbeddedPostgres, crm: str, target: str) -> None:
-        self.folder, self.erp, self.crm, self.target = folder, erp, crm, target
-        self.file = folder / "both.toml"
-        self.file.write_text(_FILE, "utf-8")
+        self.folder, self.erp, self.crm = folder, erp, crm
         (folder / "drop").mkdir()
-        self.running: subprocess.Popen[str] | None = None
-        self.log = folder / "log"
         self.admin = erp.create_database(folder.name[:20].rstrip("0123456789_"))
         self.role = f"reader_{self.admin.rpartition('/')[2]}"
-        self.dsn = self.admin.replace("postgres@", f"{self.role}@")
-        for dsn in (self.admin, crm):
-            self.write(dsn, "CREATE TABLE items (item int PRIMARY KEY, n int)")
-            self.write(dsn, "INSERT INTO items SELECT g, g FROM generate_series(1, 20) g")
+        dsn = self.admin.replace("postgres@", f"{self.role}@")
+        super().__init__(folder, _FILE, target, {"BOTH_ERP": dsn, "BOTH_CRM": crm, "BOTH_TARGET": target})
+        for database in (self.admin, crm):
+            self.write(database, "CREATE TABLE items (item int PRIMARY KEY, n int)")
+            self.write(database, "INSERT INTO items SELECT g, g FROM generate_series(1, 20) g")
         self.drop(1, range(1, 15), 7)
 
     def grant(self) -> None:
         """Give the role that the pipeline logs in as what it needs."""
         self.write(self.admin, f"ALTER ROLE {self.role} REPLICATION SUPERUSER")
-
-    def write(self, dsn: str, statement: str) -> None:
-        """Change a source."""
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            connection.execute(statement)
 
     def drop(self, number: int, items: range, price: int) -> None:
         """A new file of prices."""
@@ -108,55 +93,13 @@ class Both:
         part.write_text("item,price\n" + "".join(f"{item},{price}\n" for item in items), "utf-8")
         part.rename(self.folder / "drop" / f"prices-{number}.csv")
 
-    def start(self, *options: str) -> None:
-        """Start it."""
-        names = {"BOTH_ERP": self.dsn, "BOTH_CRM": self.crm, "BOTH_TARGET": self.target}
-        command = [sys.executable, "-m", "control.cli", "run", str(self.file), "--restarts-max", "0", *options]
-        with self.log.open("a") as log:
-            self.running = subprocess.Popen(command, cwd=_ROOT, env={**os.environ, **names}, stderr=log, text=True)
-
-    def stop(self) -> None:
-        """Stop it as Ctrl-C does."""
-        assert self.running is not None
-        self.running.send_signal(signal.SIGINT)
-        assert self.running.wait(30) == 0, self.log.read_text()
-
-    def rows(self, dsn: str, statement: str) -> list[tuple[Any, ...]]:
-        """Rows of a database; none where the table is not there yet."""
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            try:
-                return connection.execute(statement + " ORDER BY 1").fetchall()
-            except psycopg.errors.UndefinedTable:
-                return []
-
-    def arrived(self, table: str, dsn: str) -> None:
-        """Wait until a target table is the source's `items`."""
-        wanted = self.rows(dsn, "SELECT item, n FROM items")
-        self.until(lambda: self.rows(self.target, f"SELECT item, n FROM {table}") == wanted)
-
-    def until(self, reached: Callable[[], bool]) -> None:
-        """Wait for it while the flow lives."""
-        deadline = time.monotonic() + _SECONDS
-        while not reached():
-            assert self.running is None or self.running.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.05)
-
-    def status(self) -> dict[str, Any]:
-        """What `headrace status` says."""
-        found: dict[str, Any] = json.loads(CliRunner().invoke(app, ["status", str(self.file), "--json"]).stdout)
-        return found
-
 
 @pytest.fixture
 def both(tmp_path: Path, erp: EmbeddedPostgres, postgres_server: EmbeddedPostgres) -> Iterator[Both]:
     """The pipeline, not started; killed at the end."""
     names = [f"{name}_{os.getpid()}_{tmp_path.name[14:24]}" for name in ("crm", "target")]
-    made = Both(tmp_path, erp, *(postgres_server.create_database(name) for name in names))
-    yield made
-    if made.running is not None and made.running.poll() is None:
-        made.running.kill()
-        made.running.wait()
+    with Both(tmp_path, erp, *(postgres_server.create_database(name) for name in names)) as made:
+        yield made
     with psycopg.connect(postgres_server.dsn(names[0]), autocommit=True) as connection:
         for _ in range(100):
             try:
@@ -189,7 +132,7 @@ def test_a_source_that_dies_does_not_stop_the_others(both: Both) -> None:
     both.write(both.admin, "UPDATE items SET item = item + 1000 WHERE item % 3 = 0")
     both.arrived("items", both.admin)
     both.stop()
-    assert _verified(both)
+    assert both.verified() == _TARGETS
 
 
 def test_a_source_that_fails_is_told_and_tried_again_at_the_next_start(both: Both) -> None:
@@ -216,18 +159,4 @@ def test_a_source_that_fails_is_told_and_tried_again_at_the_next_start(both: Bot
     both.arrived("items", both.admin)
     assert both.status()["failed_sources"] == {}
     both.stop()
-    assert _verified(both)
-
-
-def _verified(both: Both) -> bool:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, dsn in (("BOTH_ERP", both.dsn), ("BOTH_CRM", both.crm), ("BOTH_TARGET", both.target)):
-            patch.setenv(name, dsn)
-        report = json.loads(CliRunner().invoke(app, ["verify", str(both.file), "--json"]).stdout)
-    assert {table["target"] for table in report["tables"]} == {
-        "public.items",
-        "public.visits",
-        "public.prices",
-        "public.priced",
-    }
-    return bool(report["equal"])
+    assert both.verified() == _TARGETS

@@ -1,0 +1,162 @@
+"""Tables read beside the stream of a server that has no slot to give: in ranges, and nothing older than the stream."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from connectors.postgres import slot_requests
+from control.embedded import EmbeddedPostgres
+from tests.connectors.slot_parts import SECONDS_MAX, Flow, source_rows
+from tests.connectors.test_postgres_source import Writer, _items
+from tests.examples import TIMES
+
+Connection = psycopg.Connection[Any]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedPostgres]:
+    """A server with one slot, which is the flow's."""
+    with EmbeddedPostgres(settings={"fsync": False, "max_replication_slots": 1}) as running:
+        yield running
+
+
+@pytest.fixture
+def source(server: EmbeddedPostgres) -> Iterator[Connection]:
+    """A session with an empty database."""
+    dsn = server.create_database("erp")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        yield connection
+    server.drop_database("erp")
+
+
+class Asked:
+    """A request to read a table again, and its answer."""
+
+    def __init__(self, flow: Flow, table: str) -> None:
+        folder = Path(flow.context.directory or "")
+        (folder / "requests").mkdir(exist_ok=True)
+        (folder / "requests" / "one.json").write_text(json.dumps({"table": table, "where": ""}), "utf-8")
+        self.path = folder / "run" / "request-one.json"
+
+    @property
+    def answered(self) -> bool:
+        """Whether it is done, or refused."""
+        return self.path.exists()
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        """What it came to."""
+        found: dict[str, Any] = json.loads(self.path.read_text("utf-8"))
+        return found
+
+
+def _until(flow: Flow, reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS_MAX
+    while not reached():
+        assert flow.epoch()
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("seed", range(2 * TIMES))
+def test_a_table_is_read_again_under_a_writer(
+    source: Connection, server: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """What a target lost or has wrong comes right, in small ranges, left and begun again in mid-table."""
+    monkeypatch.setattr(slot_requests, "CHUNK_ROWS", 150)
+    chance = random.Random(seed)
+    _items(source, 2000)
+    source.execute("ALTER TABLE items ALTER note SET STORAGE EXTERNAL")
+    flow = Flow(server.dsn("erp"), tmp_path, ["public.items"], batch_rows_max=100)
+    flow.run()
+    rows = flow.target.rows["public.items"]
+    for key in chance.sample(sorted(rows), 700):
+        if chance.random() < 0.5:
+            del rows[key]
+        else:
+            rows[key][2:] = [-1, b"wrong"]
+    writer = Writer(server.dsn("erp"), seed)
+    writer.start()
+    asked, crashes = Asked(flow, "public.items"), 0
+    flow.open(until_end=False)
+    while not asked.answered:
+        assert flow.epoch()
+        if crashes < 4 and chance.random() < 0.1:
+            flow.crash()
+            flow.open(until_end=False)
+            crashes += 1
+    flow.crash()
+    writer.stop()
+    assert flow.run()
+    assert asked.answer["done"]
+    assert flow.target.table("public.items") == source_rows(flow.dsn, "items")
+    flow.close()
+
+
+def test_a_change_that_is_seen_in_the_log_first(source: Connection, server: EmbeddedPostgres, tmp_path: Path) -> None:
+    """A commit that waits for a standby is in the log, and in the target, and in no snapshot: it is not undone."""
+    source.execute("CREATE TABLE t (id int PRIMARY KEY, x int)")
+    source.execute("INSERT INTO t SELECT g, 0 FROM generate_series(1, 10) g")
+    flow = Flow(server.dsn("erp"), tmp_path, ["public.t"])
+    flow.run()
+    server.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'; SELECT pg_reload_conf()")
+    held = threading.Thread(target=_write, args=(flow.dsn, "UPDATE t SET x = 1"), daemon=True)
+    try:
+        flow.open(until_end=False)
+        held.start()
+        wanted = [[number, 1] for number in range(1, 11)]
+        _until(flow, lambda: sorted(flow.target.table("public.t")) == wanted)
+        assert {row[1] for row in source_rows(flow.dsn, "t")} == {0}, "the commit was not held"
+        asked = Asked(flow, "public.t")
+        ended = time.monotonic() + 2.5
+        _until(flow, lambda: time.monotonic() > ended)
+        assert not asked.answered
+    finally:
+        server.execute("ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf()")
+        held.join(SECONDS_MAX)
+    _until(flow, lambda: asked.answered)
+    assert asked.answer == {"done": True, "rows": 10}
+    assert sorted(flow.target.table("public.t")) == wanted
+    flow.crash()
+    flow.close()
+
+
+def _write(dsn: str, statement: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+def test_the_stream_goes_on_beside_a_long_transaction(
+    source: Connection, server: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    """A range waits for what is open, the stream does not; a table without a key needs a slot, and says so."""
+    for table in ("t", "late"):
+        source.execute(f"CREATE TABLE {table} (id int PRIMARY KEY, x int)")
+        source.execute(f"INSERT INTO {table} SELECT g, 0 FROM generate_series(1, 10) g")
+    source.execute("CREATE TABLE keyless (a int)")
+    source.execute("ALTER TABLE keyless REPLICA IDENTITY FULL")
+    flow = Flow(server.dsn("erp"), tmp_path, ["public.t", "public.keyless"])
+    flow.run()
+    flow.tables.append("public.late")
+    with psycopg.connect(flow.dsn) as long:
+        long.execute("UPDATE late SET x = 2")
+        flow.open(until_end=False)
+        for number in range(3):
+            source.execute("UPDATE t SET x = %s", (number,))
+            _until(flow, lambda: {row[1] for row in flow.target.table("public.t")} == {number})  # noqa: B023
+        assert flow.target.table("public.late") == []
+        long.commit()
+    _until(flow, lambda: sorted(flow.target.table("public.late")) == [[number, 2] for number in range(1, 11)])
+    asked = Asked(flow, "public.keyless")
+    _until(flow, lambda: asked.answered)
+    assert "max_replication_slots" in asked.answer["error"]
+    flow.crash()
+    flow.close()
