@@ -91,6 +91,36 @@ SYSTEMS: Mapping[str, System] = {
         System(
             "redis", "redis", "connectors.redis.config:RedisConfig", changes_path="connectors.redis.source:RedisChanges"
         ),
+        System(
+            "sqlserver",
+            "sqlserver",
+            "connectors.sqlserver.config:SqlServerConfig",
+            changes_path="connectors.sqlserver.source:SqlServerChanges",
+        ),
+        System(
+            "oracle",
+            "oracle",
+            "connectors.oracle.config:OracleConfig",
+            changes_path="connectors.oracle.source:OracleChanges",
+        ),
+        System(
+            "sap_odata",
+            "sap",
+            "connectors.sap.odata_config:SapODataConfig",
+            changes_path="connectors.sap.odata_source:SapODataChanges",
+        ),
+        System(
+            "sap_idoc",
+            "sap",
+            "connectors.sap.idoc_config:SapIdocConfig",
+            changes_path="connectors.sap.idoc_source:SapIdocChanges",
+        ),
+        System(
+            "sap_rfc",
+            "sap",
+            "connectors.sap.rfc_config:SapRfcConfig",
+            changes_path="connectors.sap.rfc_source:SapRfcChanges",
+        ),
         System("null", "", "connectors.null.config:NullConfig", None, "connectors.null.sink:NullTarget"),
     )
 }

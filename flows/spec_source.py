@@ -16,13 +16,28 @@ from pydantic import BaseModel, Discriminator, Field, PrivateAttr, Tag, model_va
 
 from connectors.files.config import FilesConfig
 from connectors.kafka.config import KafkaConfig
+from connectors.oracle.config import OracleConfig
 from connectors.postgres.source_config import PostgresSourceConfig
 from connectors.redis.config import RedisConfig
+from connectors.sap.idoc_config import SapIdocConfig
+from connectors.sap.odata_config import SapODataConfig
+from connectors.sap.rfc_config import SapRfcConfig
 from connectors.sqlite.config import SqliteConfig
+from connectors.sqlserver.config import SqlServerConfig
 from flows.spec_base import Section
 from flows.spec_errors import NAMED, PLAIN, near
 
-SourceConfig = KafkaConfig | PostgresSourceConfig | FilesConfig | SqliteConfig | RedisConfig
+SourceConfig = (
+    KafkaConfig
+    | PostgresSourceConfig
+    | FilesConfig
+    | SqliteConfig
+    | RedisConfig
+    | SqlServerConfig
+    | OracleConfig
+    | SapODataConfig | SapIdocConfig
+    | SapRfcConfig
+)
 
 KINDS: Mapping[str, type[BaseModel]] = {
     "kafka": KafkaConfig,
@@ -30,9 +45,20 @@ KINDS: Mapping[str, type[BaseModel]] = {
     "files": FilesConfig,
     "sqlite": SqliteConfig,
     "redis": RedisConfig,
+    "sqlserver": SqlServerConfig,
+    "oracle": OracleConfig,
+    "sap_odata": SapODataConfig,
+    "sap_idoc": SapIdocConfig,
+    "sap_rfc": SapRfcConfig,
 }
 NAMES = tuple(KINDS)
-TITLES = {"kafka": "Kafka", "postgres": "PostgreSQL", "files": "files", "sqlite": "SQLite", "redis": "Redis"}
+TITLES = {
+    "kafka": "Kafka", "postgres": "PostgreSQL", "files": "files", "sqlite": "SQLite", "redis": "Redis",
+    "sqlserver": "SQL Server",
+    "oracle": "Oracle",
+    "sap_odata": "SAP OData", "sap_idoc": "SAP IDocs",
+    "sap_rfc": "SAP RFC",
+}  # fmt: skip
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,30}")
 _SETTINGS = {name for kind in KINDS.values() for name in kind.model_fields}
 
@@ -83,6 +109,22 @@ SqliteSection = Annotated[
 RedisSection = Annotated[
     Annotated[RedisConfig, Tag(PLAIN)] | Annotated[dict[str, RedisConfig], Tag(NAMED)], Discriminator(_form)
 ]
+SqlServerSection = Annotated[
+    Annotated[SqlServerConfig, Tag(PLAIN)] | Annotated[dict[str, SqlServerConfig], Tag(NAMED)], Discriminator(_form)
+]
+OracleSection = Annotated[
+    Annotated[OracleConfig, Tag(PLAIN)] | Annotated[dict[str, OracleConfig], Tag(NAMED)], Discriminator(_form)
+]
+SapODataSection = Annotated[
+    Annotated[SapODataConfig, Tag(PLAIN)] | Annotated[dict[str, SapODataConfig], Tag(NAMED)], Discriminator(_form)
+]
+SapIdocSection = Annotated[
+    Annotated[SapIdocConfig, Tag(PLAIN)] | Annotated[dict[str, SapIdocConfig], Tag(NAMED)], Discriminator(_form)
+]
+
+SapRfcSection = Annotated[
+    Annotated[SapRfcConfig, Tag(PLAIN)] | Annotated[dict[str, SapRfcConfig], Tag(NAMED)], Discriminator(_form)
+]
 
 
 class Source(Section):
@@ -93,6 +135,11 @@ class Source(Section):
     files_: FilesSection | None = Field(default=None, alias="files")
     sqlite_: SqliteSection | None = Field(default=None, alias="sqlite")
     redis_: RedisSection | None = Field(default=None, alias="redis")
+    sqlserver_: SqlServerSection | None = Field(default=None, alias="sqlserver")
+    oracle_: OracleSection | None = Field(default=None, alias="oracle")
+    sap_odata_: SapODataSection | None = Field(default=None, alias="sap_odata")
+    sap_idoc_: SapIdocSection | None = Field(default=None, alias="sap_idoc")
+    sap_rfc_: SapRfcSection | None = Field(default=None, alias="sap_rfc")
     _label: str = PrivateAttr(default="")
 
     @model_validator(mode="after")

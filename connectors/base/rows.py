@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from sys import byteorder
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from connectors.base import metrics
 from connectors.base.metrics import BATCHES, DECODE_ERRORS, EVENTS
-from libcore.change import OP, POSITION, SOURCE_TS, ChangeBatch, Op, arrow_schema
+from libcore.change import OP, POSITION, SOURCE_TS, ChangeBatch, Op, arrow_schema, unset_bytes
 from libcore.dead_letter import DEAD_LETTERS
 from libcore.position import POSITION_BYTES, make
 from libcore.schema import Table
@@ -54,21 +54,39 @@ def positions(generation: int, commit: int, first: int, count: int) -> pa.Array:
 
 
 def change_batch(
-    table: Table, columns: Sequence[pa.Array], op: Op, *, generation: int = 0, commit: int, first: int
+    table: Table,
+    columns: Sequence[pa.Array],
+    op: Op | pa.Int8Array,
+    *,
+    generation: int = 0,
+    commit: int,
+    first: int,
+    lacking: Mapping[int, Collection[int]] | None = None,
 ) -> ChangeBatch:
-    """Rows of a table, all of which do the same.
+    """Rows of a table.
 
     Args:
         columns: the table's, in its order and exact types; of a DELETE those outside of the key are NULL.
+        op: what all of them do, or each.
         generation, commit: parts of their position. A snapshot's rows are INSERT and have commit 0.
         first: the first row's number within the commit; the others follow.
+        lacking: of rows that lack columns (which is not NULL) the columns' indexes, by row.
     """
     count = len(columns[0])
-    ops = pa.Array.from_buffers(pa.int8(), count, [None, pa.py_buffer(bytes([op]) * count)])
+    ops = op if isinstance(op, pa.Array) else _same(op, count)
     control = [ops, positions(generation, commit, first, count), pa.nulls(count, pa.timestamp("us", tz="UTC"))]
+    if lacking:
+        width = unset_bytes(table)
+        masks = [sum(1 << index for index in lacking.get(row, ())).to_bytes(width, "little") for row in range(count)]
+        control.append(pa.array(masks, pa.binary(width)))
     BATCHES.labels(table.name).inc()
     EVENTS.labels(table.name).inc(count)
-    return ChangeBatch(table, pa.RecordBatch.from_arrays([*columns, *control], schema=arrow_schema(table)))
+    schema = arrow_schema(table, with_unset=bool(lacking))
+    return ChangeBatch(table, pa.RecordBatch.from_arrays([*columns, *control], schema=schema))
+
+
+def _same(op: Op, count: int) -> pa.Int8Array:
+    return pa.Array.from_buffers(pa.int8(), count, [None, pa.py_buffer(bytes([op]) * count)])
 
 
 def refused_rows(

@@ -7,6 +7,7 @@ what came in the open epoch and in the last closed one is forgotten, and a new p
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter
@@ -25,6 +26,8 @@ from flows.verify import verify
 from libcore.change import ChangeBatch, Op
 from libcore.dead_letter import DEAD_LETTERS
 
+SHORT = re.compile(r".*[./]")
+"""What a system puts in front of a table's own name: a schema, a service."""
 Row = tuple[int, str | None, Decimal | None]
 Rows = dict[int, Row]
 TABLE, IDLE = "items", "idle"
@@ -120,25 +123,28 @@ class Followed:
 
     def _apply(self, item: Any) -> None:
         if isinstance(item, Truncate):
-            self.tables.pop(item.table, None)
-            self.copies.pop(item.table, None)
+            self.tables.pop(SHORT.sub("", item.table), None)
+            self.copies.pop(SHORT.sub("", item.table), None)
         if not isinstance(item, ChangeBatch):
             assert isinstance(item, Tick | Truncate), item
             return
         if item.table == DEAD_LETTERS:
             self.letters += item.record.to_pylist()
             return
-        width = len(item.table.columns)
-        self.columns[item.table.name] = [column.name for column in item.table.columns]
+        width, name = len(item.table.columns), SHORT.sub("", item.table.name)
+        self.columns[name] = [column.name for column in item.table.columns]
         values = zip(*(column.to_pylist() for column in item.record.columns), strict=True)
         for row in values:
             key = tuple(row[index] for index in item.table.key_indexes)
             if not item.table.key:
-                self.copies.setdefault(item.table.name, Counter())[row[:width]] += 1 if row[width] != Op.DELETE else -1
+                self.copies.setdefault(name, Counter())[row[:width]] += 1 if row[width] != Op.DELETE else -1
             elif row[width] == Op.DELETE:
-                self.tables.setdefault(item.table.name, {}).pop(key, None)
+                self.tables.setdefault(name, {}).pop(key, None)
             else:
-                self.tables.setdefault(item.table.name, {})[key] = row[:width]
+                former = (*self.tables.setdefault(name, {}).get(key, ()), *(None,) * width)
+                unset = int.from_bytes(row[-1], "little") if item.has_unset else 0  # such a column keeps its value
+                kept = zip(row[:width], former[:width], strict=True)
+                self.tables[name][key] = tuple(old if unset >> at & 1 else new for at, (new, old) in enumerate(kept))
 
 
 def some_rows(random: Random, first: int, count: int) -> Rows:
@@ -284,4 +290,4 @@ def check_killed_and_rescaled(
     assert found == system.rows()
     report = verify(str(file))
     assert report.equal, list(report.lines())
-    assert {table.source for table in report.tables} == {TABLE, IDLE}
+    assert {SHORT.sub("", table.source) for table in report.tables} == {TABLE, IDLE}

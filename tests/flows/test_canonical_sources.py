@@ -9,7 +9,6 @@ from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
-import pyodbc
 import pytest
 
 from flows import spec
@@ -20,7 +19,6 @@ from tests.doubles.oracle.database import OracleDatabase
 from tests.doubles.oracle.install import install
 from tests.doubles.sap_rfc.standard import CLIENT, Field
 from tests.doubles.sap_rfc.system import System
-from tests.doubles.sqlserver import SqlServerDouble
 from tests.flows.canonical import Business, Rows
 from tests.flows.erp_flows import PIPELINES
 from tests.flows.test_canonical import canonical
@@ -39,44 +37,6 @@ class Erp(Protocol):
 def kinds(settings: TableSpec) -> dict[str, str]:
     """Column -> type, as the file declares them."""
     return {name: str(kind) for name, kind in (settings.columns or {}).items()}
-
-
-class Dynamics:
-    """On the double of SQL Server, with change data capture."""
-
-    TYPES: Mapping[str, str] = {
-        "string": "nvarchar(60)", "int64": "bigint", "int32": "int", "timestamp": "datetime",
-        "decimal(15,3)": "numeric(32,6)", "decimal(18,3)": "numeric(32,6)",
-    }  # fmt: skip
-
-    def __init__(self, connection: pyodbc.Connection, tables: Mapping[str, TableSpec]) -> None:
-        self._connection, self._tables = connection, tables
-        connection.execute("ALTER DATABASE CURRENT SET ALLOW_SNAPSHOT_ISOLATION ON")
-        connection.execute("EXEC sys.sp_cdc_enable_db")
-        for settings in tables.values():
-            name, key = str(settings.topic), settings.key or ()
-            columns = [
-                f"{column} {self.TYPES[kind]} {'NOT NULL' if column in key else 'NULL'}"
-                for column, kind in kinds(settings).items()
-            ]
-            connection.execute(f"CREATE TABLE {name} ({', '.join(columns)}, PRIMARY KEY ({', '.join(key)}))")
-            connection.execute(
-                f"EXEC sys.sp_cdc_enable_table @source_schema = N'dbo', @source_name = N'{name.partition('.')[2]}'"
-            )
-
-    def write(self, table: str, rows: Sequence[Row], deleted: Sequence[Row]) -> None:
-        """See Erp; an update is a delete and an insert of one transaction."""
-        settings = self._tables[table]
-        where = " AND ".join(f"{name} = ?" for name in settings.key or ())
-        self._connection.autocommit = False
-        for row in [*rows, *deleted]:
-            self._connection.execute(f"DELETE FROM {settings.topic} WHERE {where}", *_key(settings, row))
-        for row in rows:
-            marks = ", ".join("?" * len(row))
-            self._connection.execute(f"INSERT INTO {settings.topic} ({', '.join(row)}) VALUES ({marks})", *row.values())
-        self._connection.commit()
-        self._connection.autocommit = True
-        self._connection.execute("EXEC sys.sp_cdc_scan")
 
 
 class Ebs:
@@ -103,7 +63,7 @@ class Ebs:
         """See Erp."""
         settings = self._tables[table]
         made = [self._stored(table, row) for row in rows]
-        gone = [_key(settings, self._stored(table, row)) for row in deleted]
+        gone = [key_of(settings, self._stored(table, row)) for row in deleted]
         self._database.write(str(settings.topic), made, gone)
 
     def _stored(self, table: str, row: Row) -> Row:
@@ -112,7 +72,7 @@ class Ebs:
 
 
 class Sap:
-    """On the fake of pyrfc, every table with change documents."""
+    """On the fake of pyrfc, every table but EKBE with change documents."""
 
     LENGTHS: Mapping[str, int] = {
         "KUNNR": 10, "VBELN": 10, "POSNR": 6, "EBELN": 10, "EBELP": 5, "ZEKKN": 2, "VGABE": 1, "GJAHR": 4, "BELNR": 10,
@@ -123,13 +83,15 @@ class Sap:
         self._system, self._tables = system, tables
         for settings in tables.values():
             fields = [self._field(settings, name, kind) for name, kind in kinds(settings).items()]
-            currency = {"VBAP": [Field("WAERK", "CUKY", 5)]}.get(str(settings.topic), [])
-            system.add_table(str(settings.topic), [*fields, *currency], object_class=f"Z_{settings.topic}")
+            beside = {"VBAP": [Field("WAERK", "CUKY", 5)], "EKBE": [Field("CPUDT", "DATS", 8)]}
+            documents = "" if settings.topic == "EKBE" else f"Z_{settings.topic}"
+            system.add_table(str(settings.topic), [*fields, *beside.get(str(settings.topic), [])], documents)
 
     def write(self, table: str, rows: Sequence[Row], deleted: Sequence[Row]) -> None:
         """See Erp."""
         name = str(self._tables[table].topic)
-        more = {"WAERK": "EUR"} if name == "VBAP" else {}
+        beside = {"VBAP": {"WAERK": "EUR"}, "EKBE": {"CPUDT": self._system.clock.date()}}
+        more: Row = beside.get(name, {})
         self._system.write({name: [self._stored(row | more) for row in rows]}, {name: list(deleted)})
 
     @classmethod
@@ -151,14 +113,14 @@ class Sap:
         return {name: f"{value:%Y%m%d}" if isinstance(value, date) else value for name, value in row.items()}
 
 
-def _key(settings: TableSpec, row: Row) -> Key:
+def key_of(settings: TableSpec, row: Row) -> Key:
     return tuple(row[name] for name in settings.key or ())
 
 
 def tell(erp: Erp, tables: Mapping[str, TableSpec], before: Rows, after: Rows) -> None:
     """Write what differs; tables whose rows name others come in any order."""
     for table, settings in tables.items():
-        had, has = ({_key(settings, row): row for name, row in rows if name == table} for rows in (before, after))
+        had, has = ({key_of(settings, row): row for name, row in rows if name == table} for rows in (before, after))
         changed = [row for key, row in has.items() if had.get(key) != row]
         erp.write(table, changed, [row for key, row in had.items() if key not in has])
 
@@ -180,15 +142,6 @@ def follow(system: str, directory: Path, erp: Erp, told: Any, dsn: str, **settin
         assert canonical(dsn) == one.truth()
 
 
-def test_dynamics_by_change_tables(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """dynamics.toml over a real ODBC driver and the double of SQL Server gives the business's tables."""
-    tables = spec.load(PIPELINES / "erp" / "dynamics.toml").tables
-    with SqlServerDouble(tmp_path / "server") as server:
-        monkeypatch.setenv("DYNAMICS_DSN", server.odbc())
-        erp = Dynamics(server.connect(), tables)
-        follow("dynamics", tmp_path, erp, Business.dynamics, postgres, source__sqlserver__poll_s=0.05)
-
-
 def test_ebs_by_logminer(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """oracle_ebs.toml over the double of LogMiner gives the business's tables."""
     tables = spec.load(PIPELINES / "erp" / "oracle_ebs.toml").tables
@@ -206,5 +159,6 @@ def test_sap_by_rfc(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for name, value in {**ENVIRONMENT, "SAP_USER": "HEADRACE", "SAP_PASSWORD": ENVIRONMENT[PASSWORD]}.items():
         monkeypatch.setenv(name, value)
     erp = Sap(System.create(tmp_path / "sap.db"), tables)
-    path = str(tmp_path / "sap.db")
-    follow("sap", tmp_path, erp, Business.sap, postgres, source__sap_rfc__ashost=path, source__sap_rfc__poll_s=0.05)
+    pace = {"source__sap_rfc__poll_s": 0.05, "source__sap_rfc__compare_seconds": 0.05}
+    path = {"source__sap_rfc__ashost": str(tmp_path / "sap.db")}
+    follow("sap", tmp_path, erp, Business.sap, postgres, **pace, **path)

@@ -1,0 +1,1 @@
+"""SAP systems as sources: OData services and IDocs over HTTP, tables by RFC."""

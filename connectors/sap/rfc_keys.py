@@ -1,0 +1,82 @@
+"""The keys that were brought of a table, on disk: what a comparison with the system's keys shows as deleted or missed.
+
+A file of JSON lines, a list of keys each, is added to before the rows go on: it holds at least the keys that the target
+has. After a comparison a new file stands beside it, and takes its place when the deletes that it showed are durable:
+until then a crash finds the old one, and the same deletes again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from connectors.sap.rfc_where import Key
+
+
+class KeyLog:
+    """The keys of one table that the target has, or may have.
+
+    Args:
+        directory: where the files are; made where it is missing.
+        table: its name.
+        number: of the newest comparison in the recovery store: a file of a later one is not durable, and goes.
+    """
+
+    def __init__(self, directory: Path, table: str, number: int) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", table)
+        self._path = directory / f"keys-{name}.jsonl"
+        self._waiting: tuple[int, Path] | None = None
+        for path in sorted(directory.glob(f"keys-{name}.[0-9]*.jsonl")):
+            self._waiting = int(path.suffixes[-2][1:]), path
+            self.durable(number)
+            path.unlink(missing_ok=True)
+            self._waiting = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether keys are kept here."""
+        return self._path.exists()
+
+    def add(self, keys: Collection[Key], *, sure: bool = True) -> None:
+        """Keys of rows that go on next; on disk when this returns.
+
+        sure: a crash brings the rows again by itself. Else only a comparison would, which must not take them for there.
+        """
+        line = json.dumps(list(keys) if sure else {"perhaps": list(keys)}) + "\n"
+        for path in (self._path, *([self._waiting[1]] if self._waiting is not None else [])):
+            with path.open("a", encoding="utf-8") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+
+    def all(self) -> tuple[set[Key], set[Key]]:
+        """(keys that the target has once all that was read is durable, keys that it may have besides)."""
+        sure, perhaps = set[Key](), set[Key]()
+        if self._path.exists():
+            with self._path.open(encoding="utf-8") as file:
+                for line in file:
+                    if not line.endswith("\n"):
+                        break  # a crash cut it short: its rows never went on
+                    found = json.loads(line)
+                    if isinstance(found, dict):
+                        perhaps.update(map(tuple, found["perhaps"]))
+                    else:
+                        sure.update(map(tuple, found))
+        return sure, perhaps - sure
+
+    def compared(self, keys: Collection[Key], number: int) -> None:
+        """What the system had at a comparison; holds from when that one is durable."""
+        path = self._path.with_suffix(f".{number}.jsonl")
+        self._waiting = None
+        path.write_text(json.dumps(list(keys)) + "\n", "utf-8")
+        self._waiting = number, path
+
+    def durable(self, number: int) -> None:
+        """The comparison of that number is in the recovery store."""
+        if self._waiting is not None and self._waiting[0] <= number:
+            os.replace(self._waiting[1], self._path)
+            self._waiting = None

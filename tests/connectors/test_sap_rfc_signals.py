@@ -1,0 +1,230 @@
+"""Which rows of an SAP system changed: change documents, change pointers, days of change, keys compared."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from connectors.sap import rfc_signals
+from connectors.sap.rfc_keys import KeyLog
+from libcore.errors import ConfigurationError
+from tests.connectors.contract_source import Followed
+from tests.connectors.sap_rfc_parts import HALVES, KEYED, PASSWORD, Sales, drained, named
+from tests.doubles.sap_rfc import SHIM
+from tests.doubles.sap_rfc.standard import CLIENT, Field
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake pyrfc, and the password."""
+    monkeypatch.syspath_prepend(str(SHIM))
+    monkeypatch.setenv(PASSWORD, "secret")
+
+
+def test_a_document_that_shows_up_late(tmp_path: Path) -> None:
+    """A change that was committed later than it began is found, as long as the overlap reaches back to its begin."""
+    sales = Sales(tmp_path)
+    sales.order(1)
+    followed = Followed(sales.pipeline("VBAK", overlap_seconds=100), tmp_path / "state")
+    followed.until(lambda: len(named(followed, "VBAK")) == 1)
+    sales.system.set(clock_seconds=-80)
+    sales.order(2)
+    sales.system.set(clock_seconds=0)
+    followed.until(lambda: len(named(followed, "VBAK")) == 2)
+    sales.system.write({}, {"VBAK": [{"VBELN": "0000000001"}]})
+    sales.system.write({"VBAK": [{"VBELN": "0000000002", "AUART": "ZZ"}]})
+    followed.until(lambda: [row["AUART"] for row in named(followed, "VBAK")] == ["ZZ"])
+    followed.close()
+    assert [row["VBELN"] for row in named(followed, "VBAK")] == ["0000000002"]
+
+
+def test_the_systems_clock_goes_back(tmp_path: Path) -> None:
+    """When the system's clock is set back by an hour, what is written from then on is found all the same."""
+    sales = Sales(tmp_path)
+    followed = Followed(sales.pipeline("VBAK", poll_s=0.5), tmp_path / "state")
+    sales.order(1)
+    followed.until(lambda: len(named(followed, "VBAK")) == 1)
+    sales.system.set(clock_seconds=-3600)
+    sales.order(2)  # before the next look
+    followed.until(lambda: len(named(followed, "VBAK")) == 2)
+    followed.close()
+    assert named(followed, "VBAK")[1]["VBELN"] == "0000000002"
+
+
+def test_more_documents_than_one_answer_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a long pause the documents come in spans of time, those of one crowded second together."""
+    monkeypatch.setattr(rfc_signals, "_DOCUMENTS_MAX", 4)
+    sales = Sales(tmp_path)
+    file = sales.pipeline("VBAK", overlap_seconds=10_000)
+    drained(file, tmp_path / "state")
+    followed = Followed(file, tmp_path / "state")
+    followed.until(lambda: sales.system.calls.get("STFC_CONNECTION", 0) > 3)
+    for number in range(30):
+        sales.system.set(clock_seconds=-300 * (number // 9))
+        sales.order(number)
+    sales.system.set(clock_seconds=0)
+    followed.until(lambda: len(named(followed, "VBAK")) == 30)
+    followed.close()
+    assert [int(row["VBELN"]) for row in named(followed, "VBAK")] == list(range(30))
+
+
+def test_pointers_are_marked_when_their_rows_are_durable(tmp_path: Path) -> None:
+    """Before two epochs have closed no pointer is marked; lost before that, they come again; then all are marked."""
+    sales = Sales(tmp_path, message_types={"ZSALES": ["VBAK", "VBAP"]})
+
+    def unmarked() -> int:
+        return int(sales.system.select('SELECT count(*) FROM "t BDCP2" WHERE "PROCESS" = \'\'')[0][0])
+
+    file = sales.pipeline("VBAK", signal='"change_pointers"', message_type='"ZSALES"')
+    followed = Followed(file, tmp_path / "state")
+    followed.until(lambda: sales.system.calls.get("CHANGE_POINTERS_READ", 0) > 2)
+    sales.order(1)
+    while followed.epoch() < 1:
+        assert unmarked() == 1
+    followed.crash()
+    assert (unmarked(), named(followed, "VBAK")) == (1, [])
+    sales.system.write({"VBAP": [{"VBELN": "0000000001", "POSNR": "10"}]})  # of a table that nobody wants
+    followed.until(lambda: not unmarked())
+    followed.close()
+    assert len(named(followed, "VBAK")) == 1
+
+
+def test_pointers_of_more_rows_than_an_epoch_takes(tmp_path: Path) -> None:
+    """Lost half-way, none of the pointers counts as done with: all of their rows arrive."""
+    sales = Sales(tmp_path, message_types={"ZSALES": ["VBAK"]})
+    file = sales.pipeline("VBAK", signal='"change_pointers"', message_type='"ZSALES"', batch_rows_max=10)
+    followed = Followed(file, tmp_path / "state")
+    followed.until(lambda: sales.system.calls.get("CHANGE_POINTERS_READ", 0) > 2)
+    sales.system.write({"VBAK": [{"VBELN": f"{number:010d}"} for number in range(60)]})
+    followed.until(lambda: len(named(followed, "VBAK")) > 5)
+    assert len(named(followed, "VBAK")) < 60
+    followed.crash()
+    followed.until(lambda: len(named(followed, "VBAK")) == 60)
+    followed.close()
+    assert followed.letters == []
+
+
+def test_a_connection_breaks_before_pointers_are_durable(tmp_path: Path) -> None:
+    """A reader made anew goes on behind what is queued: that is not durable yet, and its pointers are not marked."""
+    sales = Sales(tmp_path, message_types={"ZSALES": ["VBAK"]})
+    file = sales.pipeline("VBAK", signal='"change_pointers"', message_type='"ZSALES"')
+    followed = Followed(file, tmp_path / "state")
+    followed.until(lambda: sales.system.calls.get("CHANGE_POINTERS_READ", 0) > 2)
+    sales.order(1)
+
+    def looks(more: int) -> None:
+        seen = sales.system.calls["CHANGE_POINTERS_READ"]
+        while sales.system.calls["CHANGE_POINTERS_READ"] < seen + more:
+            time.sleep(0.01)
+
+    looks(2)  # the row is queued
+    sales.system.set(faults=[["CHANGE_POINTERS_READ", "communication", "RFC_CLOSED"]])
+    looks(3)  # by another reader
+    assert sales.system.calls.get("CHANGE_POINTERS_STATUS_WRITE", 0) == 0
+    followed.crash()
+    followed.until(lambda: len(named(followed, "VBAK")) == 1)
+    followed.close()
+    assert followed.letters == []
+
+
+def test_days_of_change_and_keys_that_are_gone(tmp_path: Path) -> None:
+    """Without documents, rows come by their day of change, and a comparison of keys shows deleted and missed ones."""
+    sales = Sales(tmp_path)
+    today = f"{sales.system.clock:%Y%m%d}"
+    for number in range(30):
+        sales.order(number)
+    file = sales.pipeline("VBAK", signal='"timestamp"', compare_seconds=0.05, chunk_rows=7)
+    followed = Followed(file, tmp_path / "state")
+    followed.until(lambda: len(named(followed, "VBAK")) == 30)
+    sales.order(3, AEDAT=today, AUART="ZNEU")
+    sales.order(99, ERDAT="19990101")  # no day tells of it
+    sales.system.write({}, {"VBAK": [{"VBELN": f"{number:010d}"} for number in range(10, 20)]})
+    for _ in range(3):
+        followed.epoch()
+        followed.crash()
+    followed.until(lambda: len(named(followed, "VBAK")) == 21)
+    followed.close()
+    found = {int(row["VBELN"]): row["AUART"] for row in named(followed, "VBAK")}
+    assert sorted(found) == [*range(10), *range(20, 30), 99]
+    assert found[3] == "ZNEU"
+
+
+def test_tables_under_different_signals(tmp_path: Path) -> None:
+    """Documents, pointers and days of change beside one another, each for its table, across crashes."""
+    sales = Sales(tmp_path, message_types={"ZSALES": ["VBAP"]})
+    today = f"{sales.system.clock:%Y%m%d}"
+    sales.system.add_table("EKBE", [CLIENT, Field("BELNR", "CHAR", 10, key=True), Field("CPUDT", "DATS", 8)])
+    signals = '{ VBAP = "change_pointers", EKBE = "timestamp" }'
+    file = sales.pipeline("VBAK", "VBAP", "EKBE", signals=signals, message_type='"ZSALES"')
+    followed = Followed(file, tmp_path / "state")
+
+    def counts() -> list[int]:
+        return [len(named(followed, name)) for name in ("VBAK", "VBAP", "EKBE")]
+
+    for number in range(1, 7):
+        sales.order(number)
+        sales.system.write({"VBAP": [{"VBELN": f"{number:010d}", "POSNR": "10"}]})
+        sales.system.write({"EKBE": [{"BELNR": str(number), "CPUDT": today}]}, documents=False)
+        followed.epoch()
+        if number % 2:
+            followed.crash()
+        followed.until(lambda: counts() == [number] * 3)  # noqa: B023
+    followed.close()
+    assert followed.letters == []
+
+
+def test_keys_that_were_lost_begin_the_table_anew(tmp_path: Path) -> None:
+    """Where the file of keys is gone, the table is emptied and read again: nobody knows what was deleted meanwhile."""
+    sales = Sales(tmp_path)
+    sales.order(1)
+    sales.order(2)
+    followed = Followed(sales.pipeline("VBAK", signal='"timestamp"'), tmp_path / "state")
+    followed.until(lambda: len(named(followed, "VBAK")) == 2)
+    for _ in range(5):
+        followed.epoch()
+    sales.system.write({}, {"VBAK": [{"VBELN": "0000000001"}]})
+    for file in tmp_path.rglob("keys-*"):
+        file.unlink()
+    followed.crash()
+    followed.until(lambda: len(named(followed, "VBAK")) == 1)
+    followed.close()
+    assert named(followed, "VBAK")[0]["VBELN"] == "0000000002"
+
+
+def test_a_signal_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    """A table without a change document object, without a day of change, or with another key is refused by name."""
+    sales = Sales(tmp_path)
+    sales.system.add_table("ZKEYED", KEYED)
+    sales.system.add_table("ZPLAIN", HALVES)
+    for name, signal, found in (
+        ("ZPLAIN", "change_documents", "TCDOB"),
+        ("ZKEYED", "change_pointers", "INT4"),
+        ("ZPLAIN", "timestamp", "changed_on"),
+    ):
+        more = {"message_type": '"Z"'} if signal == "change_pointers" else {}
+        followed = Followed(sales.pipeline(name, signal=f'"{signal}"', **more), tmp_path / signal)
+        with pytest.raises(ConfigurationError, match=found):
+            followed.until(lambda: False)
+        followed.close()
+    file = sales.pipeline("VBAK", extra='key = ["VBELN", "AUART"]\n')
+    with pytest.raises(ConfigurationError, match="AUART"):
+        Followed(file, tmp_path / "state")
+
+
+def test_the_log_of_keys_outlives_a_crash(tmp_path: Path) -> None:
+    """A comparison counts once it is durable; until then the keys from before stand, and those added meanwhile."""
+    log = KeyLog(tmp_path, "/BIC/T", 0)
+    log.add([("1",), ("2",)])
+    log.compared([("2",)], 1)
+    log.add([("3",)])
+    log.add([("4",)], sure=False)
+    assert KeyLog(tmp_path, "/BIC/T", 0).all() == ({("1",), ("2",), ("3",)}, {("4",)})
+    log = KeyLog(tmp_path, "/BIC/T", 0)
+    log.compared([("2",), ("4",)], 1)
+    log.add([("5",)])
+    with next(tmp_path.glob("*.1.jsonl")).open("a") as file:
+        file.write('[["6"')  # cut short by a crash
+    assert KeyLog(tmp_path, "/BIC/T", 1).all() == ({("2",), ("4",), ("5",)}, set())
+    assert len(list(tmp_path.iterdir())) == 1

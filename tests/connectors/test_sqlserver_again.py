@@ -1,0 +1,156 @@
+"""SQL Server tables that are read anew: a column came, the cleanup job was faster, the table was truncated.
+
+The ODBC driver and the wire are real; behind them is the double of tests/doubles/sqlserver.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pyodbc
+
+from tests.connectors.contract_source import Followed, some_rows
+from tests.connectors.sqlserver_parts import SqlServerSystem, asked, cleaned, equal
+
+
+def _with_extra(system: SqlServerSystem) -> dict[int, tuple[Any, ...]]:
+    return {row[0]: row for row in asked(system, "SELECT id, name, price, extra FROM dbo.items")}
+
+
+def _extras(followed: Followed) -> dict[int, tuple[Any, ...]]:
+    return {key[0]: row for key, row in followed.tables["items"].items()}
+
+
+class TestNewColumns:
+    """A table gains a column, and with it a second capture instance."""
+
+    def test_the_gap_of_a_new_column_is_filled(self, captured: SqlServerSystem, tmp_path: Path) -> None:
+        """Values written before the second instance captured the column are there, too, also behind a crash."""
+        captured.write(some_rows(Random(1), 0, 60))
+        followed = Followed(captured.pipeline(batch_rows_max=25), tmp_path / "state")
+        equal(followed, captured)
+        captured.run("ALTER TABLE dbo.items ADD extra int NULL")
+        captured.run("UPDATE dbo.items SET extra = id * 2 WHERE id < 30")  # nobody captures this value
+        equal(followed, captured)
+        followed.crash()
+        captured.run(
+            "EXEC sys.sp_cdc_enable_table @source_schema = N'dbo', @source_name = N'items', "
+            "@role_name = NULL, @capture_instance = N'dbo_items_2'"
+        )
+        captured.run("UPDATE dbo.items SET extra = 7 WHERE id = 40")
+        captured.run("DELETE FROM dbo.items WHERE id = 41")
+        followed.until(lambda: _extras(followed) == _with_extra(captured))
+        followed.crash()
+        captured.run("UPDATE dbo.items SET extra = NULL WHERE id = 5")
+        followed.until(lambda: _extras(followed) == _with_extra(captured))
+        followed.close()
+        assert (_extras(followed)[10][3], _extras(followed)[40][3], followed.letters) == (20, 7, [])
+
+    def test_capture_instances_rotate_by_themselves(self, captured: SqlServerSystem, tmp_path: Path) -> None:
+        """With "made" a second instance is made and the first one dropped once it is not needed any more."""
+        captured.write(some_rows(Random(2), 0, 20))
+        file = captured.pipeline(capture_instances='"made"')
+        followed = Followed(file, tmp_path / "state")
+        equal(followed, captured)
+        captured.run("ALTER TABLE dbo.items ADD extra int NULL")
+        captured.run("UPDATE dbo.items SET extra = id")
+
+        def instances() -> list[str]:
+            text = "SELECT capture_instance FROM cdc.change_tables WHERE capture_instance LIKE 'dbo_items%'"
+            return [row[0] for row in asked(captured, text)]
+
+        followed.until(lambda: instances() == ["dbo_items", "dbo_items_2"])
+        captured.run("UPDATE dbo.items SET extra = 1000 WHERE id = 3")
+        followed.until(lambda: _extras(followed) == _with_extra(captured))
+        followed.until(lambda: instances() == ["dbo_items_2"])
+        captured.run("UPDATE dbo.items SET extra = 2000 WHERE id = 4")
+        followed.until(lambda: _extras(followed) == _with_extra(captured))
+        followed.close()
+        assert _extras(followed)[4][3] == 2000
+
+
+class TestCleanup:
+    """The cleanup job removes changes, read or not."""
+
+    def test_what_cleanup_took_is_read_anew(self, captured: SqlServerSystem, tmp_path: Path) -> None:
+        """Changes that were removed while nobody read: the table is read anew, rows deleted meanwhile go."""
+        captured.write(some_rows(Random(3), 0, 80))
+        followed = Followed(captured.pipeline(batch_rows_max=30), tmp_path / "state")
+        equal(followed, captured)
+        followed.epoch()
+        followed.close()
+        captured.write(some_rows(Random(4), 40, 60), tuple(range(20)))
+        captured.write({500: (500, "last", None)})
+        cleaned(captured, "items", "idle")
+        followed.open()
+        equal(followed, captured)
+        captured.write({501: (501, "and on", None)})
+        equal(followed, captured)
+        followed.close()
+        assert 0 not in followed.rows() and 501 in followed.rows()
+
+    def test_an_idle_table_is_overtaken_too(self, captured: SqlServerSystem, tmp_path: Path) -> None:
+        """Whoever lies behind the low watermark of a table without changes cannot know that: it is read anew."""
+        captured.run("INSERT INTO dbo.idle (id, name) VALUES (1, N'one'), (2, N'two')")
+        followed = Followed(captured.pipeline(), tmp_path / "state")
+        followed.until(lambda: len(followed.rows("idle")) == 2)
+        followed.epoch()
+        followed.close()
+        captured.run("DELETE FROM dbo.idle WHERE id = 1")
+        captured.write(some_rows(Random(5), 0, 10))
+        cleaned(captured, "idle")
+        followed.open()
+        followed.until(lambda: list(followed.rows("idle")) == [2])
+        equal(followed, captured)
+        followed.close()
+        assert followed.letters == []
+
+    def test_changes_of_others_move_an_idle_table_on(self, captured: SqlServerSystem, tmp_path: Path) -> None:
+        """A position that follows the newest LSN is not overtaken by a cleanup of what was read."""
+        captured.run("INSERT INTO dbo.idle (id) VALUES (1)")
+        followed = Followed(captured.pipeline(), tmp_path / "state")
+        followed.until(lambda: len(followed.rows("idle")) == 1)
+        captured.write(some_rows(Random(6), 0, 50))
+        equal(followed, captured)
+        for _ in range(3):
+            followed.epoch()
+        brought = 0
+        cleaned(captured, "items", "idle")
+        followed.close()
+        followed.open()
+        for _ in range(30):
+            brought += max(0, followed.epoch())
+        captured.write({7: (7, "seen", None)})
+        equal(followed, captured)
+        followed.close()
+        assert (brought, len(followed.rows("idle"))) == (0, 1)
+
+    def test_what_tracking_forgot_is_read_anew(self, tracked: SqlServerSystem, tmp_path: Path) -> None:
+        """Versions that were cleaned up while nobody read: the table is read anew, rows deleted meanwhile go."""
+        tracked.write(some_rows(Random(12), 0, 40))
+        followed = Followed(tracked.pipeline(), tmp_path / "state")
+        equal(followed, tracked)
+        followed.epoch()
+        followed.close()
+        tracked.write({50: (50, "new", None)}, tuple(range(15)))
+        tracked.write({51: (51, "newer", None)})
+        with closing(pyodbc.connect(tracked.dsn, autocommit=True)) as connection:
+            connection.execute("EXEC sys.sp_flush_CT_internal_table_on_demand 'dbo.items'")
+        followed.open()
+        equal(followed, tracked)
+        followed.close()
+        assert sorted(followed.rows())[0] == 15
+
+    def test_tracking_is_read_anew_behind_a_truncate(self, tracked: SqlServerSystem, tmp_path: Path) -> None:
+        """TRUNCATE TABLE ends what change tracking knows: the table is emptied, and read anew."""
+        tracked.write(some_rows(Random(7), 0, 30))
+        followed = Followed(tracked.pipeline(), tmp_path / "state")
+        equal(followed, tracked)
+        tracked.run("TRUNCATE TABLE dbo.items")
+        tracked.write({3: (3, "new", None)})
+        equal(followed, tracked)
+        followed.close()
+        assert list(followed.rows()) == [3]

@@ -1,0 +1,1 @@
+"""Stand-ins for servers that no package brings: each speaks the real protocol from a process of its own."""
