@@ -1,0 +1,200 @@
+"""Committed rows of LogMiner -> batches of changes: one call of the redo parser a table, for all transactions at once.
+
+A row whose value does not stand in the redo (a LOB, an XML document, a long string, an unsupported one) is read again
+by its key or ROWID, as it was at the last of the commits, and follows as an upsert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import structlog
+
+from connectors.base.items import Item
+from connectors.base.metrics import BATCHES, EVENTS
+from connectors.base.rows import Refused, refused_rows
+from connectors.oracle.catalog import WantedTable
+from connectors.oracle.large import key_texts, keys_of_touched
+from connectors.oracle.rows import positions_of
+from connectors.oracle.transactions import Commit, Committed
+from libcore.change import UNSET, ChangeBatch, arrow_schema
+from libcore.redo import Redo, parse_redo
+
+_INSERT, _DELETE, _UPDATE, _UNSUPPORTED = 1, 2, 3, 255
+_DML = pa.array([_INSERT, _DELETE, _UPDATE], pa.int16())
+_TOUCHES = pa.array([9, 68, 91], pa.int16())
+_NOT_STATED = "OBJ#"
+_log = structlog.get_logger()
+
+
+@dataclass
+class Decoded:
+    """What some transactions did.
+
+    Args:
+        items: batches and dead letters. reread: (table, keys as texts) whose rows are to be read again.
+        reread_rowids: (table, ROWIDs). anew: tables that must be read anew as a whole.
+    """
+
+    items: list[Item] = field(default_factory=list)
+    reread: list[tuple[WantedTable, list[tuple[str, ...]]]] = field(default_factory=list)
+    reread_rowids: list[tuple[WantedTable, list[str]]] = field(default_factory=list)
+    anew: dict[str, None] = field(default_factory=dict)
+
+
+class Changes:
+    """Decodes rows of some tables.
+
+    Args:
+        tables: by (owner, name); replaced by `know` where a table gets another shape.
+        floors: table -> SCN up to which its commits are passed over.
+        offset_s: of the server's clock from UTC.
+    """
+
+    def __init__(
+        self, tables: Mapping[tuple[str, str], WantedTable], floors: Mapping[str, int], *, flow: str, offset_s: int
+    ) -> None:
+        self._tables, self.floors, self._flow, self._offset_s = dict(tables), dict(floors), flow, offset_s
+
+    def know(self, wanted: WantedTable) -> None:
+        """From here on the table has that shape."""
+        self._tables[wanted.found.owner, wanted.found.name] = wanted
+
+    def decoded(self, committed: Committed) -> Decoded:
+        """The changes of transactions, in their order."""
+        out = Decoded()
+        if not len(committed.rows):
+            return out
+        owners, tables = committed.rows.column("SEG_OWNER"), committed.rows.column("TABLE_NAME")
+        named = pc.binary_join_element_wise(owners, tables, "\n")
+        encoded = pc.dictionary_encode(pc.fill_null(named, ""))
+        for code, name in enumerate(encoded.dictionary.to_pylist()):
+            owner, _, table = name.partition("\n")
+            mine = committed
+            if len(encoded.dictionary) > 1:
+                mine = _picked(committed, pc.equal(encoded.indices, pa.scalar(code, encoded.indices.type)))
+            if table.startswith(_NOT_STATED):
+                self._not_stated(mine, out)
+            elif (wanted := self._tables.get((owner, table))) is not None:
+                self._of_table(wanted, mine, out)
+        return out
+
+    def _of_table(self, wanted: WantedTable, committed: Committed, out: Decoded) -> None:
+        floor = self.floors.get(wanted.table.name, 0)
+        if floor and any(one.scn <= floor for one in committed.commits):
+            later = pa.array([one.scn > floor for one in committed.commits])
+            committed = _picked(committed, later.take(committed.numbers))
+        codes, status = committed.rows.column("OPERATION_CODE"), committed.rows.column("STATUS")
+        stated = pc.and_(pc.is_in(codes, value_set=_DML), pc.equal(status, pa.scalar(0, pa.int32())))
+        if not pc.all(stated).as_py():
+            touches = pc.is_in(codes, value_set=_TOUCHES)
+            self._touched(wanted, committed.rows.filter(touches), out)
+            odd = pc.invert(pc.or_(stated, touches))
+            _unsupported(wanted, committed.rows, odd, out)
+            committed = _picked(committed, stated)
+        if len(committed.rows):
+            self._statements(wanted, committed, out)
+
+    def _statements(self, wanted: WantedTable, committed: Committed, out: Decoded) -> None:
+        pieces = [committed.rows.column("SQL_REDO"), committed.rows.column("CSF")]
+        redo = parse_redo(wanted.plan, pa.RecordBatch.from_arrays(pieces, names=["statement", "csf"]))
+        if len(redo.record):
+            out.items.append(self._batch(wanted, committed, redo))
+            _look_again(wanted, redo, out)
+        if redo.errors:
+            out.items.append(self._refused(wanted, committed, redo))
+
+    def _batch(self, wanted: WantedTable, committed: Committed, redo: Redo) -> ChangeBatch:
+        numbers = committed.numbers.take(redo.rows)
+        scns = pa.array([one.scn for one in committed.commits], pa.int64()).take(numbers)
+        times = pa.array([self._unix_us(one) for one in committed.commits], pa.timestamp("us", tz="UTC")).take(numbers)
+        # the old row of a key that moves stands before its new one
+        orders = pc.add(pc.shift_left(committed.orders.take(redo.rows), 1), pc.invert(redo.before).cast(pa.int64()))
+        table, has_unset = wanted.table, UNSET in redo.record.schema.names
+        columns = [*redo.record.columns[: len(table.columns) + 1], positions_of(wanted.generation, scns, orders), times]
+        if has_unset:
+            columns.append(redo.record.column(UNSET))
+        BATCHES.labels(table.name).inc()
+        EVENTS.labels(table.name).inc(len(redo.record))
+        return ChangeBatch(table, pa.RecordBatch.from_arrays(columns, schema=arrow_schema(table, has_unset)))
+
+    def _unix_us(self, commit: Commit) -> int | None:
+        return None if commit.at is None else (commit.at - self._offset_s) * 1_000_000
+
+    def _refused(self, wanted: WantedTable, committed: Committed, redo: Redo) -> ChangeBatch:
+        name, statements = wanted.table.name, committed.rows.column("SQL_REDO")
+        refused = []
+        for error in redo.errors:
+            commit = committed.commits[committed.numbers[error.row].as_py()]
+            text = f"table {name}: {error.text} (transaction {commit.xid.hex()}, SCN {commit.scn})"
+            raw = (statements[error.row].as_py() or "").encode()
+            refused.append(Refused(name, commit.scn, text, raw, None, error.byte_position))
+        scn = committed.commits[-1].scn
+        first = committed.orders[redo.errors[0].row].as_py()
+        return refused_rows(
+            refused, flow=self._flow, table=name, generation=wanted.generation, commit=scn, first=2 * first
+        )
+
+    def _touched(self, wanted: WantedTable, rows: pa.RecordBatch, out: Decoded) -> None:
+        if not len(rows):
+            return
+        keys = keys_of_touched(wanted, rows) if wanted.key_forms else None
+        if keys is None:
+            _log.warning("a table with large values and no key that can be bound is read anew", table=wanted.table.name)
+            out.anew[wanted.table.name] = None
+        else:
+            out.reread.append((wanted, keys))
+
+    def _not_stated(self, committed: Committed, out: Decoded) -> None:
+        """Rows that LogMiner told by number alone: it has forgotten how the table was before a DDL."""
+        by_number = {wanted.found.object_id: wanted for wanted in self._tables.values()}
+        numbers = committed.rows.column("DATA_OBJ#")
+        for number in pc.unique(numbers).to_pylist():
+            if (wanted := by_number.get(number)) is not None:
+                later = pa.array([one.scn > self.floors.get(wanted.table.name, 0) for one in committed.commits])
+                mine = pc.and_(pc.equal(numbers, number), later.take(committed.numbers))
+                _unsupported(wanted, committed.rows, mine, out)
+
+
+def _picked(committed: Committed, mask: pa.BooleanArray) -> Committed:
+    return Committed(
+        committed.commits, committed.rows.filter(mask), committed.numbers.filter(mask), committed.orders.filter(mask)
+    )
+
+
+def _unsupported(wanted: WantedTable, told: pa.RecordBatch, odd: pa.BooleanArray, out: Decoded) -> None:
+    """Rows without a statement (`odd`): what their ROWIDs hold is read again; the whole table where it has no key, or
+    where one was inserted just before: a flashback read never saw the key that it had."""
+    rows = told.filter(odd)
+    if not len(rows):
+        return
+    inserted = told.filter(pc.equal(told.column("OPERATION_CODE"), _INSERT)).column("ROW_ID")
+    changed = rows.filter(pc.not_equal(rows.column("OPERATION_CODE"), _INSERT)).column("ROW_ID")
+    _log.warning(
+        "LogMiner cannot tell some changes: their rows are read again",
+        table=wanted.table.name,
+        rows=len(rows),
+        info=rows.column("SQL_REDO")[0].as_py(),
+    )
+    if not wanted.key_forms or pc.any(pc.is_in(changed, value_set=inserted)).as_py():
+        out.anew[wanted.table.name] = None
+    else:
+        out.reread_rowids.append((wanted, pc.unique(rows.column("ROW_ID")).to_pylist()))
+
+
+def _look_again(wanted: WantedTable, redo: Redo, out: Decoded) -> None:
+    """Rows that lack a value which their statement does not say, or which moved to another key without it."""
+    if UNSET not in redo.record.schema.names or not wanted.table.key:
+        return
+    lacking = pc.not_equal(redo.record.column(UNSET), pa.scalar(bytes(redo.record.column(UNSET).type.byte_width)))
+    moved = pc.equal(pc.pairwise_diff(redo.rows), 0)
+    places = pc.and_(lacking, pc.or_(redo.unavailable, pc.fill_null(moved, False)))
+    if not pc.any(places).as_py():
+        return
+    if not wanted.key_forms:
+        out.anew[wanted.table.name] = None
+        return
+    out.reread.append((wanted, key_texts(wanted, redo.record.filter(places))))

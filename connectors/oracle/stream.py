@@ -1,0 +1,315 @@
+"""LogMiner's windows as pieces of a flow: whole transactions, DDL between them, and what has to be read beside."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import structlog
+
+from connectors.base.background import Piece
+from connectors.base.items import ClearColumn, Item, Truncate
+from connectors.base.metrics import LAG_MS
+from connectors.base.rows import change_batch
+from connectors.oracle import sql
+from connectors.oracle.catalog import WantedTable, describe
+from connectors.oracle.changes import Changes, Decoded
+from connectors.oracle.config import OracleConfig
+from connectors.oracle.large import rows_again, rows_by_rowid
+from connectors.oracle.logs import LogLost, logs_of
+from connectors.oracle.mining import Mining
+from connectors.oracle.session import SNAPSHOT_GONE, Refused, Session
+from connectors.oracle.shapes import reshaped
+from connectors.oracle.snapshot import Snapshot, row_items, starting_point
+from connectors.oracle.state import State
+from connectors.oracle.transactions import Commit, Committed, Told, Transactions
+from libcore.change import SOURCE_TS, ChangeBatch, Op
+from libcore.errors import FatalError
+
+_IDLE_S = 1.0  # how often a position without rows of the pipeline's goes into the recovery store
+_QUIET_S = 1.0  # the same where nothing at all was logged
+_REREAD_ORDER = 1 << 38  # behind all rows of a transaction
+_TRUNCATE = re.compile(r"\s*truncate\s+table\b", re.I)
+_SHAPES = re.compile(r"\s*(alter|rename|drop|create)\b", re.I)
+_DEFAULT = re.compile(r"\bdefault\b", re.I)
+_log = structlog.get_logger()
+
+
+class Stream:
+    """Pieces of the redo from a state on; used by one thread.
+
+    Args:
+        tables: by what they are called; a changed shape replaces one. bindings: what the pipeline file says of them.
+        catalog: a session where the tables are. mining: one that may use LogMiner.
+        directory: for large open transactions.
+        snapshot: reads what a state lacks.
+        until_end: end behind what is there at the start.
+    """
+
+    def __init__(
+        self,
+        config: OracleConfig,
+        tables: Mapping[str, WantedTable],
+        bindings: Mapping[str, Any],
+        state: State,
+        *,
+        catalog: Session,
+        mining: Session,
+        directory: Path,
+        flow: str,
+        snapshot: Callable[[Mapping[str, WantedTable], State], Snapshot],
+        until_end: bool,
+    ) -> None:
+        self._config, self._tables, self._bindings = config, dict(tables), bindings
+        self._catalog, self._session, self._directory = catalog, mining, directory
+        self._flow, self._snapshot, self._until_end = flow, snapshot, until_end
+        self.state = state
+        self._changes: Changes | None = None
+        self._mining: Mining | None = None
+        self._transactions: Transactions | None = None
+        self._idle_at = 0.0
+        self._lag_ms = LAG_MS.labels("oracle", "0")
+
+    def pieces(self) -> Iterator[Piece | None]:
+        """Pieces; None where nothing came."""
+        yield from self._read_beside()
+        while True:
+            try:
+                yield from self._mined()
+                return
+            except LogLost as error:
+                yield from self._lost(str(error))
+                yield from self._read_beside()
+
+    def close(self) -> None:
+        """End LogMiner and remove what is on disk."""
+        if self._mining is not None:
+            self._mining.close()
+        if self._transactions is not None:
+            self._transactions.close()
+
+    # -- windows
+
+    def _mined(self) -> Iterator[Piece | None]:
+        named = {(one.found.owner, one.found.name): one for one in self._tables.values()}
+        offset_s = _seconds(str(self._session.one(sql.SERVER_OFFSET)[0]))
+        changes = self._changes = Changes(named, dict(self.state.floors), flow=self._flow, offset_s=offset_s)
+        mining = self._mining = Mining(self._session, self._config, self.state.resume_scn)
+        transactions = self._transactions = Transactions(
+            self._directory,
+            self._config.transaction_bytes_max,
+            lambda commit: self.state.given(commit.thread, commit.scn, commit.xid),
+        )
+        end = int(self._session.one(sql.CURRENT_SCN)[0]) if self._until_end else None
+        while end is None or mining.low < end:
+            high = mining.window()
+            if high <= mining.low:
+                yield None
+                continue
+            logged = 0
+            for batch in mining.rows(sorted(named), high):
+                logged += len(batch)
+                for step in transactions.take(batch):
+                    yield from self._told(step) if isinstance(step, Told) else self._given(step, changes)
+            oldest = transactions.oldest_scn
+            resume = high if oldest is None else min(high, oldest - 1)
+            yield from self._reached(min(resume, mining.first), _IDLE_S if logged else _QUIET_S)
+            if mining.caught_up:
+                yield None
+
+    def _reached(self, resume: int, every_s: float) -> Iterator[Piece]:
+        now = time.monotonic()
+        self.state = replace(self.state, resume_scn=max(self.state.resume_scn, resume))
+        if now - self._idle_at > every_s:
+            self._idle_at = now
+            yield Piece([], 0, self.state.packed())
+
+    # -- transactions
+
+    def _given(self, committed: Committed, changes: Changes) -> Iterator[Piece | None]:
+        committed = _behind_part(committed, self.state.part)
+        first, count = 0, len(committed.commits)
+        for start, end, until in _cuts(committed, self._config.batch_rows_max):
+            # commits without a row may stand in front of one that goes on
+            last = committed.numbers[end - 1].as_py() if end > start else until - 1
+            part = Committed(
+                committed.commits[first : max(until, last + 1)],
+                committed.rows.slice(start, end - start),
+                pc.subtract(committed.numbers.slice(start, end - start), first),
+                committed.orders.slice(start, end - start),
+                ended=until > last and (until < count or committed.ended),
+            )
+            first = until
+            yield from self._piece(part, changes)
+
+    def _piece(self, part: Committed, changes: Changes) -> Iterator[Piece | None]:
+        decoded = changes.decoded(part)
+        items = [*decoded.items, *self._again(decoded, part.commits)]
+        if part.ended:
+            self.state = self.state.behind((one.thread, one.scn, one.xid) for one in part.commits)
+        elif len(part.rows):
+            self.state = replace(self.state, part=(part.commits[-1].xid, part.orders[-1].as_py() + 1))
+        rows = sum(len(item) for item in items if isinstance(item, ChangeBatch))
+        size = sum(item.record.nbytes for item in items if isinstance(item, ChangeBatch))
+        at = _newest(items)
+        yield Piece(items, min(rows, self._config.batch_rows_max), self.state.packed(), size, at=at)
+        if at:
+            self._lag_ms.set(max(0.0, (time.time() - at) * 1000))
+        if decoded.anew:
+            self.state = replace(self.state, again=tuple(dict.fromkeys((*self.state.again, *decoded.anew))))
+            yield from self._read_beside()
+
+    def _again(self, decoded: Decoded, commits: Sequence[Commit]) -> Iterator[Item]:
+        """Rows whose values do not stand in the redo, as they were at the last of the commits."""
+        scn, first = commits[-1].scn, _REREAD_ORDER
+        found = [(wanted, rows_again(self._catalog, wanted, keys, scn)) for wanted, keys in decoded.reread]
+        for wanted, ids in decoded.reread_rowids:
+            try:
+                there, gone = rows_by_rowid(self._catalog, wanted, ids, min(one.scn for one in commits) - 1, scn)
+            except Refused as error:
+                if error.code not in SNAPSHOT_GONE:
+                    raise
+                decoded.anew[wanted.table.name] = None
+                continue
+            if gone:
+                yield change_batch(wanted.table, gone, Op.DELETE, generation=wanted.generation, commit=scn, first=first)
+                first += len(gone[0])
+            found.append((wanted, iter(there)))
+        for wanted, several in found:
+            for rows in several:
+                yield from row_items(wanted, rows, Op.UPSERT, commit=scn, first=first, flow=self._flow)
+                first += rows.count
+
+    # -- DDL, gaps, and what is read beside
+
+    def _told(self, told: Told) -> Iterator[Piece | None]:
+        called = {(one.found.owner, one.found.name): name for name, one in self._tables.items()}
+        name = called.get((told.owner, told.name), "")
+        if self.state.given(told.thread, told.scn, b"DDL") or (told.statement and not name):
+            return
+        self.state = self.state.behind([(told.thread, told.scn, b"DDL")])
+        if not told.statement:
+            yield from self._lost(f"LogMiner tells of a gap (MISSING_SCN) at SCN {told.scn}")
+        elif _TRUNCATE.match(told.statement):
+            if told.scn > dict(self.state.floors).get(name, 0):
+                yield from self._truncated(self._tables[name], told)
+        elif _SHAPES.match(told.statement):
+            yield from self._reshaped(name, told)
+        yield from self._read_beside()
+
+    def _truncated(self, wanted: WantedTable, told: Told) -> Iterator[Piece]:
+        name = wanted.table.name
+        if wanted.on_truncate == "stop":
+            raise FatalError(
+                f"source.oracle: table {name} was truncated at SCN {told.scn}, and on_truncate is stop; set it to "
+                "apply or ignore"
+            )
+        if wanted.on_truncate == "apply":
+            item = Truncate(name, f"{self.state.database[0]}:{told.scn}:{name}")
+            yield Piece([item], 1, self.state.packed(), alone=True)
+
+    def _reshaped(self, name: str, told: Told) -> Iterator[Piece]:
+        """The table from here on as the dictionary has it now."""
+        before = self._tables[name]
+        found = describe(self._catalog, name, self._config.default_schema)
+        after = reshaped(before, found, self._bindings[name])
+        self._tables[name] = after
+        assert self._changes is not None
+        self._changes.know(after)
+        # of what was brought: a reader that began since the DDL knows the table only as it is behind it
+        now = {column.name for column in after.table.columns}
+        lost = [column for column in dict(self.state.shapes).get(name, ()) if column not in now]
+        self.state = self.state.shaped({name: after.table}, anew=True)
+        _log.info("a table's shape", table=name, scn=told.scn, statement=told.statement[:200], lost=lost)
+        if lost and self._bindings[name].clears:
+            items: list[Item] = [ClearColumn(name, column, f"{told.scn}:{name}:{column}") for column in lost]
+            yield Piece(items, 1, self.state.packed(), alone=True)
+        if _DEFAULT.search(told.statement) or told.scn <= dict(self.state.floors).get(name, 0):
+            # rows that were there have the default without a word of it in the redo; rows that were read since the DDL,
+            # but before it was known, lack the column
+            done = tuple(one for one in self.state.done if one != name)
+            _, scn = starting_point(self._catalog)
+            self.state = replace(self.state, done=done, table=name, after=None, read_scn=scn)
+
+    def _lost(self, what: str) -> Iterator[None]:
+        """Changes are lost: stop, or read everything anew. Raises FatalError."""
+        if self._config.on_lost == "stop":
+            raise FatalError(
+                f'source.oracle: {what}: changes are lost; set on_lost = "snapshot" to empty the tables and read them '
+                "anew, or keep archived logs for longer and begin with an empty state directory"
+            )
+        _log.warning("changes are lost: all tables are read anew", reason=what)
+        begin, scn = starting_point(self._catalog)
+        while not self._is_logged(begin):  # a transaction is open whose own beginning is lost: its end is awaited
+            yield None
+            begin, scn = starting_point(self._catalog)
+        self.state = replace(self.state, scn=scn, resume_scn=begin, again=tuple(self._tables), part=None)
+
+    def _is_logged(self, low: int) -> bool:
+        try:
+            return bool(logs_of(self._session, low))
+        except LogLost:
+            return False
+
+    def _read_beside(self) -> Iterator[Piece | None]:
+        """Tables that joined, or must be read anew; the stream waits for them."""
+        if not self.state.again and all(name in self.state.done for name in self._tables):
+            return
+        snapshot = self._snapshot(self._tables, self.state)
+        yield from snapshot.pieces()
+        self.state = snapshot.state
+        if self._changes is not None:
+            self._changes.floors = dict(self.state.floors)
+
+
+def _behind_part(committed: Committed, part: tuple[bytes, int] | None) -> Committed:
+    """Without the rows of a large transaction that are given out already."""
+    if part is None or all(one.xid != part[0] for one in committed.commits):
+        return committed
+    number = next(place for place, one in enumerate(committed.commits) if one.xid == part[0])
+    mine = pc.equal(committed.numbers, number)
+    keep = pc.invert(pc.and_(mine, pc.less(committed.orders, part[1])))
+    return replace(
+        committed,
+        rows=committed.rows.filter(keep),
+        numbers=committed.numbers.filter(keep),
+        orders=committed.orders.filter(keep),
+    )
+
+
+def _cuts(committed: Committed, rows_max: int) -> Iterator[tuple[int, int, int]]:
+    """(first row, row behind, commit behind) of pieces: whole transactions, or whole statements of one larger one."""
+    numbers, csf, total = committed.numbers, committed.rows.column("CSF"), len(committed.rows)
+    start = 0
+    while total - start > rows_max:
+        number = numbers[start + rows_max].as_py()
+        end = pc.index(numbers, pa.scalar(number, pa.int64())).as_py()
+        if end <= start:
+            end = start + rows_max
+            while end < total and csf[end - 1].as_py():
+                end += 1
+            number = numbers[end].as_py() if end < total else len(committed.commits)
+        yield start, end, number
+        start = end
+    if start < total or not total:
+        yield start, total, len(committed.commits)
+
+
+def _newest(items: list[Item]) -> float:
+    """Unix seconds of the newest commit; 0 where there is none."""
+    newest = [item.record.column(SOURCE_TS)[-1].as_py() for item in items if isinstance(item, ChangeBatch)]
+    return max((moment.timestamp() for moment in newest if moment is not None), default=0.0)
+
+
+def _seconds(offset: str) -> int:
+    """'+01:00' in seconds."""
+    hours, minutes = offset.strip().lstrip("+-").split(":")
+    seconds = timedelta(hours=int(hours), minutes=int(minutes)).total_seconds()
+    return int(-seconds if offset.strip().startswith("-") else seconds)
