@@ -34,6 +34,8 @@ MEASURES: dict[str, str] = {
     "pgoutput": "bench.pgoutput:pgoutput",
     "avro": "bench.avro:avro",
     "redo": "bench.redo:redo",
+    "oracle-logminer": "bench.oracle:oracle_logminer",
+    "sqlserver-changes": "bench.sqlserver:sqlserver_changes",
     "rfc-rows": "bench.sapfmt:rfc_rows",
     "scatter": "bench.rows:scatter",
     "pgcopy": "bench.rows:pgcopy",

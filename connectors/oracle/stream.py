@@ -217,16 +217,7 @@ class Stream:
 
     def _reshaped(self, name: str, told: Told) -> Iterator[Piece]:
         """The table from here on as the dictionary has it now."""
-        before = self._tables[name]
-        found = describe(self._catalog, name, self._config.default_schema)
-        after = reshaped(before, found, self._bindings[name])
-        self._tables[name] = after
-        assert self._changes is not None
-        self._changes.know(after)
-        # of what was brought: a reader that began since the DDL knows the table only as it is behind it
-        now = {column.name for column in after.table.columns}
-        lost = [column for column in dict(self.state.shapes).get(name, ()) if column not in now]
-        self.state = self.state.shaped({name: after.table}, anew=True)
+        lost = self._describe(name)
         _log.info("a table's shape", table=name, scn=told.scn, statement=told.statement[:200], lost=lost)
         if lost and self._bindings[name].clears:
             items: list[Item] = [ClearColumn(name, column, f"{told.scn}:{name}:{column}") for column in lost]
@@ -237,6 +228,18 @@ class Stream:
             done = tuple(one for one in self.state.done if one != name)
             _, scn = starting_point(self._catalog)
             self.state = replace(self.state, done=done, table=name, after=None, read_scn=scn)
+
+    def _describe(self, name: str) -> list[str]:
+        """Know a table as the dictionary has it now; columns that it lost of what was brought."""
+        found = describe(self._catalog, name, self._config.default_schema)
+        after = self._tables[name] = reshaped(self._tables[name], found, self._bindings[name])
+        if self._changes is not None:
+            self._changes.know(after)
+        # of what was brought: a reader that began since the DDL knows the table only as it is behind it
+        now = {column.name for column in after.table.columns}
+        lost = [column for column in dict(self.state.shapes).get(name, ()) if column not in now]
+        self.state = self.state.shaped({name: after.table}, anew=True)
+        return lost
 
     def _lost(self, what: str) -> Iterator[None]:
         """Changes are lost: stop, or read everything anew. Raises FatalError."""
@@ -250,6 +253,8 @@ class Stream:
         while not self._is_logged(begin):  # a transaction is open whose own beginning is lost: its end is awaited
             yield None
             begin, scn = starting_point(self._catalog)
+        for name in self._tables:
+            self._describe(name)  # a DDL up to there is not heeded any more
         self.state = replace(self.state, scn=scn, resume_scn=begin, again=tuple(self._tables), part=None)
 
     def _is_logged(self, low: int) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libcore import mask_keyed
 from libcore.errors import ConfigurationError, DataError
 from libcore.mask import MaskRule, mask, mask_column, plan_mask
 from libcore.reference import mask as reference
@@ -45,6 +47,27 @@ def test_the_face_agrees_with_the_reference(kind: str, rule: MaskRule, data: st.
     """Any column, NULLs, slices, repeats and the type's ends included, is masked as value by value."""
     column = data.draw(columns(parse_type(kind).arrow, 6))
     assert outcome(mask_column, column, rule) == outcome(reference.mask_column, column, rule)
+
+
+@settings(max_examples=EXAMPLES // 2)
+@given(
+    st.lists(
+        st.none() | st.text("09azAZ -.", max_size=40) | st.text("aä€\U00010348 ", max_size=20) | st.text(max_size=4),
+        max_size=8,
+    ),
+    st.integers(0, 3),
+    st.integers(0, 3),
+    st.integers(1, 60),
+)
+def test_many_texts_get_the_tokens_that_each_gets_alone(
+    texts: list[str | None], keep_last: int, skipped: int, piece_bytes: int
+) -> None:
+    """Whatever stands beside it, in slices, in pieces of any size, with several blocks a text, with NULLs."""
+    column, rule = pa.array(texts, pa.utf8()).slice(skipped), MaskRule("token", keep_last=keep_last, key=KEY)
+    with patch.object(mask_keyed, "_PIECE_BYTES", piece_bytes):
+        found = mask_column(column, rule)
+    found.validate(full=True)
+    assert found.to_pylist() == [reference.keyed(text, rule, column.type) for text in column.to_pylist()]
 
 
 @pytest.mark.parametrize("how", ["month", "year"])

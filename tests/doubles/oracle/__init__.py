@@ -1,0 +1,1 @@
+"""A stand-in for an Oracle database with LogMiner, behind the API of python-oracledb, its truth known."""

@@ -1,0 +1,70 @@
+"""Faults put into the connector on purpose, each with a seed that must find it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from unittest.mock import PropertyMock, patch
+
+from connectors.oracle import sql, undone
+
+PutIn = Callable[[], AbstractContextManager[object]]
+
+
+def _text(name: str, before: str, after: str) -> PutIn:
+    """A statement with other words in it."""
+    text = getattr(sql, name)
+    assert before in text, name
+    return lambda: patch.object(sql, name, text.replace(before, after))
+
+
+def _undone_stays() -> AbstractContextManager[object]:
+    """What savepoints took back is given out."""
+    real = undone.without_undone
+    return patch("connectors.oracle.transactions.without_undone", lambda batches, _: real(batches, False))
+
+
+def _given_twice() -> AbstractContextManager[object]:
+    """A transaction that was given out before a restart is given out again."""
+    return patch("connectors.oracle.state.State.given", lambda *_: False)
+
+
+def _open_forgotten() -> AbstractContextManager[object]:
+    """After a restart redo is read from where it ended, not from the oldest open transaction on."""
+    return patch("connectors.oracle.transactions.Transactions.oldest_scn", PropertyMock(return_value=None))
+
+
+def _nothing_again() -> AbstractContextManager[object]:
+    """Values that do not stand in the redo are not read from the table."""
+    return patch("connectors.oracle.stream.rows_again", lambda *_, **__: iter(()))
+
+
+@contextmanager
+def _without_flashback() -> Iterator[None]:
+    real = sql.rows
+
+    def rows(owner: str, name: str, expressions: object, *, scn: bool, **rest: object) -> str:
+        text = real(owner, name, expressions, scn=scn, **rest)  # type: ignore[arg-type]
+        return text.replace(" AS OF SCN :scn", "")
+
+    with patch.object(sql, "rows", rows):
+        yield
+
+
+FAULTS: dict[str, tuple[int, PutIn]] = {
+    "what a savepoint took back comes": (15, _undone_stays),
+    "a transaction comes twice": (55, _given_twice),
+    "open transactions are forgotten at a restart": (123, _open_forgotten),
+    "large values are not read again": (32, _nothing_again),
+    "the other instance's open transactions are unknown": (
+        123,
+        _text("OLDEST_OPEN", "GV$TRANSACTION", "V$TRANSACTION"),
+    ),
+    "redo that is not flushed counts as read": (113, _text("THREADS", "STATUS = 'OPEN'", "STATUS = 'NONE'")),
+    "the last SCN that was flushed counts as whole": (
+        136,
+        _text("THREADS", "LAST_REDO_CHANGE# FROM", "LAST_REDO_CHANGE# + 1 FROM"),
+    ),
+    "a log that is not archived yet is left out": (14, _text("LOGS", "L.STATUS <> 'UNUSED'", "L.STATUS = 'CURRENT'")),
+    "rows are read as they are now, not as of the SCN": (56, _without_flashback),
+}
