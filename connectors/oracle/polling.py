@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -23,7 +24,7 @@ from libcore.errors import ConfigurationError
 from libcore.schema import Table
 
 
-class PollingReader:
+class PollingReader(ABC):
     """Reads the tables as they are, then again and again what changed; see connectors.base.background.PieceReader.
 
     Positions count the rows that were brought, as these ways know no SCN. The arguments are those of OracleReader.
@@ -52,19 +53,20 @@ class PollingReader:
             yield from self._pieces()
 
     def durable(self, state: tuple[Any, ...]) -> None:
-        """See PieceReader.durable."""
+        """See PieceReader.durable. Nothing is told: the tables keep what they have."""
+        return
 
     def close(self) -> None:
         """See PieceReader.close."""
         self.session.close()
 
+    @abstractmethod
     def begin(self) -> None:
         """Before the snapshot: what changes from here on must come. Raises ConfigurationError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def changed(self, wanted: WantedTable) -> Iterator[Piece]:
         """What changed in a table since it was asked the last time."""
-        raise NotImplementedError
 
     def piece(self, items: list[Item], rows: int) -> Piece:
         """Rows as a piece; the state counts them."""

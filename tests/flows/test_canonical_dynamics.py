@@ -61,4 +61,4 @@ def test_dynamics_by_change_tables(postgres: str, tmp_path: Path, monkeypatch: p
     with SqlServerDouble(tmp_path / "server") as server:
         monkeypatch.setenv("DYNAMICS_DSN", server.odbc())
         erp = Dynamics(server.connect(), tables)
-        follow("dynamics", tmp_path, erp, Business.dynamics, postgres, source__sqlserver__poll_s=0.05)
+        assert follow("dynamics", tmp_path, erp, Business.dynamics, postgres, source__sqlserver__poll_s=0.05) > 150

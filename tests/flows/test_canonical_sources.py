@@ -125,8 +125,8 @@ def tell(erp: Erp, tables: Mapping[str, TableSpec], before: Rows, after: Rows) -
         erp.write(table, changed, [row for key, row in had.items() if key not in has])
 
 
-def follow(system: str, directory: Path, erp: Erp, told: Any, dsn: str, **settings: Any) -> None:
-    """Run the pipeline file as it is before and after a day of changes, and compare."""
+def follow(system: str, directory: Path, erp: Erp, told: Any, dsn: str, **settings: Any) -> int:
+    """Run the pipeline file as it is before and after a day of changes, and compare; how many rows there are."""
     file = PIPELINES / "erp" / f"{system}.toml"
     tables = spec.load(file).tables
     more = "".join(f", {name}={value!r}" for name, value in settings.items())
@@ -139,7 +139,9 @@ def follow(system: str, directory: Path, erp: Erp, told: Any, dsn: str, **settin
         before = told(one)
         codes = run_flow(f"flows.build:flow({str(file)!r}, until_end=True{more})", directory, environment=environment)
         assert codes == [0], (directory / "process-0.log").read_text()[-4000:]
-        assert canonical(dsn) == one.truth()
+        found = canonical(dsn)
+        assert found == one.truth()
+    return sum(map(len, found.values()))
 
 
 def test_ebs_by_logminer(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +152,7 @@ def test_ebs_by_logminer(postgres: str, tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setenv(f"EBS_{name}", os.environ[f"ORACLE_{name}"])
     erp = Ebs(OracleDatabase(tmp_path / "ebs.db"), tables)
     pace = {"source__oracle__poll_s": 0.05, "source__oracle__settle_s": 0.0}
-    follow("oracle_ebs", tmp_path, erp, Business.oracle_ebs, postgres, **pace)
+    assert follow("oracle_ebs", tmp_path, erp, Business.oracle_ebs, postgres, **pace) > 150
 
 
 def test_sap_by_rfc(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,4 +163,4 @@ def test_sap_by_rfc(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     erp = Sap(System.create(tmp_path / "sap.db"), tables)
     pace = {"source__sap_rfc__poll_s": 0.05, "source__sap_rfc__compare_seconds": 0.05}
     path = {"source__sap_rfc__ashost": str(tmp_path / "sap.db")}
-    follow("sap", tmp_path, erp, Business.sap, postgres, **pace, **path)
+    assert follow("sap", tmp_path, erp, Business.sap, postgres, **pace, **path) > 150
