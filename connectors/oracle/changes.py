@@ -36,12 +36,13 @@ class Decoded:
 
     Args:
         items: batches and dead letters. reread: (table, keys as texts) whose rows are to be read again.
-        reread_rowids: (table, ROWIDs). anew: tables that must be read anew as a whole.
+        reread_rowids: (table, ROWIDs, how many of them were changed, not inserted). anew: tables that must be read anew
+            as a whole.
     """
 
     items: list[Item] = field(default_factory=list)
     reread: list[tuple[WantedTable, list[tuple[str, ...]]]] = field(default_factory=list)
-    reread_rowids: list[tuple[WantedTable, list[str]]] = field(default_factory=list)
+    reread_rowids: list[tuple[WantedTable, list[str], int]] = field(default_factory=list)
     anew: dict[str, None] = field(default_factory=dict)
 
 
@@ -93,7 +94,7 @@ class Changes:
             touches = pc.is_in(codes, value_set=_TOUCHES)
             self._touched(wanted, committed.rows.filter(touches), out)
             odd = pc.invert(pc.or_(stated, touches))
-            _unsupported(wanted, committed.rows, odd, out)
+            _unsupported(wanted, committed.rows.filter(odd), out)
             committed = _picked(committed, stated)
         if len(committed.rows):
             self._statements(wanted, committed, out)
@@ -156,7 +157,7 @@ class Changes:
             if (wanted := by_number.get(number)) is not None:
                 later = pa.array([one.scn > self.floors.get(wanted.table.name, 0) for one in committed.commits])
                 mine = pc.and_(pc.equal(numbers, number), later.take(committed.numbers))
-                _unsupported(wanted, committed.rows, mine, out)
+                _unsupported(wanted, committed.rows.filter(mine), out)
 
 
 def _picked(committed: Committed, mask: pa.BooleanArray) -> Committed:
@@ -165,24 +166,22 @@ def _picked(committed: Committed, mask: pa.BooleanArray) -> Committed:
     )
 
 
-def _unsupported(wanted: WantedTable, told: pa.RecordBatch, odd: pa.BooleanArray, out: Decoded) -> None:
-    """Rows without a statement (`odd`): what their ROWIDs hold is read again; the whole table where it has no key, or
-    where one was inserted just before: a flashback read never saw the key that it had."""
-    rows = told.filter(odd)
+def _unsupported(wanted: WantedTable, rows: pa.RecordBatch, out: Decoded) -> None:
+    """Rows without a statement: what their ROWIDs hold is read again; without a key, the whole table."""
     if not len(rows):
         return
-    inserted = told.filter(pc.equal(told.column("OPERATION_CODE"), _INSERT)).column("ROW_ID")
-    changed = rows.filter(pc.not_equal(rows.column("OPERATION_CODE"), _INSERT)).column("ROW_ID")
     _log.warning(
         "LogMiner cannot tell some changes: their rows are read again",
         table=wanted.table.name,
         rows=len(rows),
         info=rows.column("SQL_REDO")[0].as_py(),
     )
-    if not wanted.key_forms or pc.any(pc.is_in(changed, value_set=inserted)).as_py():
+    if not wanted.key_forms:
         out.anew[wanted.table.name] = None
     else:
-        out.reread_rowids.append((wanted, pc.unique(rows.column("ROW_ID")).to_pylist()))
+        ids = rows.column("ROW_ID")
+        changed = pc.is_in(rows.column("OPERATION_CODE"), value_set=pa.array([_DELETE, _UPDATE], pa.int16()))
+        out.reread_rowids.append((wanted, pc.unique(ids).to_pylist(), len(pc.unique(ids.filter(changed)))))
 
 
 def _look_again(wanted: WantedTable, redo: Redo, out: Decoded) -> None:

@@ -79,8 +79,9 @@ def rows_again(session: Session, wanted: WantedTable, keys: Sequence[tuple[str, 
 
 def rows_by_rowid(
     session: Session, wanted: WantedTable, ids: Sequence[str], before_scn: int, scn: int
-) -> tuple[list[Rows], list[pa.Array]]:
-    """What some ROWIDs hold at an SCN: their rows, and the table's columns of those that are gone since another SCN.
+) -> tuple[list[Rows], list[pa.Array], int]:
+    """What some ROWIDs hold at an SCN: their rows, the table's columns of those that are gone since another SCN, and
+    how many were there then.
 
     A row that moved to another key leaves its old one, which no statement tells. Raises Refused where undo does not
     reach back to `before_scn`.
@@ -95,7 +96,7 @@ def rows_by_rowid(
         taken = list(rows_again(session, wanted, left, scn))
         there += taken
         known |= {key for rows in taken for key in _keys(wanted, rows)}
-    return there, _without(wanted, before, known)
+    return there, _without(wanted, before, known), sum(len(rows.columns[0]) for rows in before)
 
 
 def _keys(wanted: WantedTable, rows: Rows) -> set[tuple[Any, ...]]:

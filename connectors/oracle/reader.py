@@ -14,6 +14,7 @@ from connectors.base.background import Piece
 from connectors.base.database import SourceContext
 from connectors.base.guardian import Pace
 from connectors.oracle import catalog, sql
+from connectors.oracle.asked import AskedRows
 from connectors.oracle.catalog import WantedTable, wanted_table
 from connectors.oracle.config import OracleConfig
 from connectors.oracle.session import Session, judged
@@ -48,6 +49,7 @@ class OracleReader:
     ) -> None:
         self._config, self._context, self._pace, self._until_end = config, context, pace, until_end
         self._wanted, self._bindings, self._state = dict(tables), bindings, unpacked(state)
+        self._answered: tuple[str, ...] = ()
         self._open: list[Session] = []
         self._stream: Stream | None = None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
@@ -70,6 +72,8 @@ class OracleReader:
             yield from snapshot.pieces()
             self._state = replace(snapshot.state, phase="stream")
             yield Piece([], 0, self._state.packed())
+        flow, directory = self._context.flow, self._context.directory
+        asked = AskedRows(session, self._config, tables, directory, self._pace, flow)
         self._stream = Stream(
             self._config,
             tables,
@@ -78,14 +82,16 @@ class OracleReader:
             catalog=session,
             mining=self._session("", 0.0),
             directory=self._directory(),
-            flow=self._context.flow,
+            flow=flow,
             snapshot=lambda known, state: self._snapshot(session, known, state),
+            asked=lambda known, state, scn: asked.next(state, known, scn, self._answered),
             until_end=self._until_end,
         )
         yield from self._stream.pieces()
 
     def durable(self, state: tuple[Any, ...]) -> None:
-        """See PieceReader.durable. Redo is kept by the database's own rules, so nothing is told."""
+        """See PieceReader.durable. Redo is kept by the database's own rules, so it is not told."""
+        self._answered = unpacked(state).answered
 
     def close(self) -> None:
         """See PieceReader.close."""

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from connectors.base.rows import Refused
 from connectors.oracle import sql
 from connectors.oracle.catalog import WantedTable
+from connectors.oracle.config import OracleConfig
 from connectors.oracle.session import Session
 from connectors.oracle.types import converted, parsed_as
 from libcore.position import POSITION_BYTES
@@ -65,6 +66,37 @@ def rows_of(
     for batch in session.arrow(text, pa.schema(fields), given, batch_rows):
         if len(batch):
             yield exact(wanted, batch, len(keys))
+
+
+def chunk_of(
+    session: Session,
+    config: OracleConfig,
+    wanted: WantedTable,
+    after: Sequence[str] | None,
+    size: int,
+    *,
+    scn: int | None,
+    where: str = "",
+) -> Iterator[Rows]:
+    """The next `size` rows of a table by `chunk_keys`, behind a key where one is given.
+
+    Args:
+        where: a person's condition, "" for none.
+    """
+    keys = chunk_keys(wanted)
+    forms = zip(order_of(wanted, keys), keys, strict=True)
+    bounds = [(column, form.format(bind=f"k{place}")) for place, (column, (_, form)) in enumerate(forms)]
+    conditions = ([where] if where else []) + ([] if after is None else [sql.behind(bounds)])
+    return rows_of(
+        session,
+        wanted,
+        keys,
+        scn=scn,
+        where=" AND ".join(f"({one})" for one in conditions),
+        binds={f"k{place}": text for place, text in enumerate(after or ())},
+        rows_max=size,
+        batch_rows=min(config.batch_rows_max, FETCHED_ROWS if wanted.has_large else size),
+    )
 
 
 def exact(wanted: WantedTable, batch: pa.RecordBatch, keys: int) -> Rows:

@@ -20,7 +20,7 @@ from connectors.base.rows import change_batch, refused_rows
 from connectors.oracle import sql
 from connectors.oracle.catalog import WantedTable
 from connectors.oracle.config import OracleConfig
-from connectors.oracle.rows import FETCHED_ROWS, Rows, chunk_keys, order_of, rows_of
+from connectors.oracle.rows import Rows, chunk_of
 from connectors.oracle.session import QUERY_TOO_LONG, SNAPSHOT_GONE, Refused, Session, judged
 from connectors.oracle.state import State
 from libcore.change import ChangeBatch, Op
@@ -98,21 +98,9 @@ class Snapshot:
         yield Piece([], 0, self.state.packed())
 
     def _chunk(self, wanted: WantedTable) -> Iterator[Piece]:
-        keys, after = chunk_keys(wanted), self.state.after
         size = max(1, self._config.chunk_rows // self._pace.divisor)
-        batch_rows = min(self._config.batch_rows_max, FETCHED_ROWS if wanted.has_large else size)
-        forms = zip(order_of(wanted, keys), keys, strict=True)
-        bounds = [(column, form.format(bind=f"k{place}")) for place, (column, (_, form)) in enumerate(forms)]
-        found = rows_of(
-            self._session,
-            wanted,
-            keys,
-            scn=self.state.read_scn or self.state.scn or None,
-            where=sql.behind(bounds) if after is not None else "",
-            binds={f"k{place}": text for place, text in enumerate(after or ())},
-            rows_max=size,
-            batch_rows=batch_rows,
-        )
+        scn = self.state.read_scn or self.state.scn or None
+        found = chunk_of(self._session, self._config, wanted, self.state.after, size, scn=scn)
         for rows in found:
             self.state = replace(self.state, after=rows.last, rows=self.state.rows + rows.count)
             yield self._piece(wanted, rows)

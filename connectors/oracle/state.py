@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from connectors.base.requests import Request
 from libcore.errors import ConfigurationError
 from libcore.schema import Table
 
-VERSION = 1
+VERSION = 2
 Phase = Literal["new", "snapshot", "stream"]
 
 
@@ -31,6 +32,7 @@ class State:
         marks: (table, time as text) of mode timestamp: up to where its rows are read.
         shapes: (table, names of its columns) as its rows were brought up to now.
         read_scn: as of which the open table is read, where that is not `scn`; 0: it is.
+        requests: tables to be read again beside the changes. answered: ids of the newest of them that are done.
     """
 
     phase: Phase = "new"
@@ -48,13 +50,15 @@ class State:
     read_scn: int = 0
     marks: tuple[tuple[str, str], ...] = ()
     shapes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    requests: tuple[Request, ...] = ()
+    answered: tuple[str, ...] = ()
 
     def packed(self) -> tuple[Any, ...]:
         """For the recovery store."""
         return (
             VERSION, self.phase, self.database, self.scn, self.resume_scn, self.done, self.table, self.after,
             self.floors, self.commits, self.part, self.rows, self.again, self.read_scn, self.marks,
-            self.shapes,
+            self.shapes, self.requests, self.answered,
         )  # fmt: skip
 
     def given(self, thread: int, scn: int, xid: bytes) -> bool:
@@ -81,7 +85,7 @@ class State:
 
 def unpacked(state: tuple[Any, ...]) -> State:
     """What `packed` gave. Raises ConfigurationError for another version's."""
-    if state[0] != VERSION or len(state) != 16:
+    if state[0] != VERSION or len(state) != 18:
         raise ConfigurationError(
             f"source.oracle: expected recovery state of version {VERSION}, found {state[0]!r}: it was written by "
             "another version of headrace"

@@ -49,7 +49,7 @@ class Stream:
         tables: by what they are called; a changed shape replaces one. bindings: what the pipeline file says of them.
         catalog: a session where the tables are. mining: one that may use LogMiner.
         directory: for large open transactions.
-        snapshot: reads what a state lacks.
+        snapshot: reads what a state lacks. asked: the next chunk of what a person asked for, behind an SCN.
         until_end: end behind what is there at the start.
     """
 
@@ -65,11 +65,12 @@ class Stream:
         directory: Path,
         flow: str,
         snapshot: Callable[[Mapping[str, WantedTable], State], Snapshot],
+        asked: Callable[[Mapping[str, WantedTable], State, int], Iterator[tuple[State, Piece]]],
         until_end: bool,
     ) -> None:
         self._config, self._tables, self._bindings = config, dict(tables), bindings
         self._catalog, self._session, self._directory = catalog, mining, directory
-        self._flow, self._snapshot, self._until_end = flow, snapshot, until_end
+        self._flow, self._snapshot, self._asked, self._until_end = flow, snapshot, asked, until_end
         self.state = state
         self._changes: Changes | None = None
         self._mining: Mining | None = None
@@ -108,7 +109,8 @@ class Stream:
             lambda commit: self.state.given(commit.thread, commit.scn, commit.xid),
         )
         end = int(self._session.one(sql.CURRENT_SCN)[0]) if self._until_end else None
-        while end is None or mining.low < end:
+        while end is None or mining.low < end or self.state.requests:
+            yield from self._asked_for(mining.low)
             high = mining.window()
             if high <= mining.low:
                 yield None
@@ -123,6 +125,14 @@ class Stream:
             yield from self._reached(min(resume, mining.first), _IDLE_S if logged else _QUIET_S)
             if mining.caught_up:
                 yield None
+
+    def _asked_for(self, low: int) -> Iterator[Piece]:
+        """The next chunk that a person asked for, once all that was given out before a restart lies behind."""
+        if any(scn > low for _, scn, _ in self.state.commits):
+            return
+        for state, piece in self._asked(self._tables, self.state, low):
+            self.state = state
+            yield piece
 
     def _reached(self, resume: int, every_s: float) -> Iterator[Piece]:
         now = time.monotonic()
@@ -170,14 +180,17 @@ class Stream:
         """Rows whose values do not stand in the redo, as they were at the last of the commits."""
         scn, first = commits[-1].scn, _REREAD_ORDER
         found = [(wanted, rows_again(self._catalog, wanted, keys, scn)) for wanted, keys in decoded.reread]
-        for wanted, ids in decoded.reread_rowids:
+        for wanted, ids, changed in decoded.reread_rowids:
             try:
-                there, gone = rows_by_rowid(self._catalog, wanted, ids, min(one.scn for one in commits) - 1, scn)
+                before = min(one.scn for one in commits) - 1
+                there, gone, known = rows_by_rowid(self._catalog, wanted, ids, before, scn)
             except Refused as error:
                 if error.code not in SNAPSHOT_GONE:
                     raise
                 decoded.anew[wanted.table.name] = None
                 continue
+            if known < changed:  # one was inserted by the same transactions: the key that it had is known to nobody
+                decoded.anew[wanted.table.name] = None
             if gone:
                 yield change_batch(wanted.table, gone, Op.DELETE, generation=wanted.generation, commit=scn, first=first)
                 first += len(gone[0])

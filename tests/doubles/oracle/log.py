@@ -51,6 +51,10 @@ class RedoLog:
             txn: the double's own number of the transaction. xid: as the row shows it, perhaps without its sequence.
             step: how far its SCN lies behind the last one of all threads; 0: perhaps the same.
         """
+        with store.atomic(self._connection):
+            return self._append(thread, txn, xid, record, step)
+
+    def _append(self, thread: int, txn: int, xid: bytes, record: Record, step: int) -> tuple[int, int]:
         scn = store.next_scn(self._connection, step)
         ((sequence, frozen),) = self._connection.execute(
             "SELECT max(l.sequence), t.frozen FROM log l JOIN thread t ON t.number = l.thread WHERE l.thread = ?",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 
@@ -69,6 +71,19 @@ def connect(path: Path) -> sqlite3.Connection:
 def _compare(one: str, other: str) -> int:
     first, second = Decimal(one), Decimal(other)
     return (first > second) - (first < second)
+
+
+@contextmanager
+def atomic(connection: sqlite3.Connection) -> Iterator[None]:
+    """One transaction of the file, perhaps a part of one that is open: no session sees an SCN without its record."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        connection.execute("COMMIT")
 
 
 def next_scn(connection: sqlite3.Connection, step: int) -> int:

@@ -191,7 +191,12 @@ class Transaction:
                 sets = ", ".join(f'"{c.name}" = {redo_text.value(c, undo.before[c.name])}' for c in table.columns)
                 text = f"update {named(undo.table)} set {sets} where ROWID = '{undo.row_id}'"
             place = self._record(table, code, operation, text, undo.row_id, rollback=True)
-            self.database.connection.execute("UPDATE redo SET undone = 1 WHERE place IN (?, ?)", [undo.place, place])
+            for first in (undo.place, place):  # with all pieces of the statement
+                self.database.connection.execute(
+                    "UPDATE redo SET undone = 1 WHERE place >= :first AND thread = :thread "
+                    "AND rs_id = (SELECT rs_id FROM redo WHERE place = :first)",
+                    {"first": first, "thread": self.thread},
+                )
             self.changed[undo.table, undo.row_id] = undo.before
 
     def commit(self, *, same: bool = False) -> int:
@@ -269,7 +274,7 @@ class Transaction:
         return self._append(record)[1]
 
     def _append(self, record: Record) -> tuple[int, int]:
-        with self.database.lock:
+        with self.database.lock, store.atomic(self.database.connection):
             if not self._begun:
                 self._begun = True
                 self.database.connection.execute(

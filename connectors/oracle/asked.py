@@ -1,0 +1,89 @@
+"""Tables that a person asked to read again, a chunk of the key a turn, beside the changes.
+
+A chunk is read as the table is now, and its place is that of the changes which were brought: whatever happened since
+comes behind it, in order, so older changes that meet newer rows end right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from connectors.base.background import Piece
+from connectors.base.guardian import Pace
+from connectors.base.requests import Request, Requests, behind, keyed, without
+from connectors.oracle.catalog import WantedTable
+from connectors.oracle.config import OracleConfig
+from connectors.oracle.rows import chunk_of
+from connectors.oracle.session import QUERY_TOO_LONG, Refused, Session
+from connectors.oracle.snapshot import row_items
+from connectors.oracle.state import State
+from libcore.change import ChangeBatch, Op
+from libcore.errors import ConfigurationError
+
+
+class AskedRows:
+    """Reads what a state's requests ask for; used by one thread.
+
+    Args:
+        tables: those of the pipeline; only their keys are looked at.
+        directory: where requests are; None: nobody can ask.
+        pace: when and how fast rows may be read. flow: the pipeline's name, for dead letters.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        config: OracleConfig,
+        tables: Mapping[str, WantedTable],
+        directory: Path | None,
+        pace: Pace,
+        flow: str,
+    ) -> None:
+        self._session, self._config, self._pace, self._flow = session, config, pace, flow
+        self._files = Requests(directory, keyed({name: one.table.key for name, one in tables.items()}))
+
+    def next(
+        self, state: State, tables: Mapping[str, WantedTable], commit: int, durable: tuple[str, ...]
+    ) -> Iterator[tuple[State, Piece]]:
+        """The next chunk, where one is wanted and may be read now, and the state behind each of its pieces.
+
+        Args:
+            tables: as they are now. commit: behind which changes the rows stand.
+            durable: ids of requests whose end the recovery store knows.
+        """
+        state = replace(state, requests=self._files.joined(state.requests, state.answered, durable))
+        if not state.requests or not self._pace.allowed or self._pace.wait_s > 0:
+            return
+        request = state.requests[0]
+        try:
+            yield from self._chunk(state, request, tables[request[1]], commit)
+        except (Refused, ConfigurationError) as error:
+            too_long = isinstance(error, Refused) and error.code in QUERY_TOO_LONG
+            if too_long and not request[2]:  # without a condition smaller chunks help
+                self._pace.too_long()
+                raise
+            self._files.refuse(request, str(error))
+            state = replace(state, requests=without(state.requests, request))
+            yield state, Piece([], 0, state.packed())
+
+    def _chunk(
+        self, state: State, request: Request, wanted: WantedTable, commit: int
+    ) -> Iterator[tuple[State, Piece]]:
+        _, _, where, after = request
+        size, count = max(1, self._config.chunk_rows // self._pace.divisor), 0
+        for rows in chunk_of(self._session, self._config, wanted, after, size, scn=None, where=where):
+            count += rows.count
+            requests, answered = behind(state.requests, state.answered, request, rows.last)
+            state = replace(state, requests=requests, answered=answered, rows=state.rows + rows.count)
+            self._pace.read(rows.count)
+            self._files.read(request, rows.count)
+            first = state.rows - rows.count
+            items = row_items(wanted, rows, Op.UPSERT, commit=commit, first=first, flow=self._flow)
+            bytes_held = sum(item.record.nbytes for item in items if isinstance(item, ChangeBatch))
+            yield state, Piece(items, rows.count, state.packed(), bytes_held)
+        if count < size:
+            requests, answered = behind(state.requests, state.answered, request, None)
+            state = replace(state, requests=requests, answered=answered)
+            yield state, Piece([], 0, state.packed())
