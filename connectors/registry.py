@@ -25,6 +25,7 @@ class System:
         config_path: its pydantic configuration.
         source_path: a Bytewax source of items. target_path: a connectors.base.target.Target.
         changes_path: a connectors.base.database.ChangeSource, for what is read directly.
+        rereads: whether a running flow can be asked to read a table again; see connectors/base/requests.py.
     """
 
     name: str
@@ -33,6 +34,7 @@ class System:
     source_path: str | None = None
     target_path: str | None = None
     changes_path: str | None = None
+    rereads: bool = False
 
     @property
     def config(self) -> Any:
@@ -83,6 +85,7 @@ SYSTEMS: Mapping[str, System] = {
             None,
             "connectors.postgres.target:PostgresTarget",
             "connectors.postgres.source:PostgresChanges",
+            rereads=True,
         ),
         System("files", "", "connectors.files.config:FilesConfig", changes_path="connectors.files.source:FilesChanges"),
         System(
@@ -96,12 +99,14 @@ SYSTEMS: Mapping[str, System] = {
             "sqlserver",
             "connectors.sqlserver.config:SqlServerConfig",
             changes_path="connectors.sqlserver.source:SqlServerChanges",
+            rereads=True,
         ),
         System(
             "oracle",
             "oracle",
             "connectors.oracle.config:OracleConfig",
             changes_path="connectors.oracle.source:OracleChanges",
+            rereads=True,
         ),
         System(
             "sap_odata",
@@ -120,6 +125,7 @@ SYSTEMS: Mapping[str, System] = {
             "sap",
             "connectors.sap.rfc_config:SapRfcConfig",
             changes_path="connectors.sap.rfc_source:SapRfcChanges",
+            rereads=True,
         ),
         System("null", "", "connectors.null.config:NullConfig", None, "connectors.null.sink:NullTarget"),
     )

@@ -115,6 +115,11 @@ def findings(pipeline: spec.Pipeline, bindings: Sequence[topics.Binding], path: 
         return source.doctor(_tables(bindings))
 
 
+def rereading() -> tuple[str, ...]:
+    """The systems of which a running flow can be asked to read a table again."""
+    return tuple(name for name, system in registry.SYSTEMS.items() if system.rereads)
+
+
 def drop(pipeline: spec.Pipeline, path: str) -> list[str]:
     """Remove what a flow left at its source (a slot, a publication); what was removed."""
     if pipeline.source.several:

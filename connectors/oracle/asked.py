@@ -16,11 +16,11 @@ from connectors.base.requests import Request, Requests, behind, keyed, without
 from connectors.oracle.catalog import WantedTable
 from connectors.oracle.config import OracleConfig
 from connectors.oracle.rows import chunk_of
-from connectors.oracle.session import QUERY_TOO_LONG, Refused, Session
+from connectors.oracle.session import QUERY_TOO_LONG, SNAPSHOT_GONE, Refused, Session
 from connectors.oracle.snapshot import row_items
 from connectors.oracle.state import State
 from libcore.change import ChangeBatch, Op
-from libcore.errors import ConfigurationError
+from libcore.errors import ConfigurationError, TransientError
 
 
 class AskedRows:
@@ -58,19 +58,19 @@ class AskedRows:
             return
         request = state.requests[0]
         try:
-            yield from self._chunk(state, request, tables[request[1]], commit)
+            for behind_it, piece in self._chunk(state, request, tables[request[1]], commit):
+                state = behind_it
+                yield state, piece
         except (Refused, ConfigurationError) as error:
-            too_long = isinstance(error, Refused) and error.code in QUERY_TOO_LONG
-            if too_long and not request[2]:  # without a condition smaller chunks help
+            slow = isinstance(error, Refused) and error.code in QUERY_TOO_LONG | SNAPSHOT_GONE
+            if slow and not request[2]:  # without a condition smaller chunks help
                 self._pace.too_long()
-                raise
+                raise TransientError(str(error)) from error
             self._files.refuse(request, str(error))
             state = replace(state, requests=without(state.requests, request))
             yield state, Piece([], 0, state.packed())
 
-    def _chunk(
-        self, state: State, request: Request, wanted: WantedTable, commit: int
-    ) -> Iterator[tuple[State, Piece]]:
+    def _chunk(self, state: State, request: Request, wanted: WantedTable, commit: int) -> Iterator[tuple[State, Piece]]:
         _, _, where, after = request
         size, count = max(1, self._config.chunk_rows // self._pace.divisor), 0
         for rows in chunk_of(self._session, self._config, wanted, after, size, scn=None, where=where):

@@ -14,6 +14,7 @@ from connectors.base.database import SourceContext
 from connectors.base.guardian import Pace
 from connectors.base.items import Item
 from connectors.oracle import catalog
+from connectors.oracle.asked import AskedRows
 from connectors.oracle.catalog import WantedTable, wanted_table
 from connectors.oracle.config import OracleConfig
 from connectors.oracle.session import Session, judged
@@ -42,6 +43,8 @@ class PollingReader(ABC):
         until_end: bool,
     ) -> None:
         self.config, self.flow, self._pace, self._until_end = config, context.flow, pace, until_end
+        self._directory = context.directory
+        self._answered: tuple[str, ...] = ()
         self._wanted, self._bindings = dict(tables), bindings
         self.state: State = unpacked(state)
         self.session: Session = Session(config, pdb=config.pdb, query_seconds_max=config.guardian.query_seconds_max)
@@ -53,8 +56,8 @@ class PollingReader(ABC):
             yield from self._pieces()
 
     def durable(self, state: tuple[Any, ...]) -> None:
-        """See PieceReader.durable. Nothing is told: the tables keep what they have."""
-        return
+        """See PieceReader.durable."""
+        self._answered = unpacked(state).answered
 
     def close(self) -> None:
         """See PieceReader.close."""
@@ -89,8 +92,12 @@ class PollingReader(ABC):
         )
         yield from snapshot.pieces()
         self.state = replace(snapshot.state, phase="stream")
+        asked = AskedRows(self.session, self.config, self.tables, self._directory, self._pace, self.flow)
         while True:
             count = 0
+            for state, piece in asked.next(self.state, self.tables, self.state.rows + 1, self._answered):
+                self.state, count = state, count + 1
+                yield piece
             for wanted in self.tables.values():
                 for piece in self.changed(wanted):
                     count += piece.rows

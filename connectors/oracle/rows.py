@@ -86,13 +86,15 @@ def chunk_of(
     keys = chunk_keys(wanted)
     forms = zip(order_of(wanted, keys), keys, strict=True)
     bounds = [(column, form.format(bind=f"k{place}")) for place, (column, (_, form)) in enumerate(forms)]
-    conditions = ([where] if where else []) + ([] if after is None else [sql.behind(bounds)])
+    beyond = "" if after is None else sql.behind(bounds)
+    if where:  # on a line of its own: a comment in it shall not reach what stands behind
+        beyond = f"({where}\n)" + (f" AND ({beyond})" if beyond else "")
     return rows_of(
         session,
         wanted,
         keys,
         scn=scn,
-        where=" AND ".join(f"({one})" for one in conditions),
+        where=beyond,
         binds={f"k{place}": text for place, text in enumerate(after or ())},
         rows_max=size,
         batch_rows=min(config.batch_rows_max, FETCHED_ROWS if wanted.has_large else size),

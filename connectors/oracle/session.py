@@ -33,6 +33,7 @@ _GRANTS = {
 _LOST = frozenset(
     {28, 600, 1012, 1033, 1034, 1089, 1090, 3113, 3114, 3135, 12170, 12505, 12514, 12528, 12537, 12541, 12547, 12570}
 )
+_NO_VALUE = "DPY-4010"  # a bind in a person's condition
 _WRONG_LOGIN = frozenset({1017, 28000, 28001, 1005})
 
 
@@ -140,6 +141,8 @@ def sorted_error(error: Any, purpose: str) -> Exception:
     if code in SNAPSHOT_GONE or code in QUERY_TOO_LONG or code in LOG_GONE or code == NO_LOG_SESSION:
         return Refused(code, text)
     if code and not getattr(told, "isrecoverable", False) and code not in _LOST:
+        return Refused(code, text)
+    if getattr(told, "full_code", "") == _NO_VALUE:
         return Refused(code, text)
     return TransientError(text)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -110,10 +110,10 @@ class Stream:
         )
         end = int(self._session.one(sql.CURRENT_SCN)[0]) if self._until_end else None
         while end is None or mining.low < end or self.state.requests:
-            yield from self._asked_for(mining.low)
+            asked = yield from self._asked_for(mining.low)
             high = mining.window()
             if high <= mining.low:
-                yield None
+                yield from () if asked else (None,)
                 continue
             logged = 0
             for batch in mining.rows(sorted(named), high):
@@ -123,16 +123,20 @@ class Stream:
             oldest = transactions.oldest_scn
             resume = high if oldest is None else min(high, oldest - 1)
             yield from self._reached(min(resume, mining.first), _IDLE_S if logged else _QUIET_S)
-            if mining.caught_up:
+            if mining.caught_up and not asked:
                 yield None
 
-    def _asked_for(self, low: int) -> Iterator[Piece]:
-        """The next chunk that a person asked for, once all that was given out before a restart lies behind."""
-        if any(scn > low for _, scn, _ in self.state.commits):
-            return
-        for state, piece in self._asked(self._tables, self.state, low):
-            self.state = state
-            yield piece
+    def _asked_for(self, low: int) -> Generator[Piece, None, bool]:
+        """The next chunk that a person asked for, once all that was given out before a restart lies behind.
+
+        Returns whether there was one.
+        """
+        before = self.state
+        if all(scn <= low for _, scn, _ in self.state.commits):
+            for state, piece in self._asked(self._tables, self.state, low):
+                self.state = state
+                yield piece
+        return self.state is not before
 
     def _reached(self, resume: int, every_s: float) -> Iterator[Piece]:
         now = time.monotonic()

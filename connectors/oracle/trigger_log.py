@@ -52,6 +52,7 @@ class TriggerLogReader(PollingReader):
 
     def durable(self, state: tuple[Any, ...]) -> None:
         """See PieceReader.durable."""
+        super().durable(state)
         self._durable_rows = unpacked(state).rows
 
     def changed(self, wanted: WantedTable) -> Iterator[Piece]:

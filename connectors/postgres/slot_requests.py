@@ -12,37 +12,34 @@ stream has brought. This is DBLog's low watermark. There is no high one, behind 
 left out: a change does not bring the large values that it left alone, so a row must come before its changes, never
 not at all.
 
-A request is a file DIRECTORY/requests/ID.json of {"table", "where"}; its answer is DIRECTORY/run/request-ID.json.
+How a person asks stands in connectors/base/requests.py.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import structlog
 
 from connectors.base.guardian import Pace
 from connectors.base.items import Item, Truncate
+from connectors.base.requests import Request, Requests, behind, without
 from connectors.postgres import slot as slots
 from connectors.postgres.session import Connection
 from connectors.postgres.snapshot import Chunk, ChunkPart, ChunkReader, View, next_bound
 from connectors.postgres.source_catalog import CatalogTable
 from connectors.postgres.source_session import LoginRefused, failed
-from connectors.postgres.source_state import Request, SlotState
+from connectors.postgres.source_state import SlotState
 from libcore.errors import ConfigurationError, TransientError
 
 CHUNK_ROWS = 50_000  # a tenth of a second, in which the stream waits
 NEW = "new:"
-_LOOK_S = 1.0  # how often the directory is looked at
 _WAIT_S = 1.0  # how long the stream waits for transactions that are open at the source
 _AGAIN_S = 0.05
-_ANSWERS = 100
 _log = structlog.get_logger()
 
 
@@ -73,13 +70,11 @@ class SlotRequests:
     ) -> None:
         self._tables, self._names = tables, names
         self._open_walsender, self._open_reader = open_walsender, open_reader
-        self._directory, self._slot, self._rows_max, self._answered = directory, slot, rows_max, answered
+        self._slot, self._rows_max, self._answered = slot, rows_max, answered
         self._pace = pace
         self._others = others
-        self._looked_at = self._turn_at = 0.0
-        self._files: tuple[Request, ...] = ()
-        self._rows: dict[str, int] = {}
-        self._errors: dict[str, str] = {}
+        self._turn_at = 0.0
+        self._asked = Requests(directory, self._takes)
 
     def pending(self, state: SlotState) -> bool:
         """Whether something is still to be read."""
@@ -93,13 +88,8 @@ class SlotRequests:
         now = time.monotonic()
         if now < self._turn_at:
             return
-        if now - self._looked_at >= _LOOK_S:
-            self._looked_at = now
-            self._files = tuple(self._look(state))
-        known = {request[0] for request in state.requests} | set(state.answered)
-        fresh = [request for request in (*self._new(state), *self._files) if request[0] not in known]
-        if fresh:
-            state = replace(state, requests=(*state.requests, *fresh))
+        known = (*state.requests, *self._new(state))
+        state = replace(state, requests=self._asked.joined(known, state.answered, self._answered()))
         if not state.requests or not self._pace.allowed or self._pace.wait_s > 0:
             return
         request = state.requests[0]
@@ -109,7 +99,8 @@ class SlotRequests:
             ours = failed(error, f"read {request[1]}") if isinstance(error, psycopg.Error) else error
             if request[0].startswith(NEW) or isinstance(ours, TransientError | LoginRefused):
                 raise ours from error
-            yield self._refused(state, request, str(ours)), ChunkPart([], 0, 0, True)
+            self._asked.refuse(request, str(ours))
+            yield replace(state, requests=without(state.requests, request)), ChunkPart([], 0, 0, True)
         self._turn_at = time.monotonic() + (time.monotonic() - now)
 
     def _new(self, state: SlotState) -> list[Request]:
@@ -189,60 +180,25 @@ class SlotRequests:
             marker: list[Item] = [Truncate(self._names[name], f"{self._slot}:{made.consistent_lsn}:{name}:{identity}")]
             yield state, ChunkPart(marker, 0, 0, False, alone=True)
         for part in reader.read(chunk, self._rows_max, lambda: False, where):
-            self._rows[identity] = self._rows.get(identity, 0) + part.rows
+            self._asked.read(request, part.rows)
             self._pace.read(part.rows)
             if part.ended:
                 state = self._behind(state, request, chunk)
             yield state, part
 
     def _behind(self, state: SlotState, request: Request, chunk: Chunk) -> SlotState:
-        identity, name, where, _ = request
-        others = tuple(one for one in state.requests if one[0] != identity)
-        if not chunk.last:
-            return replace(state, requests=((identity, name, where, chunk.until), *others))
-        _log.info("table read beside the stream", table=name, request=identity, rows=self._rows.get(identity, 0))
-        if identity.startswith(NEW):
-            return replace(state, requests=others, done=(*state.done, name))
-        return replace(state, requests=others, answered=(*state.answered, identity)[-_ANSWERS:])
+        identity, name, *_ = request
+        if chunk.last and identity.startswith(NEW):
+            _log.info("table read beside the stream", table=name)
+            return replace(state, requests=without(state.requests, request), done=(*state.done, name))
+        requests, answered = behind(state.requests, state.answered, request, chunk.until)
+        return replace(state, requests=requests, answered=answered)
 
-    def _refused(self, state: SlotState, request: Request, error: str) -> SlotState:
-        """A condition that is no SQL must not stop the flow, at this start and all later ones."""
-        _log.error("request refused", table=request[1], request=request[0], error=error)
-        self._errors[request[0]] = error
-        others = tuple(one for one in state.requests if one[0] != request[0])
-        return replace(state, requests=others, answered=(*state.answered, request[0])[-_ANSWERS:])
-
-    # ---- the directory ----
-
-    def _look(self, state: SlotState) -> Iterator[Request]:
-        if self._directory is None:
-            return
-        durable = self._answered()
-        for path in sorted((self._directory / "requests").glob("*.json")):
-            identity = path.stem
-            if identity in durable:
-                error_text = self._errors.pop(identity, "")
-                words = {"done": False, "error": error_text} if error_text else {"done": True}
-                self._answer(identity, {**words, "rows": self._rows.pop(identity, 0)})
-                path.unlink(missing_ok=True)
-                continue
-            try:
-                asked: dict[str, Any] = json.loads(path.read_text("utf-8"))
-                name, where = str(asked["table"]), str(asked.get("where") or "")
-                if name in self._others:
-                    continue
-                if name not in self._tables:
-                    raise ConfigurationError(f"expected a table of slot {self._slot}, found {name!r}")
-                if where and not self._tables[name].key:
-                    raise ConfigurationError(f"table {name} has no key: it is read again whole, without a condition")
-            except (ValueError, KeyError, TypeError, ConfigurationError) as error:
-                self._answer(identity, {"done": False, "error": str(error)})
-                path.unlink(missing_ok=True)
-                continue
-            yield identity, name, where, None
-
-    def _answer(self, identity: str, words: Mapping[str, Any]) -> None:
-        assert self._directory is not None
-        folder = self._directory / "run"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"request-{identity}.json").write_text(json.dumps(words), "utf-8")
+    def _takes(self, name: str, where: str) -> bool:
+        if name in self._others:
+            return False
+        if name not in self._tables:
+            raise ConfigurationError(f"expected a table of slot {self._slot}, found {name!r}")
+        if where and not self._tables[name].key:
+            raise ConfigurationError(f"table {name} has no key: it is read again whole, without a condition")
+        return True

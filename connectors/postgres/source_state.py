@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from connectors.base.requests import Request
 from libcore.errors import ConfigurationError
 from libcore.position import FIRST
 
 VERSION = 2
 _FIELDS_OF_1 = 13  # all but the last
-Request = tuple[str, str, str, tuple[str, ...] | None]
 Phase = Literal["new", "snapshot", "stream"]
 
 

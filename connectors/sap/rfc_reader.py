@@ -1,9 +1,10 @@
 """Reads one SAP system: all rows in ranges of keys, then the rows that a signal names, as they are by then.
 
-State: (1, done, open, position, rows, number, pointers, compared): `done` holds (table, fingerprint) of tables that
-were read, `open` (table, fingerprint, behind which key) of the one that is being read, `position` is where the signal
-goes on, `rows` counts, `number` rises with each look, `pointers` are change pointers to be marked once this is durable,
-`compared` is the number of the newest comparison of all keys.
+State: (2, done, open, position, rows, number, pointers, compared, requests, answered): `done` are (table, fingerprint)
+of tables that were read, `open` (table, fingerprint, behind which key) of the one that is being read, `position` is
+where the signal goes on, `rows` counts, `number` rises with each look, `pointers` are change pointers to be marked once
+this is durable, `compared` is the number of the newest comparison of all keys, `requests` and `answered` are what a
+person asked for.
 
 The signal's position is taken before the first row is read, so what changes meanwhile comes again, as it is then. A row
 is brought as it is when it is asked for, so its own older documents bring nothing that is older.
@@ -22,6 +23,7 @@ import structlog
 from connectors.base.background import Piece
 from connectors.base.guardian import Pace
 from connectors.base.items import Truncate
+from connectors.base.requests import Request, Requests, behind, keyed, without
 from connectors.sap.rfc_config import SapRfcConfig, Signal
 from connectors.sap.rfc_driver import TooMuch
 from connectors.sap.rfc_keys import KeyLog
@@ -35,10 +37,10 @@ from connectors.sap.rfc_table import Ability, found
 from connectors.sap.rfc_where import Key
 from connectors.sap.rfc_whole import WholeRows
 from libcore.change import Op
-from libcore.errors import ConfigurationError
+from libcore.errors import ConfigurationError, HeadraceError, TransientError
 
-STATE_VERSION = 1
-FIRST: tuple[Any, ...] = (STATE_VERSION, (), None, "", 0, 0, (), 0)
+STATE_VERSION = 2
+FIRST: tuple[Any, ...] = (STATE_VERSION, (), None, "", 0, 0, (), 0, (), ())
 _WAIT_S = 0.2
 _KEYS_AT_ONCE = 5_000
 _log = structlog.get_logger()
@@ -80,7 +82,9 @@ class SapRfcReader:
                 "written by another version of headrace"
             )
         self._config, self._wanted, self._flow, self._until_end = config, wanted, flow, until_end
-        _, done, self._open, self._position, self._rows, self._number, self._pointers, self._compared = state
+        _, done, self._open, self._position, self._rows, self._number, self._pointers, self._compared, *asked = state
+        self._requests, self._answered = asked
+        self._files = Requests(directory, keyed({name: one.table.key for name, one in wanted.items()}))
         self._done: dict[str, str] = dict(done)
         self._pace = pace
         self._session = Session(config)
@@ -98,6 +102,7 @@ class SapRfcReader:
         done = tuple(self._done.items())
         return (
             STATE_VERSION, done, self._open, self._position, self._rows, self._number, self._pointers, self._compared,
+            self._requests, self._answered,
         )  # fmt: skip
 
     def pieces(self) -> Iterator[Piece | None]:
@@ -135,7 +140,8 @@ class SapRfcReader:
             if pointers is not None:
                 yield from self._named(pointers.changes())
             yield from self._comparison()
-            if self._until_end and (pointers is None or pointers.idle):
+            yield from self._asked_for(able)
+            if self._until_end and not self._requests and (pointers is None or pointers.idle):
                 return
             if self._rows == before:
                 yield None
@@ -265,6 +271,34 @@ class SapRfcReader:
         if alone and self._position != now.strftime(STAMP):
             self._position = now.strftime(STAMP)
             yield Piece([], 0, self._state)
+
+    def _asked_for(self, able: Ability) -> Iterator[Piece]:
+        """Pages of tables that a person asked to read again, for as long as the signals are not asked."""
+        self._requests = self._files.joined(self._requests, self._answered, self._durable.state[9])
+        ends_at = time.monotonic() + self._config.poll_s
+        while self._requests and self._pace.allowed and self._pace.wait_s <= 0 and time.monotonic() < ends_at:
+            yield from self._page_of(able, self._requests[0])
+
+    def _page_of(self, able: Ability, request: Request) -> Iterator[Piece]:
+        _, name, where, after = request
+        wanted, also = self._wanted[name], f"( {where} )" if where else ""
+        try:
+            rows, until = next(pages(self._whole[name], able, wanted, after, self._page_rows, also))
+        except HeadraceError as error:
+            # a condition that makes the call too much is refused, too: it would be so for ever
+            if isinstance(error, TransientError) and not (where and isinstance(error, TooMuch)):
+                raise
+            self._files.refuse(request, str(error))
+            self._requests = without(self._requests, request)
+            yield Piece([], 0, self._state)
+            return
+        self._number += 1
+        self._recent.fresh(wanted, rows)  # all are brought; what a signal names again need not be
+        self._keep(wanted, rows)
+        self._requests, self._answered = behind(self._requests, self._answered, request, until)
+        self._files.read(request, len(rows))
+        self._pace.read(len(rows))
+        yield from self._brought(wanted, rows, Op.UPSERT, self._number)
 
     # -- all keys against all keys
 

@@ -50,6 +50,7 @@ class ChangeTablesReader(TurnReader[bytes]):
 
     def durable(self, state: tuple[Any, ...]) -> None:
         """See PieceReader."""
+        super().durable(state)
         self._keeper.durable(unpacked(state, self._config.mode))
 
     def _newest(self) -> bytes:
@@ -59,7 +60,8 @@ class ChangeTablesReader(TurnReader[bytes]):
     def _is_behind(self, end: bytes) -> bool:
         reads = [self._state.read(name) for name in self._wanted]
         place = self._state.place
-        return place is not None and place >= border(end) and all(one and one.after is None for one in reads)
+        is_read = not self._state.requests and all(one and one.after is None for one in reads)
+        return is_read and place is not None and place >= border(end)
 
     @property
     def _lsn(self) -> bytes:

@@ -8,28 +8,41 @@ from typing import Any
 
 from connectors.base.background import Piece
 from connectors.base.guardian import Pace
+from connectors.base.requests import Request, Requests, behind, without
 from connectors.sqlserver import sql
 from connectors.sqlserver.batches import snapshot_batch
 from connectors.sqlserver.catalog import Wanted
 from connectors.sqlserver.config import SqlServerConfig
-from connectors.sqlserver.session import Row, Session
-from connectors.sqlserver.state import Read, State
+from connectors.sqlserver.session import QueryTooLong, Row, Session
+from connectors.sqlserver.state import State
 from connectors.sqlserver.types import plain
 from libcore.change import Op
+from libcore.errors import HeadraceError, TransientError
+
+_Key = tuple[Any, ...] | None
+"""() before the first row, None behind the last."""
 
 
 class Chunks:
-    """Reads what is asked for by a state's reads.
+    """Reads what is asked for by a state's reads, then what its requests ask for.
 
     Args:
         wanted: tables by name. pace: when and how fast rows may be read.
         flow: the pipeline's name, for dead letters.
+        asked: what refuses requests and counts their rows.
     """
 
     def __init__(
-        self, session: Session, config: SqlServerConfig, wanted: Mapping[str, Wanted], pace: Pace, flow: str
+        self,
+        session: Session,
+        config: SqlServerConfig,
+        wanted: Mapping[str, Wanted],
+        pace: Pace,
+        flow: str,
+        asked: Requests,
     ) -> None:
         self._session, self._config, self._wanted, self._pace, self._flow = session, config, wanted, pace, flow
+        self._asked = asked
 
     def next(self, state: State, commit: int) -> Iterator[tuple[State, Piece]]:
         """The next chunk of the first table that is being read, where it may be read now, and the state behind it.
@@ -37,64 +50,79 @@ class Chunks:
         Args:
             commit: commit part of the rows' positions, but for those of a first snapshot, which have none.
         """
-        read = next((one for one in state.reads if one.after is not None and one.table in self._wanted), None)
-        if read is None or not self._pace.allowed or self._pace.wait_s > 0:
+        if not self._pace.allowed or self._pace.wait_s > 0:
             return
-        pieces = self._in_order if self._wanted[read.table].order else self._whole
-        for found, piece in pieces(state, read, commit):
-            self._pace.read(piece.rows)
-            yield found, piece
+        read = next((one for one in state.reads if one.after is not None and one.table in self._wanted), None)
+        if read is not None:
+            op, commit = (Op.INSERT, 0) if read.how == "first" else (Op.UPSERT, commit)
+            for rows, after in self._rows(read.table, read.after):
+                state = replace(state.with_read(replace(read, after=after)), rows=state.rows + len(rows))
+                yield state, self._piece(state, read.table, rows, op, commit)
+        elif known := [one for one in state.requests if state.read(one[1]) is not None]:
+            yield from self._again(state, known[0], commit)
+
+    def _again(self, state: State, request: Request, commit: int) -> Iterator[tuple[State, Piece]]:
+        _, table, where, after = request
+        try:
+            for rows, until in self._rows(table, after or (), where):
+                requests, answered = behind(state.requests, state.answered, request, until)
+                state = replace(state, requests=requests, answered=answered, rows=state.rows + len(rows))
+                self._asked.read(request, len(rows))
+                yield state, self._piece(state, table, rows, Op.UPSERT, commit)
+        except HeadraceError as error:
+            # a condition that makes the query slow is refused, too: it would be so for ever
+            if isinstance(error, TransientError) and not (where and isinstance(error, QueryTooLong)):
+                raise
+            self._asked.refuse(request, str(error))
+            state = replace(state, requests=without(state.requests, request))
+            yield state, Piece([], 0, state.packed())
 
     @property
     def _rows_max(self) -> int:
         return max(1, min(self._config.chunk_rows, self._config.batch_rows_max) // self._pace.divisor)
 
-    def _in_order(self, state: State, read: Read, commit: int) -> Iterator[tuple[State, Piece]]:
-        wanted, count = self._wanted[read.table], self._rows_max
+    def _rows(self, table: str, after: _Key, where: str = "") -> Iterator[tuple[Sequence[Row], _Key]]:
+        """Rows from behind a key, and up to where; a table without a unique key comes whole."""
+        return self._in_order(table, after, where) if self._wanted[table].order else self._whole(table, where)
+
+    def _in_order(self, table: str, after: _Key, where: str) -> Iterator[tuple[Sequence[Row], _Key]]:
+        wanted, count = self._wanted[table], self._rows_max
         listed = [*wanted.readings, *(one for one in wanted.order if one not in wanted.readings)]
         statement = sql.chunk(
-            read.table,
+            table,
             [one.selected for one in listed],
             [one.selected for one in wanted.order],
             count,
-            behind=bool(read.after),
+            behind=bool(after),
+            where=where,
         )
         large = [index for index, one in enumerate(listed) if one.large]
-        rows, ended = self._session.rows(statement, sql.behind_key(read.after or ()), count, large)
-        after: tuple[Any, ...] | None = None
+        rows, ended = self._session.rows(statement, sql.behind_key(after or ()), count, large)
+        until: _Key = None
         if not (ended and len(rows) < count):
-            after = tuple(plain(rows[-1][listed.index(one)]) for one in wanted.order)
-        yield self._piece(replace(state, rows=state.rows + len(rows)), read, rows, after, commit)
+            until = tuple(plain(rows[-1][listed.index(one)]) for one in wanted.order)
+        yield rows, until
 
-    def _whole(self, state: State, read: Read, commit: int) -> Iterator[tuple[State, Piece]]:
-        """A table without a unique key, in one query: a crash begins it anew."""
-        wanted = self._wanted[read.table]
+    def _whole(self, table: str, where: str) -> Iterator[tuple[Sequence[Row], _Key]]:
+        """In one query: a crash begins it anew."""
+        wanted = self._wanted[table]
         large = [index for index, one in enumerate(wanted.readings) if one.large]
-        cursor = self._session.open(sql.chunk(read.table, [one.selected for one in wanted.readings]), (), large)
+        statement = sql.chunk(table, [one.selected for one in wanted.readings], where=where)
+        cursor = self._session.open(statement, (), large)
         try:
             while not cursor.ended:
                 rows = cursor.next(self._rows_max)
-                state = replace(state, rows=state.rows + len(rows))
-                state, piece = self._piece(state, read, rows, None if cursor.ended else (), commit)
-                yield state, piece
+                yield rows, None if cursor.ended else ()
         finally:
             cursor.close()
 
-    def _piece(
-        self, state: State, read: Read, rows: Sequence[Row], after: tuple[Any, ...] | None, commit: int
-    ) -> tuple[State, Piece]:
-        state = state.with_read(replace(read, after=after))
+    def _piece(self, state: State, table: str, rows: Sequence[Row], op: Op, commit: int) -> Piece:
+        """Rows that the state, which stands behind them, has counted already."""
+        self._pace.read(len(rows))
         if not rows:
-            return state, Piece([], 0, state.packed())
-        wanted = self._wanted[read.table]
+            return Piece([], 0, state.packed())
+        wanted = self._wanted[table]
         columns = list(zip(*rows, strict=True))[: len(wanted.readings)]
-        first_time = read.how == "first"
-        made = snapshot_batch(
-            wanted,
-            columns,
-            Op.INSERT if first_time else Op.UPSERT,
-            commit=0 if first_time else commit,
-            first=state.rows - len(rows),
-            flow=self._flow,
-        )
-        return state, Piece(made.items, len(rows), state.packed(), made.size)
+        first = state.rows - len(rows)
+        made = snapshot_batch(wanted, columns, op, commit=commit, first=first, flow=self._flow)
+        return Piece(made.items, len(rows), state.packed(), made.size)

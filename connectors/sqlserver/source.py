@@ -14,6 +14,7 @@ from connectors.base.background import BackgroundPartition
 from connectors.base.database import Finding, SourceContext, SourceTable, TableBinding
 from connectors.base.guardian import Guardian, Pace
 from connectors.base.items import Item
+from connectors.base.requests import Requests, keyed
 from connectors.sqlserver import catalog, sql
 from connectors.sqlserver.catalog import Wanted
 from connectors.sqlserver.change_tables import ChangeTablesReader
@@ -64,7 +65,8 @@ class SqlServerChanges:
         session = Session(self._config)
         try:
             session.run(sql.BEGIN)
-            chunks = Chunks(session, self._config, wanted, Pace(Guardian()), self._context.flow)
+            nobody = Requests(None, keyed({}))
+            chunks = Chunks(session, self._config, wanted, Pace(Guardian()), self._context.flow, nobody)
             state = State(reads=tuple(Read(name, None, ()) for name in wanted))
             while any(read.after is not None for read in state.reads):
                 for behind, piece in chunks.next(state, 0):

@@ -174,20 +174,29 @@ def full_name(table: str) -> str:
 
 
 def chunk(
-    table: str, columns: Sequence[Selected], key: Sequence[Selected] = (), count: int = 0, *, behind: bool = False
+    table: str,
+    columns: Sequence[Selected],
+    key: Sequence[Selected] = (),
+    count: int = 0,
+    *,
+    behind: bool = False,
+    where: str = "",
 ) -> str:
     """The next rows of a table in the order of its key: the columns.
 
     Args:
         table: "schema.table". key: what it is ordered by; () for the whole table at once.
         behind: only those behind a key, whose parts are the parameters, as `behind_key` repeats them.
+        where: a person's condition, "" for none.
     """
     listed = ", ".join(column.of() for column in columns)
+    clause = f" WHERE {_behind(key)}" if behind else ""
+    if where:  # on a line of its own: a comment in it shall not reach what stands behind
+        clause = f" WHERE ({where}\n)" + (f" AND ({_behind(key)})" if behind else "")
     if not key:
-        return f"SELECT {listed} FROM {full_name(table)}"
+        return f"SELECT {listed} FROM {full_name(table)}{clause}"
     order = ", ".join(quote(column.name) for column in key)
-    where = f" WHERE {_behind(key)}" if behind else ""
-    return f"SELECT TOP ({count}) {listed} FROM {full_name(table)}{where} ORDER BY {order}"
+    return f"SELECT TOP ({count}) {listed} FROM {full_name(table)}{clause} ORDER BY {order}"
 
 
 def _behind(key: Sequence[Selected]) -> str:

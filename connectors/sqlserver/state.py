@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from connectors.base.requests import Request
 from libcore.errors import ConfigurationError
 
-VERSION = 1
+VERSION = 2
 LSN_BYTES = 10
 NOTHING = bytes(LSN_BYTES)
 
@@ -57,12 +58,15 @@ class State:
     Args:
         mode: as configured. place: of the change tables; None before the first start, and with change tracking.
         reads: tables read and being read. rows: counts rows that have no position of their own.
+        requests: tables to be read again, beside that. answered: ids of the newest of them that are done.
     """
 
     mode: str = ""
     place: Place | None = None
     reads: tuple[Read, ...] = ()
     rows: int = 0
+    requests: tuple[Request, ...] = ()
+    answered: tuple[str, ...] = ()
 
     def read(self, table: str) -> Read | None:
         """What is known of a table."""
@@ -75,20 +79,20 @@ class State:
     def packed(self) -> tuple[Any, ...]:
         """For the recovery store."""
         reads = tuple((one.table, one.since, one.columns, one.after, one.how) for one in self.reads)
-        return (VERSION, self.mode, self.place, reads, self.rows)
+        return (VERSION, self.mode, self.place, reads, self.rows, self.requests, self.answered)
 
 
 def unpacked(state: tuple[Any, ...], mode: str) -> State:
     """What `packed` gave. Raises ConfigurationError for another version's, or another mode's."""
-    if state[0] != VERSION or len(state) != 5:
+    if state[0] != VERSION or len(state) != 7:
         raise ConfigurationError(
             f"source.sqlserver: expected recovery state of version {VERSION}, found {state[0]!r}: it was written by "
             "another version of headrace"
         )
-    _, found, place, reads, rows = state
+    _, found, place, reads, rows, requests, answered = state
     if found not in ("", mode):
         raise ConfigurationError(
             f'source.sqlserver.mode: expected "{found}", by which it was read so far, found "{mode}": begin with a new '
             "state directory"
         )
-    return State(mode, place, tuple(Read(*one) for one in reads), rows)
+    return State(mode, place, tuple(Read(*one) for one in reads), rows, requests, answered)

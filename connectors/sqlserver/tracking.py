@@ -41,7 +41,8 @@ class ChangeTrackingReader(TurnReader[int]):
 
     def _is_behind(self, end: int) -> bool:
         reads = [self._state.read(name) for name in self._wanted]
-        return all(one is not None and one.after is None and one.since >= end for one in reads)
+        are_read = all(one is not None and one.after is None and one.since >= end for one in reads)
+        return are_read and not self._state.requests
 
     def _turn(self) -> Iterator[Piece]:
         newest = self._newest()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from connectors.base.background import Piece
 from connectors.base.database import SourceContext
 from connectors.base.guardian import Pace
+from connectors.base.requests import Requests, keyed
 from connectors.sqlserver.catalog import Wanted
 from connectors.sqlserver.chunks import Chunks
 from connectors.sqlserver.config import SqlServerConfig
@@ -41,14 +43,17 @@ class TurnReader(ABC, Generic[End]):
         self._state = unpacked(state, config.mode)
         self._until_end = until_end
         self._session = Session(config)
-        self._chunks = Chunks(self._session, config, wanted, pace, context.flow)
+        self._asked = Requests(context.directory, keyed({name: one.table.key for name, one in wanted.items()}))
+        self._answered: tuple[str, ...] = ()
+        self._chunks = Chunks(self._session, config, wanted, pace, context.flow, self._asked)
 
     def pieces(self) -> Iterator[Piece | None]:
         """See PieceReader."""
         try:
             end = self._newest()
             while True:
-                moved = False
+                requests = self._asked.joined(self._state.requests, self._state.answered, self._answered)
+                self._state, moved = replace(self._state, requests=requests), False
                 for piece in self._turn():
                     yield piece
                     moved = True
@@ -62,6 +67,7 @@ class TurnReader(ABC, Generic[End]):
 
     def durable(self, state: tuple[Any, ...]) -> None:
         """See PieceReader."""
+        self._answered = unpacked(state, self._config.mode).answered
 
     def close(self) -> None:
         """See PieceReader."""

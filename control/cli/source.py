@@ -90,13 +90,20 @@ def snapshot(
 
 
 def _asked(pipeline: Any, source: str | None, file: str) -> Any:
-    """The PostgreSQL source that is meant. Raises ConfigurationError."""
+    """The source that is meant. Raises ConfigurationError where there is none that reads tables again."""
+    from flows import direct
     from libcore.errors import ConfigurationError
 
-    known = [one for one in pipeline.source.all if one.kind == "postgres" and source in (None, one.name)]
+    able = direct.rereading()
+    known = [one for one in pipeline.source.all if one.kind in able and source in (None, one.name)]
     if not known:
-        found = f"[source.{pipeline.source.name}]" + ("" if source is None else f" and --source {source}")
-        raise ConfigurationError(f"snapshot: expected [source.postgres], found {found}", file=file)
+        there = (f"{one.kind}.{one.name}" if one.prefix else one.kind for one in pipeline.source.all)
+        found = ", ".join(f"[source.{one}]" for one in there) + ("" if source is None else f" and --source {source}")
+        raise ConfigurationError(
+            f"snapshot: expected a source that reads a table again ({', '.join(able)}), found {found}: to read all of "
+            "it again, begin with a new state directory",
+            file=file,
+        )
     if len(known) > 1:
         names = ", ".join(one.name for one in known)
         raise ConfigurationError(f"snapshot: expected --source with one of {names}, found none", file=file)

@@ -151,5 +151,5 @@ def test_what_is_given_out_is_known_by_thread_scn_and_xid() -> None:
 
 def test_another_versions_state_is_refused() -> None:
     """A state of an unknown version is a fault of the configuration, told as such."""
-    with pytest.raises(ConfigurationError, match="version 1, found 9"):
+    with pytest.raises(ConfigurationError, match="version 2, found 9"):
         unpacked((9,))

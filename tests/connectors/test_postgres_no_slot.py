@@ -15,6 +15,7 @@ import pytest
 
 from connectors.postgres import slot_requests
 from control.embedded import EmbeddedPostgres
+from tests.connectors.request_parts import ask
 from tests.connectors.slot_parts import SECONDS_MAX, Flow, source_rows
 from tests.connectors.test_postgres_source import Writer, _items
 from tests.examples import TIMES
@@ -42,10 +43,7 @@ class Asked:
     """A request to read a table again, and its answer."""
 
     def __init__(self, flow: Flow, table: str) -> None:
-        folder = Path(flow.context.directory or "")
-        (folder / "requests").mkdir(exist_ok=True)
-        (folder / "requests" / "one.json").write_text(json.dumps({"table": table, "where": ""}), "utf-8")
-        self.path = folder / "run" / "request-one.json"
+        self.path = ask(Path(flow.context.directory or ""), table)
 
     @property
     def answered(self) -> bool:

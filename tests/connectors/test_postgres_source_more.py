@@ -13,6 +13,7 @@ import pytest
 from connectors.formats.binding import TopicBinding
 from connectors.postgres import slot_requests
 from libcore.errors import ConfigurationError
+from tests.connectors.request_parts import ask
 from tests.connectors.slot_parts import Flow
 from tests.connectors.test_postgres_source import Writer, _equal, _items
 
@@ -28,10 +29,7 @@ def source(postgres: str) -> Iterator[Connection]:
 
 def _ask(flow: Flow, table: str, where: str = "", name: str = "one") -> Path:
     """A request file; where its answer comes."""
-    folder = Path(flow.context.directory or "")
-    (folder / "requests").mkdir(exist_ok=True)
-    (folder / "requests" / f"{name}.json").write_text(json.dumps({"table": table, "where": where}), "utf-8")
-    return folder / "run" / f"request-{name}.json"
+    return ask(Path(flow.context.directory or ""), table, where, name)
 
 
 def _until(flow: Flow, done: Callable[[], bool]) -> None:

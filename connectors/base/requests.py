@@ -1,0 +1,134 @@
+"""What a person asks a running flow to read again, and what becomes of it, as files in the state directory.
+
+A request is DIRECTORY/requests/ID.json of {"table", "where"}, which `headrace snapshot` writes. Its answer is
+DIRECTORY/run/request-ID.json: once what was read is durable, or at once where it is refused. A source keeps those that
+are open, and the ids of the newest that are done, in its own state, so a crash goes on in mid-table.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from libcore.errors import ConfigurationError
+
+Request = tuple[str, str, str, tuple[Any, ...] | None]
+"""Id, table, condition ("": every row), the key up to which it is read (None: nothing yet)."""
+_LOOK_S = 1.0  # how often the directory is looked at
+_ANSWERS = 100
+_log = structlog.get_logger()
+
+
+class Requests:
+    """The requests of one source. Used by one thread.
+
+    Args:
+        directory: the source's state directory; None: nobody can ask.
+        takes: (table, condition) -> whether they are this source's; False leaves them to another one. Raises
+            ConfigurationError with the words of a refusal.
+    """
+
+    def __init__(self, directory: Path | None, takes: Callable[[str, str], bool]) -> None:
+        self._directory, self._takes = directory, takes
+        self._look_at = 0.0
+        self._found: tuple[Request, ...] = ()
+        self._refused: set[str] = set()
+        self._rows: dict[str, int] = {}
+
+    def joined(
+        self, requests: tuple[Request, ...], answered: Collection[str], durable: Collection[str]
+    ) -> tuple[Request, ...]:
+        """The open requests, and behind them those that came since.
+
+        Args:
+            answered: ids that are done. durable: those of them that the recovery store knows; they are answered now.
+        """
+        if self._directory is not None and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_S
+            self._found = tuple(self._look(self._directory, durable))
+        # one that goes on behind a restart may name a table that the pipeline has lost
+        still = tuple(request for request in requests if self._is_taken(request))
+        known = {request[0] for request in requests} | set(answered) | self._refused
+        return (*still, *(request for request in self._found if request[0] not in known))
+
+    def read(self, request: Request, rows: int) -> None:
+        """So many rows more were read of it, for its answer."""
+        self._rows[request[0]] = self._rows.get(request[0], 0) + rows
+
+    def refuse(self, request: Request, error: str) -> None:
+        """Answer that it cannot be: what nobody can read must not stop the flow, at this start and all later ones."""
+        identity, table, *_ = request
+        self._refused.add(identity)
+        _log.error("request refused", table=table, request=identity, error=error)
+        self._answer(identity, {"done": False, "error": error})
+
+    def _is_taken(self, request: Request) -> bool:
+        try:
+            return request[0] not in self._refused and self._takes(request[1], request[2])
+        except ConfigurationError as error:
+            self.refuse(request, str(error))
+            return False
+
+    def _look(self, directory: Path, durable: Collection[str]) -> Iterator[Request]:
+        for path in sorted((directory / "requests").glob("*.json")):
+            identity = path.stem
+            if identity in durable:
+                rows = self._rows.pop(identity, 0)
+                _log.info("table read beside the stream", request=identity, rows=rows)
+                self._answer(identity, {"done": True, "rows": rows})
+                continue
+            try:
+                asked: dict[str, Any] = json.loads(path.read_text("utf-8"))
+                request: Request = (identity, str(asked["table"]), str(asked.get("where") or ""), None)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                self.refuse((identity, "", "", None), f"expected {{table, where}} as JSON, found {error!r}")
+                continue
+            if self._is_taken(request):
+                yield request
+
+    def _answer(self, identity: str, words: Mapping[str, Any]) -> None:
+        assert self._directory is not None
+        folder = self._directory / "run"
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f"request-{identity}.part"
+        part.write_text(json.dumps(words), "utf-8")
+        part.rename(folder / f"request-{identity}.json")
+        (self._directory / "requests" / f"{identity}.json").unlink(missing_ok=True)
+
+
+def keyed(keys: Mapping[str, Collection[str]]) -> Callable[[str, str], bool]:
+    """What a source takes that reads tables with a key again; `keys`: of each of its tables, as the pipeline has it."""
+
+    def takes(name: str, where: str) -> bool:
+        if name not in keys:
+            raise ConfigurationError(f"expected one of {', '.join(sorted(keys))}, found {name!r}")
+        if not keys[name]:
+            raise ConfigurationError(f"table {name} has no key: its rows would come twice; give it one by `key`")
+        return True
+
+    return takes
+
+
+def without(requests: tuple[Request, ...], request: Request) -> tuple[Request, ...]:
+    """The others."""
+    return tuple(one for one in requests if one[0] != request[0])
+
+
+def done(answered: tuple[str, ...], request: Request) -> tuple[str, ...]:
+    """The ids of the newest that are done, and of this one."""
+    return (*answered, request[0])[-_ANSWERS:]
+
+
+def behind(
+    requests: tuple[Request, ...], answered: tuple[str, ...], request: Request, after: tuple[Any, ...] | None
+) -> tuple[tuple[Request, ...], tuple[str, ...]]:
+    """(open, done) with one read up to a key; None: to its end."""
+    others = without(requests, request)
+    if after is None:
+        return others, done(answered, request)
+    return ((*request[:3], after), *others), answered
