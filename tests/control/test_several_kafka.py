@@ -149,6 +149,6 @@ def test_topics_of_one_name_have_a_lag_each(tansu: str, tmp_path: Path) -> None:
 
         followed.until(all_read)
         assert [lag.get() for lag in lags] == [0, 0]
-        assert 0 < most[0] < 5
-        assert 0 < most[1] < 7
+        assert 0 < most[0] <= 5
+        assert 0 < most[1] <= 7
         followed.close()
