@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from connectors.base.secrets import SUPPORTED, is_reference
+from connectors.base.secrets import Reference
 from connectors.formats.declared import declared_column
 from flows.document_spec import DocumentSpec
 from flows.spec_base import Names, Section
@@ -187,7 +187,7 @@ class DeadLetters(Section):
 class PostgresSink(Section):
     """`[sink.postgres]`: the target database."""
 
-    dsn: str = Field(min_length=1, description="env:NAME or file:/path that holds the connection string")
+    dsn: Reference = Field(min_length=1, description="env:NAME or file:/path that holds the connection string")
     table: Template = Field(
         default="{table}", description="target table name; {topic}, {schema}, {table} of the source"
     )
@@ -203,14 +203,6 @@ class PostgresSink(Section):
     )
     lock_timeout_s: float = Field(default=60.0, ge=0, description="a wait for a lock likewise; 0: never")
     dead_letters: DeadLetters = DeadLetters()
-
-    @field_validator("dsn")
-    @classmethod
-    def _is_reference(cls, dsn: str) -> str:
-        if not is_reference(dsn):
-            # the text itself stays out of the message: a password may stand in it
-            raise ValueError(f"expected a reference to a secret ({SUPPORTED}), found plain text")
-        return dsn
 
 
 class NullSink(Section):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Discriminator, Field, PrivateAttr, Tag, model_validator
 
@@ -35,7 +35,8 @@ SourceConfig = (
     | RedisConfig
     | SqlServerConfig
     | OracleConfig
-    | SapODataConfig | SapIdocConfig
+    | SapODataConfig
+    | SapIdocConfig
     | SapRfcConfig
 )
 
@@ -69,7 +70,7 @@ class OneSource:
 
     Args:
         name: what a table's `source` calls it: the kind, or its own name.
-        kind: kafka, postgres, files, sqlite or redis.
+        kind: one of KINDS.
         settings: its section.
         prefix: in front of its tables' names inside the flow; "" where it has no name of its own.
     """
@@ -92,54 +93,24 @@ def _form(value: object) -> str:
     return NAMED if all(isinstance(one, Mapping | BaseModel) for one in value.values()) else PLAIN
 
 
+_Config = TypeVar("_Config")
 # One field a kind, whose form is told by what stands in it: a union that is tried would report each fault twice.
-KafkaSection = Annotated[
-    Annotated[KafkaConfig, Tag(PLAIN)] | Annotated[dict[str, KafkaConfig], Tag(NAMED)], Discriminator(_form)
-]
-PostgresSection = Annotated[
-    Annotated[PostgresSourceConfig, Tag(PLAIN)] | Annotated[dict[str, PostgresSourceConfig], Tag(NAMED)],
-    Discriminator(_form),
-]
-FilesSection = Annotated[
-    Annotated[FilesConfig, Tag(PLAIN)] | Annotated[dict[str, FilesConfig], Tag(NAMED)], Discriminator(_form)
-]
-SqliteSection = Annotated[
-    Annotated[SqliteConfig, Tag(PLAIN)] | Annotated[dict[str, SqliteConfig], Tag(NAMED)], Discriminator(_form)
-]
-RedisSection = Annotated[
-    Annotated[RedisConfig, Tag(PLAIN)] | Annotated[dict[str, RedisConfig], Tag(NAMED)], Discriminator(_form)
-]
-SqlServerSection = Annotated[
-    Annotated[SqlServerConfig, Tag(PLAIN)] | Annotated[dict[str, SqlServerConfig], Tag(NAMED)], Discriminator(_form)
-]
-OracleSection = Annotated[
-    Annotated[OracleConfig, Tag(PLAIN)] | Annotated[dict[str, OracleConfig], Tag(NAMED)], Discriminator(_form)
-]
-SapODataSection = Annotated[
-    Annotated[SapODataConfig, Tag(PLAIN)] | Annotated[dict[str, SapODataConfig], Tag(NAMED)], Discriminator(_form)
-]
-SapIdocSection = Annotated[
-    Annotated[SapIdocConfig, Tag(PLAIN)] | Annotated[dict[str, SapIdocConfig], Tag(NAMED)], Discriminator(_form)
-]
-
-SapRfcSection = Annotated[
-    Annotated[SapRfcConfig, Tag(PLAIN)] | Annotated[dict[str, SapRfcConfig], Tag(NAMED)], Discriminator(_form)
-]
+_Sections = Annotated[Annotated[_Config, Tag(PLAIN)] | Annotated[dict[str, _Config], Tag(NAMED)], Discriminator(_form)]
 
 
 class Source(Section):
     """`[source.KIND]`, `[source.KIND.NAME]`: at least one."""
 
-    kafka_: KafkaSection | None = Field(default=None, alias="kafka")
-    postgres_: PostgresSection | None = Field(default=None, alias="postgres")
-    files_: FilesSection | None = Field(default=None, alias="files")
-    sqlite_: SqliteSection | None = Field(default=None, alias="sqlite")
-    redis_: RedisSection | None = Field(default=None, alias="redis")
-    sqlserver_: SqlServerSection | None = Field(default=None, alias="sqlserver")
-    oracle_: OracleSection | None = Field(default=None, alias="oracle")
-    sap_odata_: SapODataSection | None = Field(default=None, alias="sap_odata")
-    sap_idoc_: SapIdocSection | None = Field(default=None, alias="sap_idoc")
-    sap_rfc_: SapRfcSection | None = Field(default=None, alias="sap_rfc")
+    kafka_: _Sections[KafkaConfig] | None = Field(default=None, alias="kafka")
+    postgres_: _Sections[PostgresSourceConfig] | None = Field(default=None, alias="postgres")
+    files_: _Sections[FilesConfig] | None = Field(default=None, alias="files")
+    sqlite_: _Sections[SqliteConfig] | None = Field(default=None, alias="sqlite")
+    redis_: _Sections[RedisConfig] | None = Field(default=None, alias="redis")
+    sqlserver_: _Sections[SqlServerConfig] | None = Field(default=None, alias="sqlserver")
+    oracle_: _Sections[OracleConfig] | None = Field(default=None, alias="oracle")
+    sap_odata_: _Sections[SapODataConfig] | None = Field(default=None, alias="sap_odata")
+    sap_idoc_: _Sections[SapIdocConfig] | None = Field(default=None, alias="sap_idoc")
+    sap_rfc_: _Sections[SapRfcConfig] | None = Field(default=None, alias="sap_rfc")
     _label: str = PrivateAttr(default="")
 
     @model_validator(mode="after")

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PlainSerializer, field_validator, model_validator
+from pydantic import Field, PlainSerializer, model_validator
 
-from connectors.base.secrets import SUPPORTED, is_reference
+from connectors.base.secrets import Reference
 from flows.spec_base import Duration, Names, Section, duration_text
 from flows.spec_rollout import LIBRARY_FUNCTION, CallCandidate, SelectCandidate, TransformCandidate
 from flows.spec_transform import Transforms
@@ -179,17 +179,9 @@ class MaskStep(Section):
 
     mask: dict[str, MaskHow | MaskSpec] = Field(min_length=1, description="column -> kind of mask")
     of: str | None = Field(default=None, description="the table; default: the result of the step before")
-    key: str | None = Field(default=None, description="reference to the secret of `hash` and `token`: env:NAME")
+    key: Reference | None = Field(default=None, description="reference to the secret of `hash` and `token`: env:NAME")
     as_: ResultName | None = Field(default=None, alias="as", description="name of the result; default: that of `of`")
     candidate: MaskCandidate | None = Field(default=None, description="new masks, to be rolled out")
-
-    @field_validator("key")
-    @classmethod
-    def _is_reference(cls, key: str | None) -> str | None:
-        if key is not None and not is_reference(key):
-            # the text itself stays out of the message: it may be the secret
-            raise ValueError(f"expected a reference to a secret ({SUPPORTED}), found plain text")
-        return key
 
 
 class CallStep(Section):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from sys import byteorder
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from connectors.base import metrics
 from connectors.base.metrics import BATCHES, DECODE_ERRORS, EVENTS
@@ -87,6 +88,24 @@ def change_batch(
 
 def _same(op: Op, count: int) -> pa.Int8Array:
     return pa.Array.from_buffers(pa.int8(), count, [None, pa.py_buffer(bytes([op]) * count)])
+
+
+def delete_batch(
+    table: Table, keys: Mapping[str, pa.Array], good: pa.BooleanArray, *, generation: int, commit: int, first: int
+) -> ChangeBatch | None:
+    """Deletes of those keys that are good; None where none is.
+
+    Args:
+        keys: the key's columns by name, in their exact types. The rest as in change_batch.
+    """
+    count = pc.sum(good).as_py() or 0
+    if not count:
+        return None
+    columns = [
+        keys[column.name].filter(good) if column.name in keys else pa.nulls(count, column.type.arrow)
+        for column in table.columns
+    ]
+    return change_batch(table, columns, Op.DELETE, generation=generation, commit=commit, first=first)
 
 
 def refused_rows(

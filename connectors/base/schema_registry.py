@@ -21,7 +21,7 @@ class SchemaRegistryConfig(Config):
     """What stands before a body: a 0 byte and an id of 4 bytes, or of 8 (Apicurio's default)."""
     user: str | None = None
     """User name for basic authentication; plain, or a reference."""
-    password: str | None = Field(default=None, repr=False)
+    password: secrets.Reference | None = Field(default=None, repr=False)
     """Its password: env:NAME or file:/path."""
     timeout_s: float = Field(default=10.0, gt=0)
     """How long one request may take."""
@@ -36,14 +36,6 @@ class SchemaRegistryConfig(Config):
         if url is not None and "@" in url.partition("://")[2].partition("/")[0]:
             raise ValueError("expected an address without user and password: they have settings of their own")
         return url
-
-    @field_validator("password")
-    @classmethod
-    def _is_reference(cls, password: str | None) -> str | None:
-        if password is not None and not secrets.is_reference(password):
-            # the text itself stays out of the message
-            raise ValueError(f"expected a reference to a secret ({secrets.SUPPORTED}), found plain text")
-        return password
 
     @model_validator(mode="after")
     def _one_place(self) -> SchemaRegistryConfig:

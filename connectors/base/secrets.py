@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from libcore.errors import ConfigurationError
 
@@ -52,6 +54,17 @@ class Secret:
 def is_reference(text: object) -> bool:
     """Whether a setting's text is a reference to a secret (of any scheme, supported or not)."""
     return isinstance(text, str) and _SCHEME.fullmatch(text) is not None
+
+
+def _referenced(text: str) -> str:
+    # the text itself stays out of the message: it may be the secret, written where its reference belongs
+    if not is_reference(text):
+        raise ValueError(f"expected a reference to a secret ({SUPPORTED}), found plain text")
+    return text
+
+
+Reference = Annotated[str, AfterValidator(_referenced)]
+"""A setting that holds a reference to a secret; plain text is refused without being shown."""
 
 
 def resolve(reference: str) -> Secret:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from connectors.base.config import Config
 from connectors.base.guardian import Guardian
-from connectors.base.secrets import SUPPORTED, is_reference
+from connectors.base.secrets import Reference
 
 Mode = Literal["logminer", "logminer_committed", "trigger_log", "timestamp"]
 
@@ -23,11 +23,11 @@ class OracleGuardian(Guardian):
 class OracleConfig(Config):
     """Where the database is, who logs in, and by which way its changes come."""
 
-    dsn: str
+    dsn: Reference
     """Reference (env:NAME or file:/path) to the address: host:port/service, or an alias of tnsnames.ora."""
-    user: str
+    user: Reference
     """Reference to the login's name."""
-    password: str
+    password: Reference
     """Reference to the login's password."""
     pdb: str = Field(default="", max_length=128, pattern="^[^\"']*$")
     """The pluggable database that holds the tables, where the login is one of the root container (C##...)."""
@@ -63,11 +63,3 @@ class OracleConfig(Config):
 
     guardian: OracleGuardian = OracleGuardian()
     """What the database is spared."""
-
-    @field_validator("dsn", "user", "password")
-    @classmethod
-    def _is_reference(cls, value: str) -> str:
-        if not is_reference(value):
-            # the text itself stays out of the message: it may be a password
-            raise ValueError(f"expected a reference to a secret ({SUPPORTED}), found plain text")
-        return value

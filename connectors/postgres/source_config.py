@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from connectors.base.config import Config
 from connectors.base.guardian import Guardian
-from connectors.base.secrets import SUPPORTED, is_reference
+from connectors.base.secrets import Reference
 
 
 class PostgresGuardian(Guardian):
@@ -35,7 +35,7 @@ class PostgresGuardian(Guardian):
 class PostgresSourceConfig(Config):
     """Where the database is, and by which slot and publication it is followed."""
 
-    dsn: str
+    dsn: Reference
     """Reference to the connection string (env:NAME or file:/path): a URL or key=value pairs, as libpq reads them."""
     slot: str | None = Field(default=None, min_length=1, max_length=63, pattern="^[a-z0-9_]+$")
     """The replication slot; default: headrace_ and the pipeline's name."""
@@ -76,11 +76,3 @@ class PostgresSourceConfig(Config):
             if not re.fullmatch("[a-z0-9_]{1,20}", name):
                 raise ValueError(f"expected names of a-z, 0-9 and _, at most 20, found {name!r}")
         return slots
-
-    @field_validator("dsn")
-    @classmethod
-    def _is_reference(cls, dsn: str) -> str:
-        if not is_reference(dsn):
-            # the text itself stays out of the message: a password may stand in it
-            raise ValueError(f"expected a reference to a secret ({SUPPORTED}), found plain text")
-        return dsn

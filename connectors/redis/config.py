@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from connectors.base.config import Config
-from connectors.base.secrets import SUPPORTED, is_reference
+from connectors.base.secrets import Reference
 
 
 class RedisConfig(Config):
     """A Redis server (7.0 or newer) and the consumer group of this pipeline; streams are named by [tables.X] topic."""
 
-    url: str
+    url: Reference
     """Reference to the address (env:NAME or file:/path): redis://, rediss:// or unix://, with user and password."""
     group: str | None = Field(default=None, min_length=1)
     """The consumer group; default: headrace_ and the pipeline's name. No other reader may use it."""
@@ -31,11 +31,3 @@ class RedisConfig(Config):
     """How often a stream that had nothing new is asked again."""
     answer_s_max: float = Field(default=10.0, gt=0)
     """How long one answer may take; after it the source tries again by itself."""
-
-    @field_validator("url")
-    @classmethod
-    def _is_reference(cls, url: str) -> str:
-        if not is_reference(url):
-            # the text itself stays out of the message: a password may stand in it
-            raise ValueError(f"expected a reference to a secret ({SUPPORTED}), found plain text")
-        return url

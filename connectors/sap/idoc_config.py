@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import Field, field_validator, model_validator
 
 from connectors.base.config import Config
-from connectors.sap.odata_config import SapHttp, referenced
+from connectors.base.secrets import Reference
+from connectors.sap.odata_config import SapHttp
 from libcore.delimited_types import TextColumn, Trim
 from libcore.errors import ConfigurationError
 from libcore.idoc import CONTROL, CONTROL_FIELDS, IdocPlan, IdocSegment, control_columns
@@ -63,7 +64,7 @@ class SapIdocConfig(Config):
     """Where IDocs are posted to."""
     user: str | None = Field(default=None, min_length=1)
     """The user that SAP logs in with (SM59), or a reference to it."""
-    password: str | None = None
+    password: Reference | None = None
     """A reference to the password."""
     tls_certificate: str | None = Field(default=None, min_length=1)
     """A PEM file with this side's certificates: https instead of http."""
@@ -93,11 +94,6 @@ class SapIdocConfig(Config):
     """Rows of one batch, which is one epoch."""
     queued_bytes_max: int = Field(default=64 << 20, ge=1 << 20, le=1 << 30)
     """Bytes read ahead."""
-
-    @field_validator("password")
-    @classmethod
-    def _is_reference(cls, value: str | None) -> str | None:
-        return None if value is None else referenced(value)
 
     @model_validator(mode="after")
     def _fits_together(self) -> SapIdocConfig:

@@ -41,7 +41,7 @@ class SapIdocChanges:
         tables = self._config.tables
         if missing := [name for name in names if name not in tables]:
             raise ConfigurationError(f"source.sap_idoc.segments: expected {missing[0]!r} among them, found none")
-        return [SourceTable(name, tables[name], (), self._context.partition(PARTITION)) for name in names]
+        return [SourceTable(name, tables[name], (), PARTITION) for name in names]
 
     def source(
         self, tables: Sequence[SourceTable], bindings: Mapping[str, Any], *, until_end: bool

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from connectors.base.config import Config
 from connectors.base.guardian import Guardian
-from connectors.base.secrets import SUPPORTED, is_reference
+from connectors.base.secrets import Reference, is_reference
 
 SERVICES = "/sap/opu/odata/sap"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -23,15 +23,10 @@ class OAuth(Config):
     """Where tokens are asked for: an address, or a path at `url`."""
     client_id: str
     """The client's name, or a reference to it."""
-    client_secret: str
+    client_secret: Reference
     """A reference to the client's secret (env:NAME or file:/path)."""
     scope: str = ""
     """What the token is for, where the server wants it said."""
-
-    @field_validator("client_secret")
-    @classmethod
-    def _is_reference(cls, value: str) -> str:
-        return referenced(value)
 
 
 class SapHttp(Config):
@@ -41,7 +36,7 @@ class SapHttp(Config):
     """The system's address, without a path: https://erp.example.com:44300; or a reference to it."""
     user: str | None = Field(default=None, min_length=1)
     """The user, or a reference to it."""
-    password: str | None = None
+    password: Reference | None = None
     """A reference to the password (env:NAME or file:/path)."""
     oauth: OAuth | None = None
     """Instead of user and password: OAuth 2.0 client credentials."""
@@ -62,11 +57,6 @@ class SapHttp(Config):
             return url.rstrip("/")
         raise ValueError("expected http:// or https://, a host, and no path: a service's path stands in `services`")
 
-    @field_validator("password")
-    @classmethod
-    def _is_reference(cls, value: str | None) -> str | None:
-        return None if value is None else referenced(value)
-
     @model_validator(mode="after")
     def _one_login(self) -> SapHttp:
         if (self.user is None) != (self.password is None):
@@ -74,13 +64,6 @@ class SapHttp(Config):
         if self.user is not None and self.oauth is not None:
             raise ValueError("expected `user` and `password`, or `oauth`, found both")
         return self
-
-
-def referenced(value: str) -> str:
-    """The value where it is a reference to a secret. Raises ValueError, which never shows it."""
-    if not is_reference(value):
-        raise ValueError(f"expected a reference to a secret ({SUPPORTED}), found plain text")
-    return value
 
 
 class SapODataConfig(SapHttp):

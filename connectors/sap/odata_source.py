@@ -46,7 +46,7 @@ class SapODataChanges:
             notes = entity.notes
             if self._config.follows(name) and not entity.tracks:
                 notes += (f"{name}: nothing in $metadata says that it has deltas; the first load tells",)
-            described.append(SourceTable(name, entity.table, notes, self._context.partition(name)))
+            described.append(SourceTable(name, entity.table, notes, name))
         return described
 
     def source(

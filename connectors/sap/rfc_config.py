@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from connectors.base.config import Config
 from connectors.base.guardian import Guardian
-from connectors.base.secrets import SUPPORTED, is_reference
+from connectors.base.secrets import SUPPORTED, Reference
 
 FORBIDDEN = "RODPS_"
 """How SAP's functions for ODP begin: SAP Note 3255746 does not permit them to others."""
@@ -72,7 +72,7 @@ class SapRfcConfig(Config):
     """The client (MANDT); rows of others are not seen."""
     user: str = Field(min_length=1)
     """Who logs on: a system user. Perhaps a reference to a secret."""
-    passwd: str | None = None
+    passwd: Reference | None = None
     """Reference to the password (env:NAME or file:/path); none beside `snc`."""
     lang: str = Field(default="EN", pattern="^[A-Z]{2}$")
     """The language of messages."""
@@ -138,14 +138,6 @@ class SapRfcConfig(Config):
         """Whether a table's keys are compared."""
         signal = self.signal_of(table)
         return signal == "timestamp" or (signal != "none" and self.compare_seconds > 0)
-
-    @field_validator("passwd")
-    @classmethod
-    def _is_reference(cls, passwd: str | None) -> str | None:
-        if passwd is not None and not is_reference(passwd):
-            # the text itself stays out of the message: it is the password
-            raise ValueError(f"expected a reference to a secret ({SUPPORTED}), found plain text")
-        return passwd
 
     @field_validator("function", "pointers_read", "pointers_write")
     @classmethod

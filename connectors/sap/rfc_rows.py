@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from connectors.base.background import Piece
 from connectors.base.items import Item
-from connectors.base.rows import Refused, change_batch, refused_rows
+from connectors.base.rows import Refused, change_batch, delete_batch, refused_rows
 from connectors.sap.rfc_dictionary import Amount, Described
 from connectors.sap.rfc_table import Answer
 from connectors.sap.rfc_where import Key
@@ -260,12 +260,5 @@ def deletes(
         reading = wanted.readings[name]
         arrays[name], _ = read_column(pa.array(values, pa.utf8()), reading)
         good = pc.and_(good, pc.is_valid(arrays[name]))
-    count = pc.sum(good).as_py() or 0
-    if not count:
-        return None
-    columns = [
-        arrays[column.name].filter(good) if column.name in arrays else pa.nulls(count, column.type.arrow)
-        for column in table.columns
-    ]
-    batch = change_batch(table, columns, Op.DELETE, generation=wanted.generation, commit=commit, first=first)
-    return Piece([batch], count, state, batch.record.nbytes)
+    batch = delete_batch(table, arrays, good, generation=wanted.generation, commit=commit, first=first)
+    return None if batch is None else Piece([batch], len(batch), state, batch.record.nbytes)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from connectors.base.background import Piece
 from connectors.base.items import Item
-from connectors.base.rows import Refused, change_batch, refused_rows
+from connectors.base.rows import Refused, change_batch, delete_batch, refused_rows
 from connectors.sqlite.database import Described, quote
 from connectors.sqlite.types import convert, row_text
 from libcore.change import ChangeBatch, Op
@@ -132,15 +132,8 @@ def deletes(
         arrays[name] = array
         bad |= set(faults)
     good = pa.array([row not in bad for row in range(len(keys))], pa.bool_())
-    count = len(keys) - len(bad)
-    if not count:
-        return None
-    columns = [
-        arrays[column.name].filter(good) if column.name in arrays else pa.nulls(count, column.type.arrow)
-        for column in table.columns
-    ]
-    batch = change_batch(table, columns, Op.DELETE, generation=wanted.generation, commit=commit, first=first)
-    return Piece([batch], count, state, batch.record.nbytes)
+    batch = delete_batch(table, arrays, good, generation=wanted.generation, commit=commit, first=first)
+    return None if batch is None else Piece([batch], len(batch), state, batch.record.nbytes)
 
 
 def _refused(wanted: WantedTable, names: list[str], row: Row, error: str) -> Refused:

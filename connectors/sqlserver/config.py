@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from connectors.base.config import Config
 from connectors.base.guardian import Guardian
-from connectors.base.secrets import SUPPORTED, is_reference
+from connectors.base.secrets import Reference
 
 
 class SqlServerGuardian(Guardian):
@@ -21,7 +21,7 @@ class SqlServerGuardian(Guardian):
 class SqlServerConfig(Config):
     """A SQL Server database, read by its change tables or by change tracking."""
 
-    dsn: str
+    dsn: Reference
     """Reference to the ODBC connection string (env:NAME or file:/path): "DRIVER={...};SERVER=...;DATABASE=...;...".
     """
     mode: Literal["cdc", "change_tracking"] = "cdc"
@@ -43,11 +43,3 @@ class SqlServerConfig(Config):
 
     guardian: SqlServerGuardian = SqlServerGuardian()
     """What the database is spared."""
-
-    @field_validator("dsn")
-    @classmethod
-    def _is_reference(cls, dsn: str) -> str:
-        if not is_reference(dsn):
-            # the text itself stays out of the message: a password may stand in it
-            raise ValueError(f"expected a reference to a secret ({SUPPORTED}), found plain text")
-        return dsn

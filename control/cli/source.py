@@ -59,7 +59,7 @@ def snapshot(
 
         headrace snapshot orders.toml --table public.items --where "order_id > 100" --wait 60
     """
-    from flows import build
+    from flows import build, json_file
     from libcore.errors import ConfigurationError, DataError
 
     with reported(), quiet_logs():
@@ -72,9 +72,7 @@ def snapshot(
         name = uuid.uuid4().hex[:12]
         requests, answer = state / "requests", state / "run" / f"request-{name}.json"
         requests.mkdir(exist_ok=True)
-        part = requests / f"{name}.part"
-        part.write_text(json.dumps({"table": table, "where": where}), "utf-8")
-        part.rename(requests / f"{name}.json")
+        json_file.write(requests / f"{name}.json", {"table": table, "where": where})
         out.print(f"asked for {table}: request {name}", markup=False)
         deadline = time.monotonic() + wait
         while time.monotonic() < deadline and not answer.exists():
