@@ -16,8 +16,9 @@ from bytewax.dataflow import Dataflow, Stream
 from bytewax.operators import KeyedStream
 
 from connectors.base.items import ClearColumn, Item, Tick, Truncate
-from flows.build import Prepared, check_durable, prepare
+from flows.build import Prepared, prepare
 from flows.operators.batch import batch_step
+from flows.recovery import check_durable
 from libcore.change import ChangeBatch, Op
 from libcore.errors import ConfigurationError
 from libcore.schema import Column, Table, parse_type

@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from bytewax.dataflow import Dataflow, Stream
-from bytewax.outputs import DynamicSink
 
 from connectors import registry
 from connectors.base import metrics, stop
+from connectors.base.epoch_writes import EpochWrites
 from connectors.base.sink import SpooledSink
 from connectors.base.target import PREFLIGHT_S
 from connectors.postgres.config import PostgresConfig, TargetTable
 from flows import process, reading, spec, topics
 from flows.operators.shape import Shaper, TableShape
+from flows.recovery import check_durable, require_recovery
 from flows.replicate import replicate
 from flows.state.store import Store, open_store
 from libcore import memory
@@ -41,7 +42,6 @@ if TYPE_CHECKING:  # a pipeline without steps shall not wait for their modules a
 
 STATE_ENVIRONMENT = "HEADRACE_STATE_DIR"
 CLOCK_ENVIRONMENT = "HEADRACE_CLOCK"
-NO_RECOVERY_ENVIRONMENT = "HEADRACE_ALLOW_NO_RECOVERY"
 
 _KEPT_BYTES = 64 << 20  # freed memory of the C library that a worker keeps for its next batches
 _KNOWN_WAIT_S = 3.0  # how long a table that the target once took waits for its answer
@@ -163,7 +163,13 @@ def prepare(
         ),
         shaper,
         SpooledSink(
-            pipeline.name, store.parts, store.spool, pipeline.sink.settings.spool_bytes, store.store_id, target
+            pipeline.name,
+            store.parts,
+            store.spool,
+            pipeline.sink.settings.spool_bytes,
+            store.store_id,
+            target,
+            EpochWrites() if context is None else context.writes,
         ),
         steps,
         context,
@@ -269,33 +275,6 @@ def open_state(pipeline: spec.Pipeline, path: str, state_dir: str | None = None)
     """The pipeline's state directory, made or checked. Raises ConfigurationError."""
     directory = state_directory(pipeline, path, state_dir)
     return open_store(directory, pipeline.name, pipeline.sink.name, pipeline.slots, pipeline.sink.settings.parts)
-
-
-def require_recovery(arguments: Sequence[str], environment: Mapping[str, str], allowed: bool) -> None:
-    """Refuse a start without a recovery store, unless told so. Raises ConfigurationError."""
-    if allowed or environment.get(NO_RECOVERY_ENVIRONMENT) == "1" or environment.get("BYTEWAX_RECOVERY_DIRECTORY"):
-        return
-    if any(argument.startswith("--recovery-directory") or argument[:2] == "-r" for argument in arguments):
-        return
-    raise ConfigurationError(
-        "expected a recovery store (-r DIR -s 0 -b 0; `python -m bytewax.recovery DIR 1` makes one), found none: "
-        "after a crash rows would be lost or doubled; "
-        f"allow_no_recovery=True or {NO_RECOVERY_ENVIRONMENT}=1 starts all the same"
-    )
-
-
-def check_durable(dataflow: Dataflow) -> None:
-    """Refuse sinks whose writes do not gate the epoch: a crash loses their rows. Raises ConfigurationError."""
-    waiting = list(dataflow.substeps)
-    while waiting:
-        step = waiting.pop()
-        waiting.extend(step.substeps)
-        sink = getattr(step, "sink", None)
-        if isinstance(sink, DynamicSink):
-            raise ConfigurationError(
-                f"step {step.step_id}: expected a FixedPartitionedSink in a durable flow, found {type(sink).__name__}, "
-                "a DynamicSink: its epoch can become durable before its rows are written, so a crash loses them"
-            )
 
 
 def make_shaper(

@@ -10,6 +10,7 @@ Tick), else its last segment would stay. Nothing is committed in close(): it run
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -22,6 +23,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from connectors.base import stop
 from connectors.base.applier import Applier
 from connectors.base.batches import join
+from connectors.base.epoch_writes import EpochWrites
 from connectors.base.items import Item, Marker, Tick
 from connectors.base.metrics import SPOOL_WAIT, SPOOL_WAITING
 from connectors.base.spool import Manifest, SegmentFile, Spool
@@ -73,12 +75,18 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
 
     Args:
         spool: the part's files. manifest: what the last durable epoch said. applier: started.
+        writes: of this worker. siblings: all parts of this worker by number; this one adds itself.
     """
 
-    def __init__(self, spool: Spool, manifest: Manifest, applier: Applier) -> None:
-        self._spool, self._applier = spool, applier
+    def __init__(
+        self, spool: Spool, manifest: Manifest, applier: Applier, writes: EpochWrites, siblings: dict[int, SinkPart]
+    ) -> None:
+        self._spool, self._applier, self._writes, self._siblings = spool, applier, writes, siblings
+        writes.will_wait()
+        siblings[spool.part] = self
         self._store_id, self._seq, self._files = manifest.store_id, manifest.seq, list(manifest.files)
         self._chunks: list[Chunk] = []
+        self._writing: Future[list[SegmentFile]] | None = None  # what `_begin` made of the chunks
         self._ready: list[SegmentFile] = []  # written in the epoch before, handed over once it is durable
         self._closed_at = 0.0  # when the newest epoch was closed (monotonic)
         self._dropped: list[str] = []  # left out of the newest manifest, deleted once that is durable
@@ -106,9 +114,11 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
     def snapshot(self) -> tuple[Any, ...]:
         """Make the epoch's changes durable; the manifest that names every segment not known to be applied."""
         self._applier.raise_if_failed()
-        for chunk in self._chunks:
-            self._write(chunk)
-        self._chunks, self._marker_ready = [], False
+        for part in self._siblings.values():
+            part._begin()
+        self._finish()
+        self._writes.wait()
+        self._marker_ready = False
         applied = self._applier.applied
         self._dropped.extend(file.name for file in self._files if file.seq <= applied)
         self._files = [file for file in self._files if file.seq > applied]
@@ -129,20 +139,39 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
             self._spool.delete(self._dropped)
             self._dropped = []
 
-    def _write(self, chunk: Chunk) -> None:
-        tables = chunk.compacted()
-        if not tables and not chunk.markers:
+    def _begin(self) -> None:
+        """Have what was gathered compacted and written, in a thread: the disk syncs files of several parts at once."""
+        if self._chunks:
+            self._finish()  # nothing, unless items came behind a sibling's snapshot
+            self._writing = self._writes.together(self._write, self._chunks, self._seq)
+            self._chunks = []
+
+    def _finish(self) -> None:
+        """Wait for what `_begin` began."""
+        if self._writing is None:
             return
-        metadata = {"flow": self._spool.flow, "part": self._spool.part, "seq": self._seq + 1}
-        try:
-            file = self._spool.write(self._seq + 1, tables, with_markers(metadata, chunk.markers))
-        except HeadraceError as error:
-            self._log.error("a segment could not be spooled", seq=self._seq + 1, error=str(error))
-            raise
-        self._seq = file.seq
-        self._files.append(file)
-        self._ready.append(file)
-        self._applier.spooled(file)
+        files, self._writing = self._writing.result(), None
+        for file in files:
+            self._seq = file.seq
+            self._files.append(file)
+            self._ready.append(file)
+            self._applier.spooled(file)
+
+    def _write(self, chunks: list[Chunk], seq: int) -> list[SegmentFile]:
+        """Runs in a thread. Returns the segments written, numbered from seq + 1 on."""
+        files: list[SegmentFile] = []
+        for chunk in chunks:
+            tables = chunk.compacted()
+            if not tables and not chunk.markers:
+                continue
+            seq += 1
+            metadata = {"flow": self._spool.flow, "part": self._spool.part, "seq": seq}
+            try:
+                files.append(self._spool.write(seq, tables, with_markers(metadata, chunk.markers)))
+            except HeadraceError as error:
+                self._log.error("a segment could not be spooled", seq=seq, error=str(error))
+                raise
+        return files
 
     def _wait_for_room(self) -> None:
         """Backpressure: at most half of the bound waits for the target when the epoch's segment is written.
@@ -191,10 +220,18 @@ class SpooledSink(FixedPartitionedSink[Item, tuple[Any, ...]]):
         flow_name: names files and progress rows. parts: fixed for the flow's life.
         spool_dir: shared by all processes. spool_bytes_max: bound over all parts, in bytes; each part has its share.
         store_id: identifies the state directory; the target refuses another one.
+        writes: the same that the flow's keyed steps have.
     """
 
     def __init__(
-        self, flow_name: str, parts: int, spool_dir: Path, spool_bytes_max: int, store_id: str, target: Target
+        self,
+        flow_name: str,
+        parts: int,
+        spool_dir: Path,
+        spool_bytes_max: int,
+        store_id: str,
+        target: Target,
+        writes: EpochWrites | None = None,
     ) -> None:
         if parts < 1:
             raise ConfigurationError(f"sink of flow {flow_name}: expected parts of at least 1, found {parts}")
@@ -205,6 +242,8 @@ class SpooledSink(FixedPartitionedSink[Item, tuple[Any, ...]]):
         # Bytewax takes part_fn's answer as an index into the sorted names, where "10" stands before "2".
         self._index = {name: index for index, name in enumerate(sorted(self.list_parts()))}
         self._start_wait_s = _START_WAIT_S
+        self._writes = EpochWrites() if writes is None else writes
+        self._built: dict[int, SinkPart] = {}
 
     def list_parts(self) -> list[str]:
         """All parts: the state directory is shared, so every worker can own any of them."""
@@ -234,7 +273,7 @@ class SpooledSink(FixedPartitionedSink[Item, tuple[Any, ...]]):
             log.error("a sink part cannot start", error=str(error))
             raise
         log.info("sink part starts", seq=manifest.seq, segments_waiting=len(manifest.files))
-        return SinkPart(spool, manifest, applier)
+        return SinkPart(spool, manifest, applier, self._writes, self._built)
 
 
 def _compact(table: Table, record: pa.RecordBatch) -> pa.RecordBatch:

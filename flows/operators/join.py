@@ -63,6 +63,7 @@ def join(
         lambda: LatestStage(plan),
         {RESULT: plan.fact.key},
         context,
+        keeps=False,
     )
 
 

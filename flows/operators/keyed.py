@@ -20,6 +20,7 @@ from bytewax.dataflow import Stream, operator
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
 from connectors.base import stop
+from connectors.base.epoch_writes import EpochWrites
 from flows.state.log import StateLog
 from flows.state.segments import SegmentStore
 from flows.state.slots import slot_names, slot_workers
@@ -98,6 +99,7 @@ class Context:
         segments: where state segments lie; None: nothing is kept (no recovery store).
         state_bytes: bound of the memory of a step's state in one process, in bytes; 0: none.
         keep_s: how long a freed file stays, for backups of the recovery store.
+        writes: writes what an epoch's end makes durable; shared with the flow's sink, whose parts wait for it.
         grown: told of a table that gained columns while the flow ran, so that a restart begins with them.
     """
 
@@ -107,6 +109,7 @@ class Context:
     segments: str | Path | None = None
     state_bytes: int = 0
     keep_s: float = 0.0
+    writes: EpochWrites = field(default_factory=EpochWrites)
     grown: Callable[[Table], None] = _ignore
 
 
@@ -117,6 +120,7 @@ def keyed(
     stage: Callable[[], Stage],
     by: Mapping[str, tuple[str, ...]],
     context: Context,
+    keeps: bool = True,
 ) -> Stream[Any]:
     """Run a stage over parcels, each row in the process that has its slot.
 
@@ -126,10 +130,11 @@ def keyed(
         stage: makes the stage; called once in each worker.
         by: for each kind of parcel the columns whose hash decides the slot.
         context: see Context.
+        keeps: whether the stage has stores: if not, no slot has a manifest to be awoken for.
     Returns: what the stage gave.
     """
     hub = Lazy(step_id, stage, context)
-    routed: KeyedStream[Any] = op.flat_map_batch("route", up, Route(hub, by, context))
+    routed: KeyedStream[Any] = op.flat_map_batch("route", up, Route(hub, by, context, keeps))
     out = op.stateful_batch("state", routed, hub.logic)
     return op.flat_map_batch("out", out, _without_keys)
 
@@ -141,8 +146,8 @@ def _without_keys(items: list[tuple[str, Any]]) -> list[Any]:
 class Route:
     """The mapper in front of the stage: splits parcels over the processes and awakens the slots they touch."""
 
-    def __init__(self, hub: Lazy, by: Mapping[str, tuple[str, ...]], context: Context) -> None:
-        self._hub, self._by, self._slots = hub, by, context.slots
+    def __init__(self, hub: Lazy, by: Mapping[str, tuple[str, ...]], context: Context, keeps: bool = True) -> None:
+        self._hub, self._by, self._slots, self._keeps = hub, by, context.slots, keeps
         self._names = slot_names(context.slots)
         self._workers = slot_workers(context.slots, context.workers)
         self._own: dict[int, list[int]] = {}
@@ -159,6 +164,8 @@ class Route:
                 touched.update(range(self._slots))
             elif item.record.num_rows:
                 routed += self._parcel(item, touched)
+        if not self._keeps:
+            return routed
         touched |= self._hub.to_awake()
         leads = {slots[0] for slots in self._own.values()}
         awoken = {slot for _, (slot, _) in routed}
@@ -172,7 +179,7 @@ class Route:
     def _parcel(self, parcel: Parcel, touched: set[int]) -> list[tuple[str, Any]]:
         record = parcel.record
         indexes = [record.schema.get_field_index(name) for name in self._by[parcel.kind]]
-        if len(self._own) == 1 and record.num_rows >= _ALL_TOUCHED_FACTOR * self._slots:
+        if len(self._own) == 1 and (not self._keeps or record.num_rows >= _ALL_TOUCHED_FACTOR * self._slots):
             touched.update(range(self._slots))
             return [self._to(worker, parcel) for worker in self._own]
         hashes = hash_rows(record, indexes)
@@ -218,7 +225,8 @@ class Hub:
         context, stores = self.context, self.stage.stores
         if context.segments is not None and stores:
             files = SegmentStore(context.segments, self.step_id, context.process)
-            self.log = StateLog(self.step_id, files, self.stage, bytes_max=context.state_bytes, keep_s=context.keep_s)
+            bounds = context.state_bytes, context.keep_s
+            self.log = StateLog(self.step_id, files, self.stage, context.writes, *bounds)
 
     def attach(self, slot: int, state: tuple[Any, ...] | None) -> None:
         """A slot is here from now on, with the rows its manifest names."""
@@ -255,7 +263,7 @@ class Hub:
             self._written = True
             self.stage.epoch_ends()
             if self.log is not None:
-                self.log.write(self.awoken)
+                self.log.write(self.awoken, at_once=self._ended)  # at the end of the input the sink may get no item
             self.awoken.clear()
         return None if self.log is None else self.log.manifest(slot)
 

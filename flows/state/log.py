@@ -4,23 +4,26 @@ A slot's state is a list of entries, oldest first: names of segment files, and s
 goes into the recovery store is that list. So a snapshot costs what changed, not what is kept (DESIGN.md 4.4).
 
     attach      at a start: the slot's entries are read and its rows loaded
-    write       once an epoch: rows changed since the last one -> a segment (one fsync), or bytes where they are few
+    write       once an epoch: rows changed since the last one -> a segment (one fsync), or bytes where they are few;
+                the segment is written in a thread, while the worker goes on with the rest of the epoch's end
     manifest    one a slot that was awoken in the epoch
-    durable     at the first item of the next epoch: files that no slot names any more are deleted
+    durable     at the first item of the next epoch: files that no slot names any more are deleted, a merge may begin
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Set
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
 
+from connectors.base.epoch_writes import EpochWrites
 from connectors.base.metrics import STATE_BYTES, STATE_SEGMENT_BYTES, STATE_SNAPSHOT
-from flows.state.merge import Merger, choose_run
-from flows.state.segments import SLOTS, SegmentStore, slot_rows, slots_in
+from flows.state.merge import Entry, Merger, Rotation, Run, crowded, entire
+from flows.state.segments import SLOTS, SegmentStore, slot_counts, slot_rows
 from libcore import segment
 from libcore.errors import CapacityError, CorruptionError, FatalError
 from libcore.schema import Table
@@ -29,11 +32,12 @@ from libcore.table import RowStore
 STATE_VERSION = 1
 _INLINE_ROWS_MAX = 64  # of an epoch, over all slots: few enough that the recovery store takes them at once
 _INLINE_BYTES_MAX = 4096  # of a slot's entries together, as every manifest repeats them
+_SPARE_BYTES_MIN = 16 << 20  # below that the files of a step are merged for their number only
 
 
 @dataclass
 class _Slot:
-    entries: list[str | bytes] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     saved: bool = True  # the newest entries are in a manifest that was handed out
 
 
@@ -54,6 +58,7 @@ class StateLog:
     Args:
         files: where segments lie.
         holder: has the step's stores.
+        writes: writes the segments.
         bytes_max: bound of the stores' memory in this process.
         keep_s: how long a file stays after the epoch that freed it, as backups of the recovery store may name it.
     """
@@ -63,16 +68,19 @@ class StateLog:
         step: str,
         files: SegmentStore,
         holder: Holder,
-        *,
+        writes: EpochWrites | None = None,
         bytes_max: int = 0,
         keep_s: float = 0.0,
     ) -> None:
         self._step, self._files, self._holder = step, files, holder
+        self._writes = EpochWrites() if writes is None else writes
         self._bytes_max, self._keep_s = bytes_max, keep_s
+        self._writing: tuple[str, Future[int]] | None = None  # the newest epoch's file
         self._slots: dict[int, _Slot] = {}
         self._users: dict[str, set[int]] = {}  # of each file: slots of this process that name it
         self._sizes: dict[str, int] = {}
-        self._turn = 0  # whose bytes are looked at next
+        self._rows: dict[str, int] = {}  # of slots of this process, in each file
+        self._rotation = Rotation()
         self._foreign: dict[str, set[int]] = {}  # files with slots of other processes: all their slots
         # Files that no slot of this process names any more, and the slots whose durable manifest may still do so.
         self._freed: list[tuple[str, set[int]]] = []
@@ -110,11 +118,12 @@ class StateLog:
         sizes, unneeded = self._files.names(), list[str]()
         said = self._files.freed(sizes)
         for name, size in sizes.items():
-            there = self._slots_of(name)
-            if not there:
-                unneeded += [] if there is None else [name]
+            counts = self._counts_of(name)
+            if not counts:
+                unneeded += [] if counts is None else [name]
                 continue
-            self._sizes[name] = size
+            there = set(counts)
+            self._sizes[name], self._rows[name] = size, sum(counts[slot] for slot in there & self._own)
             if foreign := not there <= self._own:
                 self._foreign[name] = there
             mine, freed = there & self._own, said.get(name, set())
@@ -125,22 +134,23 @@ class StateLog:
         self._delete_later(unneeded)
         self._show()
 
-    def _slots_of(self, name: str) -> set[int] | None:
-        """The slots of a file, none of one that nobody can need; None where that is another process's business."""
+    def _counts_of(self, name: str) -> dict[int, int] | None:
+        """A file's slots and their rows, none of one that nobody can need; None where that is another's business."""
         if name in self._opened:
-            return slots_in(self._opened[name].metadata)
+            return slot_counts(self._opened[name].metadata)
         try:
-            return self._files.slots(name)
+            return self._files.slot_counts(name)
         except FileNotFoundError:  # it is being deleted
             return None
         except CorruptionError:  # cut short by a crash, or being written
-            return set() if self._files.wrote(name) else None
+            return {} if self._files.wrote(name) else None
 
-    def write(self, awoken: Set[int] | None = None) -> None:
-        """Make the epoch's changes durable.
+    def write(self, awoken: Set[int] | None = None, *, at_once: bool = False) -> None:
+        """Have the epoch's changes written; see EpochWrites for when they are durable.
 
         Args:
             awoken: the slots that will give a manifest; None: all.
+            at_once: they are when this returns.
         Raises: CapacityError where the stores outgrew their bound; FatalError where a slot is not of this process, or
             its change would be in no manifest.
         """
@@ -168,15 +178,17 @@ class StateLog:
                 "their rows would be in no manifest"
             )
         if parts and not (rows <= _INLINE_ROWS_MAX and self._write_inline(parts, ranges, touched)):
-            name, size = self._files.write(parts, self._metadata(ranges))
-            self._sizes[name], self._users[name] = size, set(touched)
+            name, about = self._files.new_name(), sum(record.nbytes for _, record in parts)
+            self._sizes[name], self._rows[name], self._users[name] = about, rows, set(touched)
+            future = self._writes.write(self._files.write, name, parts, self._metadata(ranges), at_once=at_once)
+            self._writing = name, future
+            self._rotation.wrote(rows)
             for slot in touched:
                 self._slots[slot].entries.append(name)
         for slot in touched:
             self._slots[slot].saved = False
         for store in self._holder.stores.values():
             store.mark()
-        self._start_merge()
         self._show()
         STATE_SNAPSHOT.labels(self._step).observe(time.monotonic() - started)
 
@@ -202,10 +214,16 @@ class StateLog:
 
     def durable(self) -> None:
         """The epoch of the last manifests is durable: what they no longer name can go."""
+        if self._writing is not None:
+            name, future = self._writing
+            if not future.done():
+                raise FatalError(f"step {self._step}: its epoch became durable before {name} was written")
+            self._sizes[name], self._writing = future.result(), None
         # Not "when no merge is in hand": under load one always is, and nothing would ever go.
         freed = [name for name, waiting in self._freed if not waiting]
         self._freed = [(name, waiting) for name, waiting in self._freed if waiting]
         self._delete_later(freed)
+        self._start_merge()
 
     def _delete_later(self, names: Iterable[str]) -> None:
         """Delete files once backups no longer need them, and those whose time has come; the merger's thread does it."""
@@ -217,6 +235,7 @@ class StateLog:
         self._waiting = [(due, name) for due, name in self._waiting if due > now]
         for name in ready:
             self._sizes.pop(name, None)
+            self._rows.pop(name, None)
         foreign = {name: self._foreign.pop(name) for name in ready if name in self._foreign}
         self._merger.later(self._files.delete, [name for name in ready if name not in foreign])
         for name, there in foreign.items():
@@ -265,7 +284,7 @@ class StateLog:
 
     def _take_merges(self) -> None:
         for run, name, size, there in self._merger.finished():
-            self._sizes[name], self._users[name] = size, set(there)
+            self._sizes[name], self._rows[name], self._users[name] = size, sum(there.values()), set(there)
             released: list[str] = []
             for slot, merged in run.entries.items():
                 kept = self._slots[slot]
@@ -287,9 +306,21 @@ class StateLog:
         if self._merger.busy:
             return
         entries = {slot: kept.entries for slot, kept in self._slots.items() if slot not in self._merged}
-        self._turn += 1
-        if run := choose_run(entries, self._sizes, self._users, self._turn):
+        if run := crowded(entries, self._share) or self._wasteful(entries):
             self._merger.start(run, self._holder.stores, self._metadata({}))
+
+    def _wasteful(self, entries: Mapping[int, list[Entry]]) -> Run | None:
+        """What to merge because files hold too many rows that are no longer live."""
+        if self.bytes < _SPARE_BYTES_MIN:
+            return None
+        live = sum(store.rows for store in self._holder.stores.values())
+        return entire(entries, self._rotation.turn(sum(self._rows[name] for name in self._users), live))
+
+    def _share(self, entry: Entry) -> int:
+        """A slot's share of an entry, in bytes, about."""
+        if isinstance(entry, bytes):
+            return _INLINE_BYTES_MAX
+        return self._sizes[entry] // len(self._users[entry])
 
     def _metadata(self, ranges: dict[str, Any]) -> dict[str, Any]:
         """What a segment says of itself: each store's key columns, and where each slot's rows stand."""

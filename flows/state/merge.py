@@ -1,15 +1,12 @@
 """Merging of state segments in the background: many small files become one, and rows that were overwritten go.
 
-Size-tiered, a slot at a time: the newest entries of a slot are merged together with each older one that is at most
-twice as large as all newer ones together. So each row is rewritten O(log n) times. A merge is due where a slot has too
-many entries, or where what came after the largest entries outgrew them: so the files hold at most about twice the live
-rows, however large the epochs are. A merge works on an eighth of the slots, so its memory is bounded by an eighth of
-the state's segments.
+A merge is due where a slot has too many entries (`crowded`), or where rows that are no longer live take too much room
+(`Rotation`). It works on an eighth of the slots, so its memory is bounded by an eighth of the state's segments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 
-from flows.state.segments import SLOTS, SegmentStore, slot_rows
+from flows.state.segments import SLOTS, SegmentStore, slot_counts, slot_rows
 from libcore import segment
 from libcore.change import OP, POSITION, SOURCE_TS, SOURCE_TS_TYPE, Op, op_is
 from libcore.compact import compact
@@ -28,74 +25,89 @@ from libcore.table import RowStore
 
 GROUPS = 8
 _ENTRIES_MAX = 48  # of a slot; more are merged. Each costs a lookup at a resume, each merge rewrites rows
-_INLINE_BYTES = 4096  # what an entry of bytes counts as
-_GROUP_BYTES_MIN = 2 << 20  # below that a group's entries are merged for their number only
+SPARE = 0.5  # rows that files hold beside the live ones, as a share of them: less would rewrite each row more often
 _LOG = structlog.get_logger()
+
+Entry = str | bytes
+"""One of a slot's entries, oldest first: a file's name, or a small change itself."""
 
 
 @dataclass(frozen=True)
 class Run:
     """What one merge takes in: per slot the entries, newest last; `whole`: they reach back to the slot's oldest."""
 
-    entries: Mapping[int, tuple[str | bytes, ...]]
+    entries: Mapping[int, tuple[Entry, ...]]
     whole: Mapping[int, bool]
 
 
-def choose_run(
-    entries: Mapping[int, Sequence[str | bytes]], sizes: Mapping[str, int], users: Mapping[str, set[int]], turn: int = 0
-) -> Run | None:
-    """The group of slots that most needs a merge, and what to merge; None where none does.
+def crowded(entries: Mapping[int, Sequence[Entry]], share: Callable[[Entry], int]) -> Run | None:
+    """The newest runs of the group with the longest list, where that has too many entries; None where none has.
 
-    Args:
-        turn: raised from call to call: each looks at the bytes of one group only, because to add up all takes 1 ms.
+    `share`: a slot's share of an entry, in bytes, about.
+    The newest entries of a slot are taken together with each older one that is no larger than all newer ones together:
+    so each row is rewritten O(log n) times.
     """
-    longest: dict[int, int] = {}
+    longest = [0] * GROUPS
     for slot, listed in entries.items():
-        longest[slot % GROUPS] = max(longest.get(slot % GROUPS, 0), len(listed))
-    group = max(longest, key=lambda group: longest[group], default=-1)
-    if group < 0:
+        longest[slot % GROUPS] = max(longest[slot % GROUPS], len(listed))
+    if max(longest) <= _ENTRIES_MAX:
         return None
-    if longest[group] <= _ENTRIES_MAX:
-        group = turn % GROUPS
-        if not _outgrown(entries, sizes, users, group):
-            return None
-    chosen: dict[int, tuple[str | bytes, ...]] = {}
-    whole: dict[int, bool] = {}
-    for slot, listed in entries.items():
-        if slot % GROUPS != group or len(listed) < 2:
-            continue
-        start = _run_start([_size(entry, sizes, users) for entry in listed])
-        if len(listed) - start > 1:
-            chosen[slot], whole[slot] = tuple(listed[start:]), start == 0
-    return Run(chosen, whole) if chosen else None
+    group = longest.index(max(longest))
+    grouped = {slot: listed for slot, listed in entries.items() if slot % GROUPS == group}
+    return _run(entries, {slot: _run_start([share(one) for one in listed]) for slot, listed in grouped.items()})
 
 
-def _outgrown(
-    entries: Mapping[int, Sequence[str | bytes]], sizes: Mapping[str, int], users: Mapping[str, set[int]], group: int
-) -> bool:
-    """Whether the largest entries of a group's slots are less than half of its bytes."""
-    largest = total = 0
-    for slot, listed in entries.items():
-        if slot % GROUPS == group and listed:
-            found = [_size(entry, sizes, users) for entry in listed]
-            largest, total = largest + max(found), total + sum(found)
-    return total - largest > max(largest, _GROUP_BYTES_MIN)
+def entire(entries: Mapping[int, Sequence[Entry]], groups: Collection[int]) -> Run | None:
+    """All that the slots of some groups have; None where there is nothing to take together."""
+    return _run(entries, {slot: 0 for slot in entries if slot % GROUPS in groups})
 
 
-def _size(entry: str | bytes, sizes: Mapping[str, int], users: Mapping[str, set[int]]) -> int:
-    """A slot's share of a file, about."""
-    if isinstance(entry, bytes):
-        return _INLINE_BYTES
-    return sizes.get(entry, 0) // max(1, len(users.get(entry, ())))
+def _run(entries: Mapping[int, Sequence[Entry]], starts: Mapping[int, int]) -> Run | None:
+    starts = {slot: start for slot, start in starts.items() if len(entries[slot]) - start > 1}
+    chosen = {slot: tuple(entries[slot][start:]) for slot, start in starts.items()}
+    return Run(chosen, {slot: start == 0 for slot, start in starts.items()}) if chosen else None
 
 
 def _run_start(sizes: Sequence[int]) -> int:
-    """Where the newest run begins: an older entry joins while it is at most twice the sum of the newer ones."""
-    start, total = len(sizes) - 1, sizes[-1]
-    while start > 0 and sizes[start - 1] <= 2 * total:
+    """Where the newest run begins: an older entry joins while it is at most the sum of the newer ones."""
+    start, total = len(sizes) - 1, sizes[-1] if sizes else 0
+    while start > 0 and sizes[start - 1] <= total:
         start -= 1
         total += sizes[start]
     return start
+
+
+class Rotation:
+    """Says when the next groups are merged whole, so that what was overwritten goes at the pace at which it comes.
+
+    Files shall hold about 1 + SPARE times the live rows, and steadily: were all groups merged together once that is
+    reached, the files of a load that never grows would swing between one and two times its rows. So once files hold
+    notably more rows than are live, a group is merged for each eighth of SPARE times the live rows that was written:
+    when its turn comes again, SPARE times the live rows lie behind it, and no more is kept of them. Where files hold
+    twice the live rows (a state that shrinks) nothing waits.
+    """
+
+    def __init__(self) -> None:
+        self._next, self._written = 0, 0.0
+
+    def wrote(self, rows: int) -> None:
+        """An epoch put so many rows into a file."""
+        self._written += rows
+
+    def turn(self, kept: int, live: int) -> list[int]:
+        """The groups to merge whole now: several where epochs are large beside what is live.
+
+        Args:
+            kept: rows in files. live: rows in the stores.
+        """
+        if kept <= (1 + SPARE / 2) * live:
+            return []
+        step = SPARE * max(live, 1) / GROUPS
+        count = min(GROUPS, int(self._written / step)) or int(kept > 2 * live)
+        self._written = max(0.0, min(self._written, GROUPS * step) - count * step)
+        chosen = [(self._next + number) % GROUPS for number in range(count)]
+        self._next = (self._next + count) % GROUPS
+        return chosen
 
 
 class Merger:
@@ -104,7 +116,7 @@ class Merger:
     def __init__(self, files: SegmentStore) -> None:
         self._files = files
         self._pool = ThreadPoolExecutor(1, "state-merge")
-        self._running: tuple[Run, Future[tuple[str, int, set[int]]]] | None = None
+        self._running: tuple[Run, Future[tuple[str, int, dict[int, int]]]] | None = None
 
     @property
     def busy(self) -> bool:
@@ -116,8 +128,8 @@ class Merger:
         shapes = {name: Shape(store.schema, store.key) for name, store in stores.items()}
         self._running = (run, self._pool.submit(merge, self._files, run, shapes, dict(metadata)))
 
-    def finished(self) -> list[tuple[Run, str, int, set[int]]]:
-        """(run, file, bytes, slots with rows in it) of the merge that is done, once. Raises what it raised."""
+    def finished(self) -> list[tuple[Run, str, int, dict[int, int]]]:
+        """(run, file, bytes, rows of each slot) of the merge that is done, once. Raises what it raised."""
         if self._running is None or not self._running[1].done():
             return []
         run, future = self._running
@@ -150,8 +162,8 @@ class Shape:
 
 def merge(
     files: SegmentStore, run: Run, shapes: Mapping[str, Shape], metadata: dict[str, Any]
-) -> tuple[str, int, set[int]]:
-    """Write one segment with what the runs come to. Returns (name, bytes, slots with rows in it).
+) -> tuple[str, int, dict[int, int]]:
+    """Write one segment with what the runs come to. Returns (name, bytes, rows of each slot that has some).
 
     Its rows have the shapes, also where all that is merged was written before a table gained a column: the key's
     columns have other numbers there.
@@ -173,8 +185,8 @@ def merge(
                 gathered.setdefault(name, []).append(record)
                 ranges.setdefault(name, []).append((slot, first, record.num_rows))
     named = [(Table(name, ()), concatenated(records)) for name, records in gathered.items()]
-    name, size = files.write(named, {**metadata, SLOTS: ranges})
-    return name, size, {slot for found in ranges.values() for slot, _, _ in found}
+    name, metadata = files.new_name(), {**metadata, SLOTS: ranges}
+    return name, files.write(name, named, metadata), slot_counts(metadata)
 
 
 def latest(records: Sequence[pa.RecordBatch], key: Sequence[int], *, drop_deletes: bool) -> pa.RecordBatch:

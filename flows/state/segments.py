@@ -38,7 +38,7 @@ _LOG = structlog.get_logger()
 
 
 class SegmentStore:
-    """The segment files of one step. Used by the worker's thread and by the merger's.
+    """The segment files of one step. Used by the worker's thread, the merger's and those of EpochWrites.
 
     Args:
         location: a path, or a URI that pyarrow.fs knows ("s3://bucket/prefix?region=...").
@@ -66,13 +66,16 @@ class SegmentStore:
                 f"state segments {self._location}: expected a directory or a store that can be written, found: {error}"
             ) from error
 
-    def write(self, parts: Sequence[tuple[Table, pa.RecordBatch]], metadata: Mapping[str, Any]) -> tuple[str, int]:
-        """Write one segment, durable when this returns. Returns (name, bytes)."""
-        data = segment.write(parts, metadata)
+    def new_name(self) -> str:
+        """The name of a segment to be written."""
         self._number += 1
-        name = f"{self._step}-{self._process}-{self._number:08d}-{secrets.token_hex(8)}.seg"
+        return f"{self._step}-{self._process}-{self._number:08d}-{secrets.token_hex(8)}.seg"
+
+    def write(self, name: str, parts: Sequence[tuple[Table, pa.RecordBatch]], metadata: Mapping[str, Any]) -> int:
+        """Write one segment, durable when this returns. Returns its bytes."""
+        data = segment.write(parts, metadata)
         self._put(name, data)
-        return name, data.size
+        return data.size
 
     def read(self, name: str) -> segment.Segment:
         """Open a segment; from the local disk as a memory map.
@@ -96,8 +99,8 @@ class SegmentStore:
         except OSError as error:
             raise TransientError(f"state segment {path}: {error}") from error
 
-    def slots(self, name: str) -> set[int]:
-        """The slots that a segment has rows of, from its last bytes alone, which are not checked against its checksum.
+    def slot_counts(self, name: str) -> dict[int, int]:
+        """See `slot_counts`; from the segment's last bytes alone, which are not checked against its checksum.
 
         Raises: FileNotFoundError, CorruptionError where it was cut.
         """
@@ -106,7 +109,7 @@ class SegmentStore:
             tail = source.read_at(min(size, _TAIL_BYTES), max(0, size - _TAIL_BYTES))
             if (wanted := min(size, segment.tail_bytes(tail))) > len(tail):
                 tail = source.read_at(wanted, size - wanted)
-        return slots_in(segment.read_metadata(tail))
+        return slot_counts(segment.read_metadata(tail))
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete files, with what was said about them; one that is gone already, or resists, is no error."""
@@ -189,9 +192,13 @@ def _about(statement: str) -> str:
     return statement.rsplit(".", 2)[0]
 
 
-def slots_in(metadata: Mapping[str, Any]) -> set[int]:
-    """The slots that a segment with this metadata has rows of."""
-    return {slot for ranges in metadata[SLOTS].values() for slot, _, _ in ranges}
+def slot_counts(metadata: Mapping[str, Any]) -> dict[int, int]:
+    """How many rows, of all stores, a segment with this metadata has of each slot; slots without rows are left out."""
+    counts: dict[int, int] = {}
+    for ranges in metadata[SLOTS].values():
+        for slot, _, rows in ranges:
+            counts[slot] = counts.get(slot, 0) + rows
+    return counts
 
 
 def slot_rows(opened: segment.Segment, slot: int) -> list[tuple[str, pa.RecordBatch]]:

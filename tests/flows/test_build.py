@@ -10,11 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import bytewax.operators as op
 import pytest
-from bytewax.connectors.stdio import StdOutSink
-from bytewax.dataflow import Dataflow
-from bytewax.testing import TestingSource
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,30 +28,6 @@ from libcore.schema import Column, Table, parse_type
 from tests.flows.debezium import change
 
 HEAD = 'name = "p"\n[source.kafka]\nservers = "127.0.0.1:1"\n'
-
-
-def test_a_flow_without_a_recovery_store_is_refused() -> None:
-    """Neither -r nor the environment names one: refused with the way to make one; told so, it starts."""
-    with pytest.raises(ConfigurationError, match=r"expected a recovery store .* found none"):
-        build.require_recovery(["flows.build:flow('x')", "-s", "0"], {}, False)
-    for arguments in (["-r", "d"], ["-rd"], ["--recovery-directory", "d"], ["--recovery-directory=d"]):
-        build.require_recovery(arguments, {}, False)
-    build.require_recovery([], {"BYTEWAX_RECOVERY_DIRECTORY": "d"}, False)
-    build.require_recovery([], {build.NO_RECOVERY_ENVIRONMENT: "1"}, False)
-    build.require_recovery([], {}, True)
-
-
-def test_a_dynamic_sink_is_refused() -> None:
-    """Bytewax's own stdout and Kafka sinks can lose rows in a durable flow: named with their step, however deep."""
-
-    @op.operator  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
-    def nested(step_id: str, up: op.Stream[int]) -> None:
-        op.output("deep", up, StdOutSink())
-
-    flow = Dataflow("lossy")
-    nested("print", op.input("in", flow, TestingSource([1])))
-    with pytest.raises(ConfigurationError, match=r"step lossy\.print\.deep: .* found StdOutSink, a DynamicSink"):
-        build.check_durable(flow)
 
 
 def _open(directory: str) -> str:

@@ -26,6 +26,7 @@ from libcore.slots import slot_of
 from libcore.table import RowStore
 from tests.flows import keyed_flow
 from tests.flows.joined import History, fill, log, pipeline_text, read_lines
+from tests.simulate.ends import LateWrites
 
 SCHEMA = pa.schema([("id", pa.int64()), ("text", pa.utf8())])
 SLOTS = 16
@@ -156,6 +157,34 @@ def test_a_real_end_is_told_once_and_only_in_the_first_call(tmp_path: Path) -> N
     for logic in logics.values():
         assert logic.on_eof() == ([], False)
     assert isinstance(there.stage, Keep) and there.stage.ends == 1
+
+
+def test_state_is_written_before_its_epoch_can_be_durable(tmp_path: Path) -> None:
+    """Its file may be written behind the snapshot where the sink waits for it; an epoch without it is an error."""
+    context = Context(SLOTS, segments=str(tmp_path), writes=LateWrites())
+    context.writes.will_wait()
+    there, logics = hub(tmp_path, context), dict[int, SlotLogic]()
+    deliver(there, logics, rows(range(100)), range(SLOTS))
+    assert not list(tmp_path.glob("*.seg"))
+    context.writes.wait()
+    assert len(list(tmp_path.glob("*.seg"))) == 1
+    deliver(there, logics, rows(range(100, 200)), range(SLOTS))
+    with pytest.raises(FatalError, match=r"its epoch became durable before .* was written"):
+        deliver(there, logics, rows([1]), range(SLOTS))
+
+
+def test_state_of_the_end_is_written_at_once(tmp_path: Path) -> None:
+    """What the end of the input changes is durable at the snapshot: no item may come to the sink that waited for it."""
+    context = Context(SLOTS, segments=str(tmp_path), writes=LateWrites())
+    context.writes.will_wait()
+    there, logics = hub(tmp_path, context), dict[int, SlotLogic]()
+    for slot in range(SLOTS):
+        logics[slot] = SlotLogic(there, None)
+        logics[slot].on_batch([(slot, Parcel("row", None, rows(range(100))) if slot == 0 else None)])
+        logics[slot].on_eof()
+    for logic in logics.values():
+        logic.snapshot()
+    assert len(list(tmp_path.glob("*.seg"))) == 1
 
 
 def counts(directory: Path) -> dict[int, int]:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows.state import log as log_module
 from flows.state import merge
 from flows.state.log import StateLog
 from flows.state.segments import SegmentStore
@@ -211,20 +212,34 @@ def test_files_go_while_merges_never_rest(tmp_path: Path, monkeypatch: pytest.Mo
     assert most <= 64
 
 
-def test_files_hold_about_twice_the_live_rows_however_large_the_epochs_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("rows", [20, 300])
+def test_files_of_a_state_that_never_grows_stay_as_large(
+    rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where each epoch rewrites half of all rows, files are merged long before a slot has many entries."""
-    monkeypatch.setattr(merge, "_GROUP_BYTES_MIN", 1000)
-    monkeypatch.setattr(merge, "_ENTRIES_MAX", 1000)
-    cluster, named = Cluster(tmp_path, 1, {}), []
-    for epoch in range(60):
-        cluster.change("facts", [(number, f"{epoch:03}" * 100) for number in range(epoch % 2 if epoch else 0, 200, 2)])
+    """Under changes of the same rows again and again files hold at most 3.5 times the live ones, and steadily."""
+    monkeypatch.setattr(log_module, "_SPARE_BYTES_MIN", 1000)
+    monkeypatch.setattr(log_module, "_INLINE_ROWS_MAX", 0)
+    random, cluster, kept = Random(1), Cluster(tmp_path, 1, {}), []
+    cluster.change("facts", [(number, "x" * 100) for number in range(1000)])
+    for _ in range(1500 // rows * 4):
+        cluster.change("facts", [(number, "x" * 100) for number in random.sample(range(1000), rows)])
         _settle(cluster)
         cluster.epoch(durable=True)
-        named.append(cluster.logs[0].bytes)
+        kept.append(sum(cluster.logs[0]._rows.values()))
     cluster.close()
-    assert max(named[20:]) < 16 * named[0], named
+    settled = kept[len(kept) // 2 :]
+    assert max(kept) <= 3500 and min(settled) >= 1000 and max(settled) - min(settled) <= 200 + 6 * rows, kept
+
+
+def test_a_state_that_grows_is_not_rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While every row is live no merge runs, as it would win nothing, until a slot has many entries."""
+    monkeypatch.setattr(log_module, "_SPARE_BYTES_MIN", 1000)
+    cluster = Cluster(tmp_path, 1, {})
+    for epoch in range(merge._ENTRIES_MAX):
+        cluster.change("facts", [(100 * epoch + number, "x" * 100) for number in range(100)])
+        cluster.epoch(durable=True)
+        assert not cluster.logs[0]._merger.busy
+    cluster.close()
 
 
 def test_a_missing_segment_is_named(tmp_path: Path) -> None:

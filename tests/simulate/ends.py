@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from connectors.base import stop
 from connectors.base.clock import PART, Clock
+from connectors.base.epoch_writes import EpochWrites
 from connectors.base.items import Item, Tick, Truncate
 from libcore import position
 from libcore.change import TX, TX_ORDER, ChangeBatch, Op, arrow_schema, unset_bytes
@@ -230,18 +232,48 @@ class PlannedClock(PlannedSource):
         return super().build_part(step_id, "{}/{}".format(*CLOCK), resume_state)
 
 
+class LateWrites(EpochWrites):
+    """Files are written when the sink waits for them, as late as can be: whoever reads one before finds none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._late: list[Callable[[], None]] = []
+
+    def write(self, function: Callable[..., Any], *arguments: Any, at_once: bool = False) -> Future[Any]:
+        """See EpochWrites.write."""
+        if at_once or not self._waited_for:
+            return super().write(function, *arguments, at_once=at_once)
+        future: Future[Any] = Future()
+        self._late.append(lambda: future.set_result(function(*arguments)))
+        return future
+
+    def wait(self) -> None:
+        """See EpochWrites.wait."""
+        late, self._late = self._late, []
+        for write in late:
+            write()
+
+
 class TargetPart(StatefulSinkPartition[Item, bytes]):
     """Rows by table and key, as a target has them; what an epoch brings is seen at once, at its end.
 
     Args:
-        state: of the last durable epoch. ending: told of each call. file: where to show the rows at the end.
+        state: of the last durable epoch. ending: told of each call. writes: waited for at an epoch's end, as by the
+            real sinks. file: where to show the rows at the end.
         placed: tables whose rows' positions say what is newest in an epoch, as the real sinks go by it; each state that
             could be seen is kept then.
     """
 
     def __init__(
-        self, state: bytes | None, ending: Ending, file: Path | None = None, placed: frozenset[str] = frozenset()
+        self,
+        state: bytes | None,
+        ending: Ending,
+        writes: EpochWrites,
+        file: Path | None = None,
+        placed: frozenset[str] = frozenset(),
     ) -> None:
+        writes.will_wait()
+        self._writes = writes
         self.tables: Tables
         self.states: list[Results]
         self.tables, self.states = ({}, []) if state is None else pickle.loads(state)
@@ -301,6 +333,7 @@ class TargetPart(StatefulSinkPartition[Item, bytes]):
     def snapshot(self) -> bytes:
         """Everything."""
         self._ending.at("snapshot")
+        self._writes.wait()
         self._newest.clear()
         if self._placed:
             self.states.append(contents([self.tables]))
@@ -316,13 +349,18 @@ class Target(FixedPartitionedSink[Item, bytes]):
     """Parts "0".. of a target; `built` are to be read after a run that came to its end.
 
     Args:
-        shown: directory for a file a part, for a run in other processes. placed: see TargetPart.
+        shown: directory for a file a part, for a run in other processes. writes, placed: see TargetPart.
     """
 
     def __init__(
-        self, parts: int, ending: Ending, shown: Path | None = None, placed: frozenset[str] = frozenset()
+        self,
+        parts: int,
+        ending: Ending,
+        writes: EpochWrites,
+        shown: Path | None = None,
+        placed: frozenset[str] = frozenset(),
     ) -> None:
-        self._parts, self._ending, self._shown, self._placed = parts, ending, shown, placed
+        self._parts, self._ending, self._writes, self._shown, self._placed = parts, ending, writes, shown, placed
         self.built: list[TargetPart] = []
 
     def list_parts(self) -> list[str]:
@@ -336,7 +374,7 @@ class Target(FixedPartitionedSink[Item, bytes]):
     def build_part(self, step_id: str, for_part: str, resume_state: bytes | None) -> TargetPart:
         """Begin with what the last durable epoch left."""
         file = None if self._shown is None else self._shown / f"part-{for_part}.pickle"
-        part = TargetPart(resume_state, self._ending, file, self._placed)
+        part = TargetPart(resume_state, self._ending, self._writes, file, self._placed)
         self.built.append(part)
         return part
 

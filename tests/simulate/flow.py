@@ -52,7 +52,7 @@ def dataflow(
         clock = PlannedClock(scenario, {CLOCK: times}, run.plan, ending)
     source = PlannedSource(scenario, held, run.plan, ending)
     placed = frozenset(topic.table.name for topic in scenario.topics) if scenario.document else frozenset[str]()
-    target = Target(PARTS, ending, shown, placed)
+    target = Target(PARTS, ending, context.writes, shown, placed)
     shaper = Shaper(NAME, lambda name: TableShape(single_part=scenario.document), context.slots, PARTS)
 
     def shape(items: Iterable[Item]) -> list[Item]:

@@ -24,7 +24,7 @@ from flows.state import log, merge
 from flows.testing import run_flow
 from libcore.schema import Table
 from tests.simulate import lateness, truth, visible
-from tests.simulate.ends import Ending, Found, Killed, TargetPart, contents
+from tests.simulate.ends import Ending, Found, Killed, LateWrites, TargetPart, contents
 from tests.simulate.engine import Engine, Store
 from tests.simulate.flow import dataflow
 from tests.simulate.model import Epoch, Restart, Run, Scenario, runs
@@ -40,7 +40,7 @@ def run_kernel(scenario: Scenario) -> Found:
             ending = Ending(run.restart)
 
             def build(worker: int, run: Run = run, ending: Ending = ending) -> Dataflow:
-                context = Context(scenario.slots, run.workers, worker, directory / "segments")
+                context = Context(scenario.slots, run.workers, worker, directory / "segments", writes=LateWrites())
                 return dataflow(scenario, run, ending, context, grown)[0]
 
             engine = Engine(build, run.workers, rng, store, ending)
@@ -63,7 +63,7 @@ def run_bytewax(scenario: Scenario) -> Found:
         init_db_dir(directory / "recovery", 1)
         grown: dict[str, Table] = {}
         for run in runs(scenario):
-            context = Context(scenario.slots, 1, 0, directory / "segments")
+            context = Context(scenario.slots, 1, 0, directory / "segments", writes=LateWrites())
             flow, target = dataflow(scenario, run, Ending(run.restart), context, grown)
             recovery = RecoveryConfig(str(directory / "recovery"), timedelta(0))
             try:
