@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from bench import generate, rig, truth, w2
 from bench.measure import descendants
 from control.embedded import EmbeddedPostgres
 
-FLOWS = {"w1": 30_000, "w2": 60_000, "postgres": 40_000}  # item events of each flow's workload
+FLOWS = {"w1": 30_000, "w2": 60_000, "postgres": 40_000, "sqlserver": 8_000}  # item events of each flow's workload
 KEYED, KEYLESS = "erp.public.items", "erp.public.ledger"
 PARTITIONS = 2
 KINDS = ("worker", "commit", "all", "postgres")
@@ -246,8 +247,8 @@ def clean(parts: Rig) -> float:
 
 def crash(runs: int, seed: int, first: int = 1, flow: str = "w1", items: int = 0) -> int:
     """All the runs; the number of those that ended equal. `items` 0: as many as FLOWS says."""
-    if flow == "postgres":
-        return _crash_postgres(runs, seed, first, items or FLOWS[flow])
+    if flow in ("postgres", "sqlserver"):
+        return _crash_directly(runs, seed, first, flow, items or FLOWS[flow])
     data = generate.cached(items or FLOWS[flow], hard=True)
     equal = 0
     with (
@@ -267,20 +268,28 @@ def crash(runs: int, seed: int, first: int = 1, flow: str = "w1", items: int = 0
     return equal
 
 
-def _crash_postgres(runs: int, seed: int, first: int, rows: int) -> int:
-    from bench.crash_postgres import PostgresRig
-
+def _crash_directly(runs: int, seed: int, first: int, flow: str, rows: int) -> int:
     equal, hits = 0, Counter[str]()
     with (
         rig.postgres() as postgres,
-        rig.postgres(wal_level="logical") as source,
-        tempfile.TemporaryDirectory(prefix="headrace-crash-") as scratch,
+        tempfile.TemporaryDirectory(prefix="headrace-crash-") as text,
+        ExitStack() as stack,
     ):
-        parts = PostgresRig(postgres, source, rows, Path(scratch))
+        scratch = Path(text)
+        parts: Any
+        if flow == "postgres":
+            from bench.crash_postgres import PostgresRig
+
+            parts = PostgresRig(postgres, stack.enter_context(rig.postgres(wal_level="logical")), rows, scratch)
+        else:
+            from bench.crash_sqlserver import SqlServerRig
+            from tests.doubles.sqlserver import SqlServerDouble
+
+            parts = SqlServerRig(postgres, stack.enter_context(SqlServerDouble(scratch / "server")), rows, scratch)
         try:
             parts.fill()
             parts.clean_seconds = clean(parts)
-            print(f"postgres, {rows:,} rows; a run without harm takes {parts.clean_seconds:.1f} s", flush=True)
+            print(f"{flow}, {rows:,} rows; a run without harm takes {parts.clean_seconds:.1f} s", flush=True)
             for number in range(first, first + runs):
                 begun = time.monotonic()
                 outcome = one(parts, number, seed)
@@ -300,7 +309,9 @@ def command(arguments: Sequence[str]) -> int:
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", type=int, default=1, help="number of the first run, to repeat one")
-    parser.add_argument("--flow", choices=FLOWS, default="w1", help="w2: two joins; postgres: from a slot")
+    parser.add_argument(
+        "--flow", choices=FLOWS, default="w1", help="w2: two joins; postgres: from a slot; sqlserver: from its double"
+    )
     parser.add_argument("--items", type=int, default=0, help=f"item events, or rows of the snapshot; default {FLOWS}")
     options = parser.parse_args(arguments)
     equal = crash(options.runs, options.seed, options.first, options.flow, options.items)

@@ -126,6 +126,25 @@ def text_files(rows: int) -> list[Case]:
     ]  # fmt: skip
 
 
+def idocs(rows: int) -> list[Case]:
+    """A flat IDoc file: the fixed-width reader on padded lines whose kind stands in front."""
+    from libcore.delimited_types import TextColumn
+    from libcore.idoc import IdocPlan, IdocSegment, read_idoc_flat
+    from libcore.schema import Column, parse_type
+
+    lines = (
+        f"{'E2EDP01006':30}100{42:016d}{i % 10**6:06d}00000102{10 * i % 10**6:06d}{i:14d}.000" for i in range(rows)
+    )
+    data = "".join(f"{line}\n" for line in lines).encode()
+    columns = (("POSEX", "int32", 0, 6), ("MENGE", "decimal(15,3)", 6, 18))
+    texts = tuple(TextColumn(Column(name, parse_type(kind)), offset=at, length=n) for name, kind, at, n in columns)
+    plan = IdocPlan((IdocSegment("E1EDP01", "E2EDP01006", texts),))
+    return [
+        Case("fixed_width", ("lc_fixed_read",), "flat IDoc, 6 columns", rows, len(data),
+             lambda: read_idoc_flat(plan, data, final=True, rows_max=rows)),
+    ]  # fmt: skip
+
+
 def keys(rows: int) -> list[Case]:
     """Hash, slot, bucket, the last change of a key."""
     from libcore.hashing import hash_rows, xxh64
@@ -189,9 +208,16 @@ def store(rows: int) -> list[Case]:
         fresh.delete(wanted)
         fresh.load(loaded)
 
+    def settle() -> None:
+        fresh = RowStore(record.schema, _KEY)
+        fresh.upsert(record)
+        fresh.mark()
+        fresh.clear()
+
     names = ("lc_table_upsert", "lc_table_changed", "lc_table_delete", "lc_table_load")
     return [
         Case("table", names, f"{what}, into an empty store", rows, record.nbytes, fill),
+        Case("table", ("lc_table_mark", "lc_table_clear"), f"{what}, all new", rows, record.nbytes, settle),
         _one("table", "lc_table_upsert", f"{what}, in the place of what is there, index", record,
              lambda: full.upsert(record)),
         _one("table", "lc_table_find", what, wanted, lambda: full.find(wanted)),
@@ -214,7 +240,8 @@ def files(rows: int) -> list[Case]:
     what = "item lines, 8 columns"
     return [
         Case("segment", ("lc_segment_check",), "two int64 columns", rows, sealed.size, lambda: segment.read(sealed)),
-        _one("digest", "lc_digest_rows", what, record, lambda: digest.digest_table(record)),
+        _one("digest", "lc_digest_rows", f"{what}, of the table", record, lambda: digest.digest_table(record)),
+        _one("digest", "lc_digest_rows", f"{what}, of each row", record, lambda: digest.digest_rows(record)),
         Case("pgcopy", ("lc_pgcopy", "lc_pgcopy_bound"), what, rows, record.nbytes,
              lambda: pgcopy.encode(record, types)),
     ]  # fmt: skip
@@ -286,6 +313,7 @@ def joins(rows: int) -> list[Case]:
     """The three stages of a join, a fact and its dimension."""
     from bench import join
     from libcore import build_ffi
+    from libcore.join import VERSION, latest_core
 
     pairs = join.batches(rows, rows)
     declared = build_ffi.declarations()
@@ -293,10 +321,21 @@ def joins(rows: int) -> list[Case]:
     functions = tuple(name for name in asked if f" {name}(" in declared)
     size = sum(change.record.nbytes for pair in pairs for change in pair if change is not None)
     what = "order lines and their orders, per event of both"
-    return [Case("join", functions, what, rows, size, lambda: join._run(pairs))]
+    versions = pa.array(range(rows), pa.int64())
+    passed = _items(rows).select(_KEY).append_column(pa.field(VERSION, pa.int64()), versions)
+    latest = latest_core(passed.schema)
+
+    def epoch() -> None:
+        latest.take(passed)
+        latest.clear()
+
+    return [
+        Case("join", functions, what, rows, size, lambda: join._run(pairs)),
+        _one("join", "lc_latest_clear", "an epoch of item lines, key of 2", passed, epoch),
+    ]
 
 
 MAKERS: tuple[Callable[[int], list[Case]], ...] = (
-    json_messages, avro_messages, source_messages, text_files, sap_columns, keys, last_changes, store, files, joins,
-    windows, decimals, transforms,
+    json_messages, avro_messages, source_messages, text_files, idocs, sap_columns, keys, last_changes, store, files,
+    joins, windows, decimals, transforms,
 )  # fmt: skip

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
+from control.live_line import LiveLine, clock
 from control.runner import Display, Result
 from control.status import Totals
 
 _RATE_WINDOW_SECONDS = 5.0
-_PLAIN_EVERY_SECONDS = 5.0
 
 
 class Rate:
@@ -37,7 +34,7 @@ class Rate:
 def progress_text(present: Totals, rate: float, seconds: float, restarts: int) -> str:
     """One line for a person."""
     parts = [
-        f"{_clock(seconds)}",
+        f"{clock(seconds)}",
         f"{rate:,.0f} events/s",
         f"{present.events:,} events",
         f"{present.rows_applied:,} rows applied",
@@ -57,7 +54,7 @@ def summary_text(result: Result) -> str:
     rate = sums.events / result.seconds if result.seconds > 0 else 0.0
     end = "ended" if result.exit_code == 0 else f"failed with {result.cause}"
     return (
-        f"{end} after {_clock(result.seconds)}: {sums.events:,} events ({rate:,.0f} events/s with the start included), "
+        f"{end} after {clock(result.seconds)}: {sums.events:,} events ({rate:,.0f} events/s with the start included), "
         f"{sums.rows_applied:,} rows applied, {sums.dead_letters:,} dead letters, {result.restarts} restarts"
     )
 
@@ -70,42 +67,22 @@ class Progress(Display):
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
-        self._live = (
-            Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
-        )
+        self._line = LiveLine(console or Console(stderr=True))
         self._rate = Rate()
-        self._printed_at = float("-inf")
 
     def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
+        self._line.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        self._line.__exit__(kind, error, trace)
 
     def update(self, present: Totals, seconds: float, restarts: int) -> None:
         """Show the totals so far."""
-        text = progress_text(present, self._rate.add(seconds, present.events), seconds, restarts)
-        if self._live is not None:
-            self._live.update(Text(text), refresh=True)
-        elif time.monotonic() - self._printed_at >= _PLAIN_EVERY_SECONDS:
-            self._printed_at = time.monotonic()
-            self._print(text)
+        self._line.show(progress_text(present, self._rate.add(seconds, present.events), seconds, restarts))
 
     def line(self, worker: int | None, text: str) -> None:
         """Show a line above the live one."""
-        self._print(text if worker is None else f"worker {worker}: {text}")
-
-    def _print(self, text: str) -> None:
-        self._console.print(Text(text), soft_wrap=True)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+        self._line.print(text if worker is None else f"worker {worker}: {text}")

@@ -143,7 +143,8 @@ def _beating(pipeline: spec.Pipeline, topic_bindings: Iterable[str]) -> Iterable
 
 def _topic_bindings(pipeline: spec.Pipeline, bindings: Sequence[topics.Binding]) -> dict[str, TopicBinding]:
     read = frozenset(node.name for step in pipeline.wiring.steps for node in step.inputs if node.step < 0)
-    return {binding.topic: _topic_binding(binding, read) for binding in bindings}
+    document = pipeline.document is not None
+    return {binding.topic: _topic_binding(binding, read, document=document) for binding in bindings}
 
 
 def declared_table(binding: topics.Binding) -> Table | None:
@@ -159,7 +160,16 @@ def declared_table(binding: topics.Binding) -> Table | None:
     return Table(binding.topic, tuple(columns), binding.spec.key)
 
 
-def _topic_binding(binding: topics.Binding, read: frozenset[str]) -> TopicBinding:
+def _whole(binding: topics.Binding, read: frozenset[str], *, document: bool) -> str:
+    """Why the table's rows must come whole; "" where the target is the first that looks at them."""
+    if binding.setting in read:
+        return "a step reads it"  # a row in part would be half a row in its state, or lack what it computes from
+    if binding.spec.where is not None:
+        return "its `where` decides by whole rows"
+    return "[document] brings whole transactions" if document else ""
+
+
+def _topic_binding(binding: topics.Binding, read: frozenset[str], *, document: bool) -> TopicBinding:
     """`read`: names of the tables that a step reads; its state keeps a dropped column's values."""
     settings = binding.spec
     columns = None
@@ -178,6 +188,8 @@ def _topic_binding(binding: topics.Binding, read: frozenset[str]) -> TopicBindin
         on_schema_change=settings.on_schema_change,
         placeholder=settings.placeholder,
         clears=binding.partitions == 1 and binding.setting not in read,
+        whole=_whole(binding, read, document=document),
+        dropped=settings.drop,
     )
 
 

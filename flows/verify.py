@@ -31,6 +31,7 @@ from flows.topics import Binding
 from flows.verify_steps import StepTruth
 from libcore.change import ChangeBatch, Op, op_is
 from libcore.dead_letter import DEAD_LETTERS
+from libcore.digest import TableDigest, digest_table
 from libcore.errors import ConfigurationError
 from libcore.schema import Table
 
@@ -43,12 +44,15 @@ class TableResult:
         source: the topic. target: "schema.table".
         difference: the counts, and up to ten examples.
         unreadable: messages that could not be decoded, and rows that no PostgreSQL holds: not part of the truth.
+        digest: of the rows that the target must hold, whatever their order: where two reports tell the same, their
+            tables hold the same rows. None where a database was the truth.
     """
 
     source: str
     target: str
     difference: Difference
     unreadable: int = 0
+    digest: TableDigest | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class Report:
                     "target": table.target,
                     **counts,
                     "unreadable": table.unreadable,
+                    "digest": None if table.digest is None else str(table.digest),
                     "examples": examples,
                 }
             )
@@ -88,9 +93,10 @@ class Report:
                 "NOT EQUAL" if not difference.is_equal else "equal" if not table.unreadable else "equal, not proven"
             )
             unreadable = f" ({table.unreadable} messages could not be read: dead letters)" if table.unreadable else ""
+            digest = "" if table.digest is None else f", digest {table.digest}"
             yield (
                 f"{table.source} -> {table.target}: {verdict}{unreadable}: {difference.equal} equal, "
-                f"{difference.missing} missing, {difference.extra} extra, {difference.different} different"
+                f"{difference.missing} missing, {difference.extra} extra, {difference.different} different{digest}"
             )
             yield from (f"  {example}" for example in difference.examples)
         yield f"{len(self.tables)} tables: {'all equal' if self.equal else 'NOT all equal'}"
@@ -200,10 +206,12 @@ class _StepSide:
 
     def compare(self, config: PostgresConfig, target: TargetTable, wired: Wired, unreadable: int) -> TableResult:
         """One result against its target table."""
+        digest = TableDigest()
         with Comparison(config, target, self._tables[wired.output], with_unset=False) as comparison:
             for batch in self.truth.results(wired):
                 unreadable += len(comparison.expect(batch.record))
-            return TableResult(wired.output.name, target.name, comparison.result(), unreadable)
+                digest += digest_table(batch.record)
+            return TableResult(wired.output.name, target.name, comparison.result(), unreadable, digest)
 
 
 def _as_of_us(pipeline: spec.Pipeline, path: str) -> int:
@@ -225,21 +233,17 @@ def _alive(record: pa.RecordBatch) -> pa.RecordBatch:
 def _straight(
     config: PostgresConfig, target: TargetTable, shaper: Shaper, spill: Spill, topic: str, unreadable: int
 ) -> TableResult:
-    difference, refused = _compare(config, target, shaper, spill)
-    return TableResult(topic, target.name, difference, unreadable + refused)
-
-
-def _compare(config: PostgresConfig, target: TargetTable, shaper: Shaper, spill: Spill) -> tuple[Difference, int]:
-    table = spill.table
-    if table is None:
-        return Difference(), 0
-    refused = 0
-    with Comparison(config, target, shaper.plan(table).target, with_unset=True) as comparison:
+    """A table that no step reads against its target table."""
+    if spill.table is None:
+        return TableResult(topic, target.name, Difference(), unreadable, TableDigest())
+    digest = TableDigest()
+    with Comparison(config, target, shaper.plan(spill.table).target, with_unset=True) as comparison:
         for batch in spill.folded():
             shaped, letters = shaper.shaped(batch)
-            refused += 0 if letters is None else letters.row_count
-            refused += len(comparison.expect(_alive(shaped.record)))
-        return comparison.result(), refused
+            rows = _alive(shaped.record)
+            unreadable += (0 if letters is None else letters.row_count) + len(comparison.expect(rows))
+            digest += digest_table(rows)
+        return TableResult(topic, target.name, comparison.result(), unreadable, digest)
 
 
 def _against_source(

@@ -2,7 +2,7 @@
 
 Columns: the table's own, exactly typed, in the table's order; then
 
-    __op          int8, not null     UPSERT DELETE TRUNCATE WATERMARK TRANSACTION_END INSERT
+    __op          int8, not null     UPSERT DELETE TRUNCATE WATERMARK TRANSACTION_END INSERT UPDATE
     __position    fixed_size_binary(32), not null; order within one source (libcore/position.py)
     __source_ts   timestamp[us, UTC]; commit time at the source, NULL where it has none
     __unset       fixed_size_binary(ceil(columns/8)); bit i (lowest bit first) = the row lacks a value for column i,
@@ -29,6 +29,9 @@ class Op(enum.IntEnum):
 
     INSERT means what UPSERT means; it adds a hint that the source calls the row new, so that a target may try a plain
     insert first (docs/decisions/0006). Whoever asks "does this row stay?" compares with DELETE.
+
+    UPDATE is an UPSERT of a row that is there, and nothing where there is none: what brings a part of a row's columns
+    must not make a row of them. Only on the way to a target; keyed steps do not take it (`whole` of a TopicBinding).
     """
 
     UPSERT = 1
@@ -37,6 +40,7 @@ class Op(enum.IntEnum):
     WATERMARK = 4
     TRANSACTION_END = 5
     INSERT = 6
+    UPDATE = 7
 
 
 OP, POSITION, SOURCE_TS, UNSET = "__op", "__position", "__source_ts", "__unset"

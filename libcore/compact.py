@@ -18,13 +18,13 @@ def compact(record: pa.RecordBatch, table: Table) -> pa.RecordBatch:
     Keyed: the row with the greatest __position stays, of equal ones the later; rows that stay keep the batch's order.
     An upsert that stays and lacks columns takes each from the latest earlier upsert that has it; if a delete lies
     between, the column becomes NULL and set; with neither it stays unset. A row alone in its key, or a delete, passes
-    as it is.
+    as it is. Updates behind a delete find no row: the delete stays.
 
     Keyless: of equal rows, upserts minus deletes = m; |m| rows stay, upserts or deletes by the sign of m, with the
     values, position, time and place of the last of them (by position, then by row).
 
     Args:
-        record: columns as change.arrow_schema(table), with or without __unset; only upserts and deletes.
+        record: columns as change.arrow_schema(table), with or without __unset; no truncates and control rows.
         table: the table of the rows.
     Returns: __unset only where a bit is left. May share memory with `record` where no two rows meet.
     Raises: DataError with the row for another op, or an unset column in a keyless table; ValueError for other columns.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pyarrow as pa
 
@@ -99,7 +100,7 @@ class TextColumn:
     base64: bool = False
     trim: Trim = Trim.NONE
 
-    @property
+    @cached_property
     def kind(self) -> Kind:
         """The grammar of its values."""
         kind = Kind(_KINDS.get(self.column.type.name, Kind.TEXT))
@@ -110,7 +111,7 @@ class TextColumn:
         """Fraction digits of a clock: 6 or 9."""
         return 9 if self.column.type.name in ("time_ns", "timestamp_ns") else 6
 
-    @property
+    @cached_property
     def items(self) -> bytes:
         """The pattern as pairs of bytes: ("%", letter) for a directive, (0, byte) for a literal."""
         pieces = re.findall(r"%(.)|([^%])", self.pattern or "", re.S)

@@ -114,7 +114,7 @@ def read(data: Any) -> Segment:
     buffer = data if isinstance(data, pa.Buffer) else pa.py_buffer(data)
     if buffer.address % 8:  # Arrow reads values in place; only a view into the middle of something stands like this
         buffer = pa.py_buffer(buffer.to_pybytes())
-    offset, size = _check(buffer)
+    offset, size = check(buffer)
     try:
         footer = json.loads(buffer.slice(offset, size).to_pybytes())
         version = footer["version"]
@@ -151,7 +151,11 @@ def read_metadata(tail: bytes) -> dict[str, Any]:
         raise CorruptionError(f"segment: expected a footer in its last {size} bytes, found: {error!r}") from error
 
 
-def _check(buffer: pa.Buffer) -> tuple[int, int]:
+def check(buffer: pa.Buffer) -> tuple[int, int]:
+    """Where a segment's footer begins, and its size in bytes; streams and footer are not looked at.
+
+    Raises: CorruptionError where magic, sizes or checksum are not what `write` makes.
+    """
     if IMPLEMENTATION != "c":
         return reference.check(memoryview(buffer))
     ffi, lib = arrow_c.ffi, arrow_c.lib

@@ -21,6 +21,7 @@ from connectors.base.config import Config
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _DIVISOR_MAX = 1024
 _WAIT_S = 0.1
+_BURST_S = 2.0  # what one turn may read at most, in seconds of the rate
 _DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -116,6 +117,12 @@ class Pace:
         rate = self._guardian.rows_per_second_max
         if rate:
             self._due = max(self._due, self._monotonic()) + rows / rate
+
+    def most(self, rows: int) -> int:
+        """How many rows one turn may read where `rows` are best: fewer behind queries that took too long; 1 or more."""
+        rate = self._guardian.rows_per_second_max
+        fewer = rows // self.divisor
+        return max(1, min(fewer, int(rate * _BURST_S)) if rate else fewer)
 
     def too_long(self) -> None:
         """A query was given up: the next ones shall be smaller."""

@@ -1,8 +1,9 @@
 """What a person asks a running flow to read again, and what becomes of it, as files in the state directory.
 
-A request is DIRECTORY/requests/ID.json of {"table", "where"}, which `headrace snapshot` writes. Its answer is
-DIRECTORY/run/request-ID.json: once what was read is durable, or at once where it is refused. A source keeps those that
-are open, and the ids of the newest that are done, in its own state, so a crash goes on in mid-table.
+A request is DIRECTORY/requests/ID.json of {"table", "where", "columns"}, which `headrace snapshot` writes. Its answer
+is DIRECTORY/run/request-ID.json: once what was read is durable, or at once where it is refused. Until then
+request_progress.py tells how far it is. A source keeps those that are open, and the ids of the newest that are done, in
+its own state, so a crash goes on in mid-table.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from typing import Any
 
 import structlog
 
+from connectors.base.request_progress import RequestProgress, path, put
 from libcore.errors import ConfigurationError
 
-Request = tuple[str, str, str, tuple[Any, ...] | None]
-"""Id, table, condition ("": every row), the key up to which it is read (None: nothing yet)."""
+Request = tuple[str, str, str, tuple[Any, ...] | None, tuple[str, ...]]
+"""Id, table, condition ("": every row), the key up to which it is read (None: nothing yet), columns ((): all)."""
+_FIELDS_OF_OLD = 4  # what an older version kept: without columns
 _LOOK_S = 1.0  # how often the directory is looked at
 _ANSWERS = 100
 _log = structlog.get_logger()
@@ -29,16 +32,16 @@ class Requests:
 
     Args:
         directory: the source's state directory; None: nobody can ask.
-        takes: (table, condition) -> whether they are this source's; False leaves them to another one. Raises
-            ConfigurationError with the words of a refusal.
+        takes: whether a request is this source's; False leaves it to another one. Raises ConfigurationError with the
+            words of a refusal.
     """
 
-    def __init__(self, directory: Path | None, takes: Callable[[str, str], bool]) -> None:
+    def __init__(self, directory: Path | None, takes: Callable[[Request], bool]) -> None:
         self._directory, self._takes = directory, takes
         self._look_at = 0.0
         self._found: tuple[Request, ...] = ()
         self._refused: set[str] = set()
-        self._rows: dict[str, int] = {}
+        self._progress: dict[str, RequestProgress] = {}
 
     def joined(
         self, requests: tuple[Request, ...], answered: Collection[str], durable: Collection[str]
@@ -52,13 +55,24 @@ class Requests:
             self._look_at = time.monotonic() + _LOOK_S
             self._found = tuple(self._look(self._directory, durable))
         # one that goes on behind a restart may name a table that the pipeline has lost
-        still = tuple(request for request in requests if self._is_taken(request))
+        still = tuple(request for request in map(_whole, requests) if self._is_taken(request))
         known = {request[0] for request in requests} | set(answered) | self._refused
         return (*still, *(request for request in self._found if request[0] not in known))
 
+    def has_begun(self, request: Request) -> bool:
+        """Whether this process has begun to read it."""
+        return request[0] in self._progress
+
+    def begin(self, request: Request, expected: int | None = None) -> None:
+        """It is read from here on; `expected`: rows that are still to be read, about, None where nobody knows."""
+        run = None if self._directory is None else self._directory / "run"
+        self._progress[request[0]] = RequestProgress(run, request[0], request[1], expected)
+
     def read(self, request: Request, rows: int) -> None:
         """So many rows more were read of it, for its answer."""
-        self._rows[request[0]] = self._rows.get(request[0], 0) + rows
+        if not self.has_begun(request):
+            self.begin(request)
+        self._progress[request[0]].read(rows)
 
     def refuse(self, request: Request, error: str) -> None:
         """Answer that it cannot be: what nobody can read must not stop the flow, at this start and all later ones."""
@@ -69,24 +83,25 @@ class Requests:
 
     def _is_taken(self, request: Request) -> bool:
         try:
-            return request[0] not in self._refused and self._takes(request[1], request[2])
+            return request[0] not in self._refused and self._takes(request)
         except ConfigurationError as error:
             self.refuse(request, str(error))
             return False
 
     def _look(self, directory: Path, durable: Collection[str]) -> Iterator[Request]:
-        for path in sorted((directory / "requests").glob("*.json")):
-            identity = path.stem
+        for file in sorted((directory / "requests").glob("*.json")):
+            identity = file.stem
             if identity in durable:
-                rows = self._rows.pop(identity, 0)
+                rows = self._progress[identity].rows if identity in self._progress else 0
                 _log.info("table read beside the stream", request=identity, rows=rows)
                 self._answer(identity, {"done": True, "rows": rows})
                 continue
             try:
-                asked: dict[str, Any] = json.loads(path.read_text("utf-8"))
-                request: Request = (identity, str(asked["table"]), str(asked.get("where") or ""), None)
+                asked: dict[str, Any] = json.loads(file.read_text("utf-8"))
+                columns = tuple(str(name) for name in asked.get("columns") or ())
+                request: Request = (identity, str(asked["table"]), str(asked.get("where") or ""), None, columns)
             except (OSError, ValueError, KeyError, TypeError) as error:
-                self.refuse((identity, "", "", None), f"expected {{table, where}} as JSON, found {error!r}")
+                self.refuse((identity, "", "", None, ()), f"expected {{table, where}} as JSON, found {error!r}")
                 continue
             if self._is_taken(request):
                 yield request
@@ -95,20 +110,31 @@ class Requests:
         assert self._directory is not None
         folder = self._directory / "run"
         folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f"request-{identity}.part"
-        part.write_text(json.dumps(words), "utf-8")
-        part.rename(folder / f"request-{identity}.json")
+        put(folder / f"request-{identity}.json", words)
+        self._progress.pop(identity, None)
+        path(folder, identity).unlink(missing_ok=True)
         (self._directory / "requests" / f"{identity}.json").unlink(missing_ok=True)
 
 
-def keyed(keys: Mapping[str, Collection[str]]) -> Callable[[str, str], bool]:
+def _whole(request: tuple[Any, ...]) -> Request:
+    """A request that a state kept, with the fields that it has now."""
+    identity, table, where, after = request[:_FIELDS_OF_OLD]
+    return identity, table, where, after, request[_FIELDS_OF_OLD] if len(request) > _FIELDS_OF_OLD else ()
+
+
+def keyed(keys: Mapping[str, Collection[str]]) -> Callable[[Request], bool]:
     """What a source takes that reads tables with a key again; `keys`: of each of its tables, as the pipeline has it."""
 
-    def takes(name: str, where: str) -> bool:
+    def takes(request: Request) -> bool:
+        _, name, _, _, columns = request
         if name not in keys:
             raise ConfigurationError(f"expected one of {', '.join(sorted(keys))}, found {name!r}")
         if not keys[name]:
             raise ConfigurationError(f"table {name} has no key: its rows would come twice; give it one by `key`")
+        if columns:
+            raise ConfigurationError(
+                f"table {name}: expected no --column, found {columns[0]!r}: this source reads whole rows again"
+            )
         return True
 
     return takes
@@ -131,4 +157,4 @@ def behind(
     others = without(requests, request)
     if after is None:
         return others, done(answered, request)
-    return ((*request[:3], after), *others), answered
+    return ((*request[:3], after, request[4]), *others), answered

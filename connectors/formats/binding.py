@@ -36,6 +36,8 @@ class TopicBinding:
             the first value that is not null.
         placeholder: the text that stands for a value the source did not send (unavailable.value.placeholder).
         transactions: rows carry their source transaction, and messages without a row give marks (the document step).
+        whole: why its rows must come with all of their columns, as what is behind "because"; "": they need not.
+        dropped: columns that are not written.
     """
 
     table: str
@@ -49,6 +51,8 @@ class TopicBinding:
     placeholder: str = "__debezium_unavailable_value"
     clears: bool = field(default=False, repr=False)  # no policy: the fingerprint leaves it out
     transactions: bool = field(default=False, repr=False)
+    whole: str = field(default="", repr=False)
+    dropped: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         choices = (

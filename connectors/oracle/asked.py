@@ -71,8 +71,8 @@ class AskedRows:
             yield state, Piece([], 0, state.packed())
 
     def _chunk(self, state: State, request: Request, wanted: WantedTable, commit: int) -> Iterator[tuple[State, Piece]]:
-        _, _, where, after = request
-        size, count = max(1, self._config.chunk_rows // self._pace.divisor), 0
+        _, _, where, after, _ = request
+        size, count = self._pace.most(self._config.chunk_rows), 0
         for rows in chunk_of(self._session, self._config, wanted, after, size, scn=None, where=where):
             count += rows.count
             requests, answered = behind(state.requests, state.answered, request, rows.last)

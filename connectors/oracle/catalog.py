@@ -14,6 +14,9 @@ from libcore.errors import ConfigurationError
 from libcore.redo import RedoPlan
 from libcore.schema import Column, Table
 
+PARTITION = "oracle"
+"""The one source partition, which brings all tables."""
+
 
 @dataclass(frozen=True)
 class OracleTable:
@@ -56,7 +59,7 @@ class OracleTable:
         notes += [f"{self.called}.{one.name}: {one.note}" for one in self.columns if one.note]
         if not self.key:
             notes.append(f"{self.called}: no primary key: each change is matched by the whole row")
-        return SourceTable(self.called, Table(self.called, tuple(columns), self.key), tuple(notes))
+        return SourceTable(self.called, Table(self.called, tuple(columns), self.key), tuple(notes), PARTITION)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,11 @@ class WantedTable:
         """How its statements become rows. Columns that are not wanted are passed over."""
         columns = tuple(parsed_as(self.found.by_name[column.name], column) for column in self.table.columns)
         return RedoPlan.of(replace(self.table, columns=columns), skip_unknown=True, local_is_utc=True)
+
+    @cached_property
+    def plan_of_empty(self) -> RedoPlan:
+        """The same where EMPTY_CLOB() and EMPTY_BLOB() are no values."""
+        return replace(self.plan, columns=tuple(replace(one, empty_is_unset=True) for one in self.plan.columns))
 
     @cached_property
     def key_forms(self) -> tuple[tuple[str, str], ...]:

@@ -1,13 +1,13 @@
 """Committed rows of LogMiner -> batches of changes: one call of the redo parser a table, for all transactions at once.
 
-A row whose value does not stand in the redo (a LOB, an XML document, a long string, an unsupported one) is read again
-by its key or ROWID, as it was at the last of the commits, and follows as an upsert.
+A row whose value does not stand in the redo (most LOBs, an XML document, a long string, an unsupported one) is read
+again by its key or ROWID, as it was at the last of the commits, and follows as an upsert.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +18,7 @@ from connectors.base.metrics import BATCHES, EVENTS
 from connectors.base.rows import Refused, refused_rows
 from connectors.oracle.catalog import WantedTable
 from connectors.oracle.large import key_texts, keys_of_touched
+from connectors.oracle.lobs import LARGE, GoesOn, put_together
 from connectors.oracle.rows import positions_of
 from connectors.oracle.transactions import Commit, Committed
 from libcore.change import UNSET, ChangeBatch, arrow_schema
@@ -25,7 +26,6 @@ from libcore.redo import Redo, parse_redo
 
 _INSERT, _DELETE, _UPDATE, _UNSUPPORTED = 1, 2, 3, 255
 _DML = pa.array([_INSERT, _DELETE, _UPDATE], pa.int16())
-_TOUCHES = pa.array([9, 68, 91], pa.int16())
 _NOT_STATED = "OBJ#"
 _log = structlog.get_logger()
 
@@ -53,12 +53,25 @@ class Changes:
         tables: by (owner, name); replaced by `know` where a table gets another shape.
         floors: table -> SCN up to which its commits are passed over.
         offset_s: of the server's clock from UTC.
+        trusts_lobs: whether LOBs are put together from their writes, where all of them are there.
+        resumed: the transaction of which a part was given out before a restart.
     """
 
     def __init__(
-        self, tables: Mapping[tuple[str, str], WantedTable], floors: Mapping[str, int], *, flow: str, offset_s: int
+        self,
+        tables: Mapping[tuple[str, str], WantedTable],
+        floors: Mapping[str, int],
+        *,
+        flow: str,
+        offset_s: int,
+        trusts_lobs: bool,
+        resumed: bytes | None,
     ) -> None:
         self._tables, self.floors, self._flow, self._offset_s = dict(tables), dict(floors), flow, offset_s
+        self._trusts_lobs, self._resumed = trusts_lobs, resumed
+        # by table, the transaction whose last rows were writes of a LOB, and the one with writes of an unknown row
+        self._writing: dict[str, tuple[bytes, GoesOn]] = {}
+        self._lost: dict[str, bytes] = {}
 
     def know(self, wanted: WantedTable) -> None:
         """From here on the table has that shape."""
@@ -67,8 +80,20 @@ class Changes:
     def decoded(self, committed: Committed) -> Decoded:
         """The changes of transactions, in their order."""
         out = Decoded()
-        if not len(committed.rows):
-            return out
+        if len(committed.rows):
+            self._decode(committed, out)
+        if self._lost or self._resumed is not None:
+            self._end({one.xid: one.scn for one in committed.commits[: None if committed.ended else -1]}, out)
+        return out
+
+    def _end(self, scns: Mapping[bytes, int], out: Decoded) -> None:
+        """These transactions are over; by their XIDs the SCNs of the commits."""
+        self._resumed = None if self._resumed in scns else self._resumed
+        for name in [name for name, xid in self._lost.items() if xid in scns]:
+            if scns[self._lost.pop(name)] > self.floors.get(name, 0):  # it changed no row that could be the LOB's
+                out.anew[name] = None
+
+    def _decode(self, committed: Committed, out: Decoded) -> None:
         owners, tables = committed.rows.column("SEG_OWNER"), committed.rows.column("TABLE_NAME")
         named = pc.binary_join_element_wise(owners, tables, "\n")
         encoded = pc.dictionary_encode(pc.fill_null(named, ""))
@@ -81,30 +106,66 @@ class Changes:
                 self._not_stated(mine, out)
             elif (wanted := self._tables.get((owner, table))) is not None:
                 self._of_table(wanted, mine, out)
-        return out
 
     def _of_table(self, wanted: WantedTable, committed: Committed, out: Decoded) -> None:
         floor = self.floors.get(wanted.table.name, 0)
         if floor and any(one.scn <= floor for one in committed.commits):
             later = pa.array([one.scn > floor for one in committed.commits])
             committed = _picked(committed, later.take(committed.numbers))
+            if not len(committed.rows):
+                return
+        committed, lost = self._without_large(wanted, committed, out)
         codes, status = committed.rows.column("OPERATION_CODE"), committed.rows.column("STATUS")
         stated = pc.and_(pc.is_in(codes, value_set=_DML), pc.equal(status, pa.scalar(0, pa.int32())))
         if not pc.all(stated).as_py():
-            touches = pc.is_in(codes, value_set=_TOUCHES)
-            self._touched(wanted, committed.rows.filter(touches), out)
-            odd = pc.invert(pc.or_(stated, touches))
-            _unsupported(wanted, committed.rows.filter(odd), out)
+            _unsupported(wanted, committed.rows.filter(pc.invert(stated)), out)
             committed = _picked(committed, stated)
         if len(committed.rows):
-            self._statements(wanted, committed, out)
+            self._statements(wanted, committed, lost, out)
+        elif lost:
+            self._lost_rows(wanted, committed, lost, None, out)
 
-    def _statements(self, wanted: WantedTable, committed: Committed, out: Decoded) -> None:
+    def _without_large(
+        self, wanted: WantedTable, committed: Committed, out: Decoded
+    ) -> tuple[Committed, frozenset[int]]:
+        """The rows without those of large values; which transactions wrote LOBs of rows that nothing names."""
+        name, first, last = wanted.table.name, committed.commits[0].xid, committed.commits[-1].xid
+        writing, goes_on = self._writing.pop(name, (b"", ""))
+        lost = frozenset([0] if first in (self._lost.pop(name, None), self._resumed) and wanted.has_large else [])
+        if not pc.any(pc.is_in(committed.rows.column("OPERATION_CODE"), value_set=LARGE)).as_py():
+            return committed, lost
+        trusts = self._trusts_lobs and bool(wanted.table.key)
+        found = put_together(wanted, committed, trusts=trusts, goes_on=goes_on if writing == first else "")
+        self._touched(wanted, found.touched, out)
+        if found.goes_on:
+            self._writing[name] = (last, found.goes_on)
+        return found.committed, lost | found.lost
+
+    def _lost_rows(
+        self, wanted: WantedTable, committed: Committed, lost: frozenset[int], redo: Redo | None, out: Decoded
+    ) -> None:
+        """LOBs were written, and no row tells of which row: it is one of those that the transaction changed."""
+        numbers = pa.array([], pa.int64()) if redo is None else committed.numbers.take(redo.rows)
+        unknown = lost - set(numbers.to_pylist())
+        last = len(committed.commits) - 1
+        if not committed.ended and last in lost:
+            self._lost[wanted.table.name] = committed.commits[-1].xid
+            unknown -= {last}
+        if unknown or not wanted.key_forms:
+            _log.warning("a LOB was written, and of which row is not told: all are read anew", table=wanted.table.name)
+            out.anew[wanted.table.name] = None
+        elif redo is not None:
+            mine = pc.is_in(numbers, value_set=pa.array(sorted(lost), pa.int64()))
+            out.reread.append((wanted, key_texts(wanted, redo.record.filter(mine))))
+
+    def _statements(self, wanted: WantedTable, committed: Committed, lost: frozenset[int], out: Decoded) -> None:
         pieces = [committed.rows.column("SQL_REDO"), committed.rows.column("CSF")]
         redo = parse_redo(wanted.plan, pa.RecordBatch.from_arrays(pieces, names=["statement", "csf"]))
         if len(redo.record):
             out.items.append(self._batch(wanted, committed, redo))
             _look_again(wanted, redo, out)
+        if lost:
+            self._lost_rows(wanted, committed, lost, redo, out)
         if redo.errors:
             out.items.append(self._refused(wanted, committed, redo))
 
@@ -156,13 +217,19 @@ class Changes:
         for number in pc.unique(numbers).to_pylist():
             if (wanted := by_number.get(number)) is not None:
                 later = pa.array([one.scn > self.floors.get(wanted.table.name, 0) for one in committed.commits])
-                mine = pc.and_(pc.equal(numbers, number), later.take(committed.numbers))
-                _unsupported(wanted, committed.rows.filter(mine), out)
+                rows = committed.rows.filter(pc.and_(pc.equal(numbers, number), later.take(committed.numbers)))
+                large = pc.is_in(rows.column("OPERATION_CODE"), value_set=LARGE)
+                if pc.any(large).as_py():  # whose it is, is told by numbers, too
+                    out.anew[wanted.table.name] = None
+                _unsupported(wanted, rows.filter(pc.invert(large)), out)
 
 
 def _picked(committed: Committed, mask: pa.BooleanArray) -> Committed:
-    return Committed(
-        committed.commits, committed.rows.filter(mask), committed.numbers.filter(mask), committed.orders.filter(mask)
+    return replace(
+        committed,
+        rows=committed.rows.filter(mask),
+        numbers=committed.numbers.filter(mask),
+        orders=committed.orders.filter(mask),
     )
 
 

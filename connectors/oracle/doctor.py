@@ -28,6 +28,7 @@ def examine(session: Session, config: OracleConfig, tables: Sequence[OracleTable
     checks: list[Callable[[], Iterator[Finding]]] = [lambda: _tables(session, config, tables)]
     if config.mode.startswith("logminer"):
         checks += [lambda: _database(session), lambda: _grants(session, config), lambda: _logs(session)]
+        checks.append(lambda: _container(session, config))
     checks.append(lambda: _undo(session))
     found: list[Finding] = []
     for check in checks:
@@ -52,6 +53,13 @@ def _database(session: Session) -> Iterator[Finding]:
     if supplemental == "NO":
         expected = "minimal supplemental logging: else LogMiner cannot put rows together"
         yield Finding("error", "supplemental logging", expected, "none", "ALTER DATABASE ADD SUPPLEMENTAL LOG DATA")
+
+
+def _container(session: Session, config: OracleConfig) -> Iterator[Finding]:
+    has_containers, name = session.one(sql.CONTAINER)
+    if has_containers == "YES" and not config.pdb:
+        remedy = "log in as a user of the root (C##...), and set pdb to the pluggable database's name"
+        yield Finding("error", "container", "LogMiner in the root, the tables in a `pdb`", str(name), remedy)
 
 
 def _grants(session: Session, config: OracleConfig) -> Iterator[Finding]:

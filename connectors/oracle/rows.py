@@ -146,9 +146,9 @@ def key_text(value: Any) -> str | None:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d %H:%M:%S.%f") if value.microsecond else value.strftime("%Y-%m-%d %H:%M:%S")
+        return value.isoformat(" ")
     if isinstance(value, date):
-        return value.strftime("%Y-%m-%d 00:00:00")
+        return f"{value.isoformat()} 00:00:00"
     return None if value is None else str(value)
 
 

@@ -29,6 +29,12 @@ _GRANTS = {
     1045: "GRANT CREATE SESSION",
     6550: "GRANT EXECUTE ON SYS.DBMS_LOGMNR",
 }
+_CONTAINERS = {
+    65011: "name it by `pdb` as V$PDBS does",
+    65090: "the database has no containers: leave `pdb` out",
+    65040: "LogMiner runs in the root container alone: log in as one of its users (C##...), and name the pluggable "
+    "database by `pdb`",
+}
 # a service that is not there (12505, 12514) may be that of a database that starts
 _LOST = frozenset(
     {28, 600, 1012, 1033, 1034, 1089, 1090, 3113, 3114, 3135, 12170, 12505, 12514, 12528, 12537, 12541, 12547, 12570}
@@ -136,6 +142,8 @@ def sorted_error(error: Any, purpose: str) -> Exception:
     text = f"source.oracle: {purpose}: {str(error).strip()}"
     if code in _WRONG_LOGIN:
         return ConfigurationError(text)
+    if code in _CONTAINERS:
+        return ConfigurationError(f"{text}; {_CONTAINERS[code]}")
     if code in _GRANTS:
         return ConfigurationError(f"{text}; {_GRANTS[code]} TO the login (`headrace doctor` lists all)")
     if code in SNAPSHOT_GONE or code in QUERY_TOO_LONG or code in LOG_GONE or code == NO_LOG_SESSION:

@@ -103,7 +103,7 @@ class OracleSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
 
     def list_parts(self) -> list[str]:
         """One."""
-        return ["oracle"]
+        return [catalog.PARTITION]
 
     def build_part(self, step_id: str, for_part: str, resume_state: tuple[Any, ...] | None) -> BackgroundPartition:
         """The partition, going on where `resume_state` says, or beginning with a snapshot."""

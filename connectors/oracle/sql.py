@@ -30,6 +30,9 @@ DATABASE = (
 )
 """One row: int, int, int, 'ARCHIVELOG' or 'NOARCHIVELOG', 'YES' 'NO' 'IMPLICIT', 'YES' 'NO'."""
 
+CONTAINER = "SELECT CDB, SYS_CONTEXT('USERENV', 'CON_NAME') FROM V$DATABASE"
+"""One row: 'YES' where there are containers; the session's own, 'CDB$ROOT' or a pluggable database."""
+
 SERVER_OFFSET = "SELECT TO_CHAR(SYSTIMESTAMP, 'TZH:TZM') FROM DUAL"
 """One row: '+01:00', the offset in which V$LOGMNR_CONTENTS.TIMESTAMP is told."""
 
@@ -97,11 +100,12 @@ CONTENTS_SCHEMA = pa.schema(
 )
 """Columns of what is mined. XID: RAW(8); TIMESTAMP: a DATE in the server's own offset, see SERVER_OFFSET."""
 
-_TOLD = (1, 2, 3, 9, 68, 91, 255)
-"""INSERT DELETE UPDATE SELECT_LOB_LOCATOR XML_DOC_BEGIN 32K_BEGIN UNSUPPORTED: only those of wanted tables.
+_TOLD = (1, 2, 3, 9, 10, 11, 28, 29, 68, 91, 255)
+"""INSERT DELETE UPDATE, SELECT_LOB_LOCATOR LOB_WRITE LOB_TRIM LOB_ERASE (two numbers), XML_DOC_BEGIN, 32K_BEGIN,
+UNSUPPORTED: only those of wanted tables.
 
-What is written into a LOB, an XML document or a long string (10, 11, 28, 29, 70, 71, 92, 93) is not asked for: the row
-that 9, 68 and 91 name is read again.
+What is written into an XML document or a long string (70, 71, 92, 93) is not asked for: the row that 68 and 91 name is
+read again.
 """
 _ALWAYS = (7, 27, 34, 36)
 """COMMIT REPLICATION_MARKER MISSING_SCN ROLLBACK: of every transaction. A START says nothing that is needed."""
@@ -303,6 +307,10 @@ def log_rows(
 def log_delete(log_owner: str, object_id: int) -> str:
     """Forget entries whose rows are durable at the target; executemany with bind seq, then commit."""
     return f"DELETE FROM {quote(log_owner)}.{quote(log_name(object_id))} WHERE SEQ = :seq"
+
+
+NOW = f"SELECT TO_CHAR(SYSDATE, '{DATE_TEXT}') FROM DUAL"
+"""One row: the database's own clock, without a zone, as it is written into DATE columns."""
 
 
 def newest(owner: str, name: str, column: str, form: str) -> str:

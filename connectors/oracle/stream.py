@@ -101,7 +101,14 @@ class Stream:
     def _mined(self) -> Iterator[Piece | None]:
         named = {(one.found.owner, one.found.name): one for one in self._tables.values()}
         offset_s = _seconds(str(self._session.one(sql.SERVER_OFFSET)[0]))
-        changes = self._changes = Changes(named, dict(self.state.floors), flow=self._flow, offset_s=offset_s)
+        changes = self._changes = Changes(
+            named,
+            dict(self.state.floors),
+            flow=self._flow,
+            offset_s=offset_s,
+            trusts_lobs=self._config.mode == "logminer",
+            resumed=None if self.state.part is None else self.state.part[0],
+        )
         mining = self._mining = Mining(self._session, self._config, self.state.resume_scn)
         transactions = self._transactions = Transactions(
             self._directory,

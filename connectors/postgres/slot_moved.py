@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.postgres import slot as slots
+from connectors.postgres.chunks import Chunk
 from connectors.postgres.session import literal, quote
-from connectors.postgres.snapshot import Chunk, ChunkReader
+from connectors.postgres.snapshot import ChunkReader
 from connectors.postgres.source_catalog import CatalogTable
 from libcore.change import POSITION, UNSET, ChangeBatch, Op, op_is
 from libcore.position import POSITION_BYTES
@@ -65,7 +66,8 @@ class MovedRows:
             names = ", ".join(quote(name) for name in batch.table.key)
             for start in range(0, len(keys), _ROWS_A_QUERY):
                 rows = ", ".join(f"({_values(table, batch, key)})" for key in keys[start : start + _ROWS_A_QUERY])
-                for part in reader.read(Chunk(table), _ROWS_A_QUERY, lambda: False, f"({names}) IN ({rows})"):
+                chunk = Chunk(table, where=f"({names}) IN ({rows})")
+                for part in reader.read(chunk, _ROWS_A_QUERY, lambda: False):
                     for item in part.items:
                         if isinstance(item, ChangeBatch) and item.table.name == batch.table.name:
                             found.update(_by_key(item, batch.table.key))

@@ -152,17 +152,17 @@ class SlotReader:
             commit_lsn=commit_lsn,
         )
 
-    def _requests_of(self, tables: dict[str, catalog.CatalogTable]) -> SlotRequests:
+    def _requests_of(self, connection: Connection, tables: dict[str, catalog.CatalogTable]) -> SlotRequests:
         return SlotRequests(
+            self._config,
+            connection,
             tables,
-            {name: self._bindings[name].table for name in tables},
+            self._bindings,
             None
             if self._config.read_by == "functions"
             else partial(connect, self._config, f"{self._slot} request", walsender=True),
             self._reader,
             self._context.directory,
-            slot=self._slot,
-            rows_max=self._config.batch_rows_max,
             answered=lambda: self._answered,
             others=self._others,
             pace=self._pace,
@@ -273,6 +273,6 @@ class SlotReader:
                 {self._bindings[name].table: table for name, table in tables.items()},
                 partial(self._reader, View(1)),
             ),
-            requests=self._requests_of(tables),
+            requests=self._requests_of(connection, tables),
         )
         yield from stream.pieces()

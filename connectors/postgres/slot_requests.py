@@ -1,16 +1,21 @@
 """Tables read beside the stream: those that joined the pipeline later, and those that a person asked to read again.
 
-A chunk is read while the stream waits, in the snapshot of a temporary slot, so its place in the log is known exactly:
-it shows every transaction that committed before, also one that the stream has brought while its session was not yet
-done. What the stream brings next are changes that the chunk may have already; they come in order, up to and beyond
-its place, so the table ends right. Of a table without a key they are passed over instead. Between two chunks the
-stream goes on for at least as long as the last one took.
+A turn reads some chunks at the same time, each in a session of its own, in one and the same snapshot: that of a
+temporary slot, so its place in the log is known exactly. It shows every transaction that committed before, also one
+that the stream has brought while its session was not yet done. The stream waits for the whole turn, so no chunk is
+older than what the stream has brought, however many are read ahead, and they are handed over in the key's order, so
+what is read is one key. What the stream brings next are changes that the chunks may have already; they come in order,
+up to and beyond their place, so the table ends right. Of a table without a key they are passed over instead. Between
+two turns the stream goes on for at least as long as the last one took.
 
 Where the server has no slot to give, or no walsender, the stream's own position is the chunk's place: while the stream
-waits there, the transactions that are open are waited for, and a snapshot taken then shows at least all that the
-stream has brought. This is DBLog's low watermark. There is no high one, behind which rows that changed meanwhile are
-left out: a change does not bring the large values that it left alone, so a row must come before its changes, never
-not at all.
+waits there, the transactions that are open are waited for, and snapshots taken then, one a session, show at least all
+that the stream has brought. This is DBLog's low watermark. There is no high one, behind which rows that changed
+meanwhile are left out: a change does not bring the large values that it left alone, so a row must come before its
+changes, never not at all.
+
+Where only some columns were asked for, the rows are updates of them (connectors/base/columns.py): one that the stream
+has not brought yet is nothing to the target, and comes whole by its insert.
 
 How a person asks stands in connectors/base/requests.py.
 """
@@ -20,18 +25,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import structlog
 
+from connectors.base.columns import checked
 from connectors.base.guardian import Pace
 from connectors.base.items import Item, Truncate
 from connectors.base.requests import Request, Requests, behind, without
 from connectors.postgres import slot as slots
+from connectors.postgres import source_catalog as catalog
+from connectors.postgres.chunks import Chunk, expected_rows, next_bound
 from connectors.postgres.session import Connection
-from connectors.postgres.snapshot import Chunk, ChunkPart, ChunkReader, View, next_bound
+from connectors.postgres.snapshot import ChunkPart, ChunkReader, Snapshot, View
 from connectors.postgres.source_catalog import CatalogTable
+from connectors.postgres.source_config import PostgresSourceConfig
 from connectors.postgres.source_session import LoginRefused, failed
 from connectors.postgres.source_state import SlotState
 from libcore.errors import ConfigurationError, TransientError
@@ -42,12 +53,15 @@ _WAIT_S = 1.0  # how long the stream waits for transactions that are open at the
 _AGAIN_S = 0.05
 _log = structlog.get_logger()
 
+Step = tuple[SlotState, ChunkPart | None]
+
 
 class SlotRequests:
     """What one slot is asked to read beside its stream.
 
     Args:
-        tables: those of the slot. names: of their batches.
+        config: the slot's. connection: what plans and describes, in autocommit.
+        tables: those of the slot, as they were at the start. bindings: of them, by name.
         open_walsender: a session that can make slots; None where there is none.
         open_reader: (view, commit LSN) -> a ChunkReader, not yet open.
         directory: the pipeline's state directory; None: nobody can ask.
@@ -56,22 +70,22 @@ class SlotRequests:
 
     def __init__(
         self,
+        config: PostgresSourceConfig,
+        connection: Connection,
         tables: Mapping[str, CatalogTable],
-        names: Mapping[str, str],
+        bindings: Mapping[str, Any],
         open_walsender: Callable[[], Connection] | None,
         open_reader: Callable[[View, int], ChunkReader],
         directory: Path | None,
         *,
-        slot: str,
-        rows_max: int,
         answered: Callable[[], tuple[str, ...]],
         others: frozenset[str] = frozenset(),
         pace: Pace,
     ) -> None:
-        self._tables, self._names = tables, names
+        self._config, self._connection, self._slot = config, connection, str(config.slot)
+        self._tables, self._bindings = tables, bindings
         self._open_walsender, self._open_reader = open_walsender, open_reader
-        self._slot, self._rows_max, self._answered = slot, rows_max, answered
-        self._pace = pace
+        self._answered, self._pace = answered, pace
         self._others = others
         self._turn_at = 0.0
         self._asked = Requests(directory, self._takes)
@@ -80,8 +94,8 @@ class SlotRequests:
         """Whether something is still to be read."""
         return bool(state.requests or self._new(state))
 
-    def step(self, state: SlotState) -> Iterator[tuple[SlotState, ChunkPart | None]]:
-        """The next chunk, where there is one and it is its turn: the state behind each part; no part: wait.
+    def step(self, state: SlotState) -> Iterator[Step]:
+        """The next chunks, where there are some and it is their turn: the state behind each part; no part: wait.
 
         Raises ConfigurationError where a table cannot be read, TransientError.
         """
@@ -94,7 +108,9 @@ class SlotRequests:
             return
         request = state.requests[0]
         try:
-            yield from self._chunk(state, request)
+            for behind_it, part in self._turn(state, request):
+                state = behind_it
+                yield state, part
         except (ConfigurationError, psycopg.Error) as error:
             ours = failed(error, f"read {request[1]}") if isinstance(error, psycopg.Error) else error
             if request[0].startswith(NEW) or isinstance(ours, TransientError | LoginRefused):
@@ -106,9 +122,9 @@ class SlotRequests:
     def _new(self, state: SlotState) -> list[Request]:
         known = {request[0] for request in state.requests}
         names = [name for name in sorted(self._tables) if name not in state.done and NEW + name not in known]
-        return [(NEW + name, name, "", None) for name in names]
+        return [(NEW + name, name, "", None, ()) for name in names]
 
-    def _chunk(self, state: SlotState, request: Request) -> Iterator[tuple[SlotState, ChunkPart | None]]:
+    def _turn(self, state: SlotState, request: Request) -> Iterator[Step]:
         if self._open_walsender is None:
             yield from self._without_slot(state, request, "there is no walsender")
             return
@@ -117,36 +133,24 @@ class SlotRequests:
         except slots.NoSlotFree as error:
             yield from self._without_slot(state, request, str(error))
 
-    def _without_slot(
-        self, state: SlotState, request: Request, why: str
-    ) -> Iterator[tuple[SlotState, ChunkPart | None]]:
-        identity, name, where, after = request
+    def _without_slot(self, state: SlotState, request: Request, why: str) -> Iterator[Step]:
+        identity, name, *_ = request
         if not self._tables[name].key:
             raise ConfigurationError(f"table {name} has no key, and is read by means of a slot only: {why}")
         # behind each commit that the stream has brought, before each that it will bring
         place, begun = state.resume_lsn - 1, time.monotonic()
-        reader = self._open_reader(View(place), 0 if identity.startswith(NEW) else place)
-        try:
-            connection = reader.open()
-            hidden = slots.writing(connection)
-            while hidden & slots.writing(connection):
-                if time.monotonic() - begun > _WAIT_S:
-                    return  # as with a slot
-                time.sleep(_AGAIN_S)
-                yield state, None
-            reader.close()
-            connection = reader.open()
-            until = next_bound(connection, self._tables[name], CHUNK_ROWS, after, where)
-            made = slots.Made(slots.reached(connection), "")
-            yield from self._parts(reader, state, request, Chunk(self._tables[name], after, until), made)
-        finally:
-            reader.close()
+        make_reader = partial(self._open_reader, View(place), 0 if identity.startswith(NEW) else place)
+        hidden = slots.writing(self._connection)
+        while hidden & slots.writing(self._connection):
+            if time.monotonic() - begun > _WAIT_S:
+                return  # as with a slot
+            time.sleep(_AGAIN_S)
+            yield state, None
+        wanted = self._planned(request)
+        # the sessions that read have their snapshots behind the wait, and before it is asked what they may show
+        yield from self._read(state, request, wanted, make_reader, partial(slots.reached, self._connection))
 
-    def _in_slot(
-        self, state: SlotState, request: Request, open_walsender: Callable[[], Connection]
-    ) -> Iterator[tuple[SlotState, ChunkPart | None]]:
-        identity, name, where, after = request
-        table = self._tables[name]
+    def _in_slot(self, state: SlotState, request: Request, open_walsender: Callable[[], Connection]) -> Iterator[Step]:
         walsender = open_walsender()
         try:
             made: slots.Made | None = None
@@ -158,33 +162,92 @@ class SlotRequests:
                     return  # the stream shall not wait for them; a later turn asks again
                 yield state, None
             assert made is not None
-            commit_lsn = 0 if identity.startswith(NEW) else made.consistent_lsn
-            reader = self._open_reader(View(made.consistent_lsn, made.snapshot), commit_lsn)
-            try:
-                connection = reader.open()
-                until = next_bound(connection, table, CHUNK_ROWS, after, where)
-                yield from self._parts(reader, state, request, Chunk(table, after, until), made)
-            finally:
-                reader.close()
+            place = made.consistent_lsn
+            make_reader = partial(
+                self._open_reader, View(place, made.snapshot), 0 if request[0].startswith(NEW) else place
+            )
+            wanted = self._planned(request)
+            if not wanted[0].table.key:
+                state, marker = self._emptied(state, request, place)
+                yield state, marker
+            yield from self._read(state, request, wanted, make_reader, lambda: place)
         finally:
             walsender.close()
 
-    def _parts(
-        self, reader: ChunkReader, state: SlotState, request: Request, chunk: Chunk, made: slots.Made
-    ) -> Iterator[tuple[SlotState, ChunkPart | None]]:
-        identity, name, where, _ = request
-        state = state.seen(made.consistent_lsn)
-        if not chunk.table.key:
-            starts = {**dict(state.starts), self._names[name]: made.consistent_lsn}
-            state = replace(state, starts=tuple(sorted(starts.items())))
-            marker: list[Item] = [Truncate(self._names[name], f"{self._slot}:{made.consistent_lsn}:{name}:{identity}")]
-            yield state, ChunkPart(marker, 0, 0, False, alone=True)
-        for part in reader.read(chunk, self._rows_max, lambda: False, where):
-            self._asked.read(request, part.rows)
-            self._pace.read(part.rows)
-            if part.ended:
-                state = self._behind(state, request, chunk)
-            yield state, part
+    def _planned(self, request: Request) -> list[Chunk]:
+        """The next chunks, as many as are read at a time; the last of them is the table's where no more rows follow.
+
+        Their bounds are of this moment, not of the view that they are read in: any will do.
+        """
+        identity, name, where, after, columns = request
+        table = self._described(name, columns)
+        if not identity.startswith(NEW) and not self._asked.has_begun(request):
+            self._asked.begin(request, expected_rows(self._connection, table, after, where))
+        parallel = self._config.parallel
+        rows = max(1, self._pace.most(CHUNK_ROWS * parallel) // parallel)
+        found: list[Chunk] = []
+        while len(found) < parallel and not (found and found[-1].last):
+            until = next_bound(self._connection, table, rows, after, where)
+            found.append(Chunk(table, after, until, where, columns))
+            after = until
+        return found
+
+    def _described(self, name: str, columns: tuple[str, ...]) -> CatalogTable:
+        """The table as it is now: columns may have joined it since the start."""
+        known, binding = self._tables[name], self._bindings[name]
+        there = catalog.tables(self._connection, [name], str(self._config.publication))[name]
+        if binding.columns is None and binding.new_column != "add":
+            former = {column.name for column in known.columns}
+            there = replace(there, columns=tuple(column for column in there.columns if column.name in former))
+        declared = None if binding.columns is None else {column.name for column in binding.columns}
+        taken = [column.name for column in there.columns if declared is None or column.name in declared]
+        checked(name, columns, taken, dropped=binding.dropped)
+        return replace(there, key=known.key)
+
+    def _emptied(self, state: SlotState, request: Request, place: int) -> tuple[SlotState, ChunkPart]:
+        """A table without a key is read anew: what its rows show already is passed over in the stream."""
+        identity, name, *_ = request
+        table = self._bindings[name].table
+        starts = {**dict(state.starts), table: place}
+        marker: list[Item] = [Truncate(table, f"{self._slot}:{place}:{name}:{identity}")]
+        state = replace(state.seen(place), starts=tuple(sorted(starts.items())))
+        return state, ChunkPart(marker, 0, 0, False, alone=True)
+
+    def _read(
+        self,
+        state: SlotState,
+        request: Request,
+        wanted: list[Chunk],
+        make_reader: Callable[[], ChunkReader],
+        seen_lsn: Callable[[], int],
+    ) -> Iterator[Step]:
+        """The chunks, read at the same time, in the key's order.
+
+        Args:
+            seen_lsn: asked once all sessions have their snapshots: they show nothing that was committed behind it.
+        """
+        snapshot = Snapshot(
+            make_reader,
+            parallel=len(wanted),
+            rows_max=self._config.batch_rows_max,
+            queued_bytes_max=self._config.queued_bytes_max,
+        )
+        try:
+            snapshot.open()
+            state = state.seen(seen_lsn())
+            for found in snapshot.parts(iter(wanted)):
+                if found is None:
+                    yield state, None
+                    continue
+                chunk, part = found
+                self._pace.read(part.rows)
+                if not request[0].startswith(NEW):
+                    self._asked.read(request, part.rows)
+                if part.ended:
+                    state = self._behind(state, request, chunk)
+                yield state, part
+        finally:
+            snapshot.close()
 
     def _behind(self, state: SlotState, request: Request, chunk: Chunk) -> SlotState:
         identity, name, *_ = request
@@ -194,11 +257,16 @@ class SlotRequests:
         requests, answered = behind(state.requests, state.answered, request, chunk.until)
         return replace(state, requests=requests, answered=answered)
 
-    def _takes(self, name: str, where: str) -> bool:
+    def _takes(self, request: Request) -> bool:
+        _, name, where, _, columns = request
         if name in self._others:
             return False
         if name not in self._tables:
             raise ConfigurationError(f"expected a table of slot {self._slot}, found {name!r}")
-        if where and not self._tables[name].key:
-            raise ConfigurationError(f"table {name} has no key: it is read again whole, without a condition")
+        if (where or columns) and not self._tables[name].key:
+            raise ConfigurationError(
+                f"table {name} has no key: it is read again whole, without a condition and with all columns"
+            )
+        if columns and (why := self._bindings[name].whole):
+            raise ConfigurationError(f"table {name}: expected no --column, found {columns[0]!r}: {why}; read it whole")
         return True

@@ -18,8 +18,9 @@ from connectors.base.database import SourceContext
 from connectors.base.guardian import Pace, hours, spent
 from connectors.base.items import Truncate
 from connectors.postgres import slot as slots
+from connectors.postgres.chunks import Chunk, chunks
 from connectors.postgres.session import Connection
-from connectors.postgres.snapshot import Chunk, ChunkReader, Snapshot, View, chunks
+from connectors.postgres.snapshot import ChunkReader, Snapshot, View
 from connectors.postgres.source_catalog import CatalogTable
 from connectors.postgres.source_config import PostgresSourceConfig
 from connectors.postgres.source_state import SlotState

@@ -11,47 +11,32 @@ import queue
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
 import pyarrow as pa
 
+from connectors.base.columns import partial
 from connectors.base.database import TableBinding
 from connectors.base.items import Item
-from connectors.postgres.session import Connection, literal, quote
+from connectors.postgres.chunks import Chunk, copy_statement
+from connectors.postgres.session import Connection, literal
 from connectors.postgres.source_catalog import CatalogTable, form
 from connectors.postgres.source_config import PostgresSourceConfig
 from connectors.postgres.source_session import connect, failed, refused
 from connectors.postgres.source_wire import wire
+from libcore.change import ChangeBatch
 from libcore.errors import HeadraceError, TransientError
 from libcore.pgoutput_messages import EPOCH_US
 from libcore.pgoutput_types import MESSAGES
 from libcore.schema import Column
 
-PAGES_A_CHUNK = 4  # pages that a sample takes of each chunk: bounds a few percent off, whatever the key is
-_ROWS_A_PAGE = 60  # of a table that was never analyzed
-_PAGE_BYTES = 8192
 _FIRST_OID = 10_000  # types below are known by number
 _WAIT_MS = 100
 _BYTES_AT_ONCE = 4 << 20
 
 DecoderFactory = Callable[..., Any]
-Key = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Rows with after < key <= until, as the key columns' texts; None: no bound on that side."""
-
-    table: CatalogTable
-    after: Key | None = None
-    until: Key | None = None
-
-    @property
-    def last(self) -> bool:
-        """Whether no chunk of the table follows."""
-        return self.until is None
 
 
 @dataclass(frozen=True)
@@ -77,80 +62,6 @@ class View:
 
     lsn: int
     exported: str = ""
-
-
-def bounds(connection: Connection, table: CatalogTable, chunk_rows: int, after: Key | None) -> list[Key]:
-    """Keys that part the rest of the table into chunks, ascending; [] where one chunk is enough."""
-    if not table.key:
-        return []
-    row = connection.execute(
-        "SELECT sum(pg_relation_size(c.oid)) / %s, sum(CASE WHEN c.reltuples > 0 AND c.relpages > 0 "
-        "THEN c.reltuples / c.relpages * pg_relation_size(c.oid) / %s ELSE %s * pg_relation_size(c.oid) / %s END) "
-        "FROM pg_class c WHERE c.relkind = 'r' AND c.oid IN "
-        "(SELECT relid FROM pg_partition_tree(%s) UNION SELECT %s::oid)",
-        (_PAGE_BYTES, _PAGE_BYTES, _ROWS_A_PAGE, _PAGE_BYTES, table.oid, table.oid),
-    ).fetchone()
-    assert row is not None
-    pages, rows = float(row[0] or 0), float(row[1] or 0)
-    count = int(rows // chunk_rows) + 1
-    if count < 2 or pages < 2 * PAGES_A_CHUNK:
-        return []
-    percent = min(100.0, max(100.0 * PAGES_A_CHUNK * count / pages, 0.001))
-    key = ", ".join(quote(name) for name in table.key)
-    texts = ", ".join(f"{quote(name)}::text" for name in table.key)
-    condition = f"WHERE {_compared(table, '>', after)}" if after else ""
-    found = connection.execute(
-        f"SELECT {texts} FROM (SELECT {key}, row_number() OVER (ORDER BY {key}) AS n, count(*) OVER () AS all_rows "
-        f"FROM {table.sql} TABLESAMPLE SYSTEM ({percent:.4f}) {condition}) s "
-        f"WHERE n % greatest(all_rows / {count}, 1) = 0 AND n < all_rows ORDER BY n".encode()
-    ).fetchall()
-    return [tuple(row) for row in found]
-
-
-def _compared(table: CatalogTable, sign: str, key: Key) -> str:
-    names = ", ".join(quote(name) for name in table.key)
-    values = ", ".join(
-        f"{literal(text)}::{table.column(name).shown}" for name, text in zip(table.key, key, strict=True)
-    )
-    return f"({names}) {sign} ({values})"
-
-
-def next_bound(connection: Connection, table: CatalogTable, rows: int, after: Key | None, where: str) -> Key | None:
-    """The key up to which `rows` more rows go; None where fewer are left, or where there is no key."""
-    if not table.key:
-        return None
-    conditions = [f"({condition})" for condition in (table.row_filter, where) if condition]
-    if after is not None:
-        conditions.append(_compared(table, ">", after))
-    key = ", ".join(quote(name) for name in table.key)
-    texts = ", ".join(f"s.{quote(name)}::text" for name in table.key)
-    filtered = f"WHERE {' AND '.join(conditions)} " if conditions else ""
-    inner = f"SELECT {key} FROM {table.sql} {filtered}ORDER BY {key} OFFSET {rows - 1} LIMIT 1"
-    row = connection.execute(f"SELECT {texts} FROM ({inner}) s".encode()).fetchone()
-    return None if row is None else tuple(row)
-
-
-def chunks(connection: Connection, table: CatalogTable, chunk_rows: int, after: Key | None) -> Iterator[Chunk]:
-    """The rest of a table, in order."""
-    for until in bounds(connection, table, chunk_rows, after):
-        yield Chunk(table, after, until)
-        after = until
-    yield Chunk(table, after)
-
-
-def copy_statement(chunk: Chunk, forms: str, where: str = "") -> str:
-    """The COPY of a chunk."""
-    table = chunk.table
-    columns = ", ".join(
-        quote(column.name) + ("::text" if one == "t" else "") for column, one in zip(table.columns, forms, strict=True)
-    )
-    conditions = [f"({condition})" for condition in (table.row_filter, where) if condition]
-    if chunk.after is not None:
-        conditions.append(_compared(table, ">", chunk.after))
-    if chunk.until is not None:
-        conditions.append(_compared(table, "<=", chunk.until))
-    filtered = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    return f"COPY (SELECT {columns} FROM {table.sql}{filtered}) TO STDOUT (FORMAT binary)"
 
 
 def preamble(table: CatalogTable, lsn: int, commit_lsn: int, commit_us: int) -> pa.RecordBatch:
@@ -219,16 +130,16 @@ class ChunkReader:
             self._connection.close()
             self._connection = None
 
-    def read(self, chunk: Chunk, rows_max: int, stopped: Callable[[], bool], where: str = "") -> Iterator[ChunkPart]:
+    def read(self, chunk: Chunk, rows_max: int, stopped: Callable[[], bool]) -> Iterator[ChunkPart]:
         """The chunk's rows, at most rows_max a part. Raises TransientError, ConfigurationError, FatalError."""
         assert self._connection is not None
-        table, binding = chunk.table, self._bindings[chunk.table.name]
+        table, binding = chunk.table, _relaxed(self._bindings[chunk.table.name], chunk)
         declared = {one.name: Column(one.name, one.type, one.nullable) for one in binding.columns or ()}
         forms = "".join(form(column, declared.get(column.name)) for column in table.columns)
         decoder = self._decoder(self._slot, {table.name: binding}, None, flow=self._flow, generation=binding.generation)
         decoder.decode(preamble(table, self._view.lsn, self._commit_lsn, self._now_us))
         libpq = self._connection.pgconn
-        statement = copy_statement(chunk, forms, where)
+        statement = copy_statement(chunk, forms)
         result = libpq.exec_(statement.encode())
         if result.status != psycopg.pq.ExecStatus.COPY_OUT:
             raise _as_ours(refused(result, statement), table)
@@ -240,12 +151,32 @@ class ChunkReader:
             if taken.messages is not None:
                 items, consumed = decoder.decode(taken.messages)
                 assert consumed == taken.messages.num_rows, (consumed, taken.messages.num_rows)
+                if chunk.only:
+                    items = [self._partial(item, chunk) for item in items]
                 yield ChunkPart(items, consumed, taken.messages.nbytes, False)
         while ended and (last := libpq.get_result()) is not None:
             if last.status != psycopg.pq.ExecStatus.COMMAND_OK:
                 raise _as_ours(refused(last, statement), table)
         if ended:
             yield ChunkPart([], 0, 0, True, decoder.state[3])
+
+    def _partial(self, item: Item, chunk: Chunk) -> Item:
+        """A batch of the chunk's rows as updates of what was read, in the table's own shape."""
+        binding = self._bindings[chunk.table.name]
+        if not isinstance(item, ChangeBatch) or item.table.name != binding.table:
+            return item
+        nullable = {one.name: one.nullable for one in binding.columns or ()}
+        columns = [replace(one, nullable=nullable.get(one.name, one.nullable)) for one in item.table.columns]
+        read = [column.name for column in columns if chunk.reads(column.name)]
+        return partial(ChangeBatch(replace(item.table, columns=tuple(columns)), item.record), read)
+
+
+def _relaxed(binding: Any, chunk: Chunk) -> Any:
+    """The binding with NULL allowed where a column is not read."""
+    if not chunk.only or binding.columns is None:
+        return binding
+    columns = (one if chunk.reads(one.name) else replace(one, nullable=True) for one in binding.columns)
+    return replace(binding, columns=tuple(columns))
 
 
 def _as_ours(error: Exception, table: CatalogTable) -> HeadraceError:

@@ -25,9 +25,10 @@ from connectors.base.guardian import Pace
 from connectors.base.items import Item
 from connectors.postgres import slot as slots
 from connectors.postgres import source_catalog as catalog
+from connectors.postgres.chunks import chunks
 from connectors.postgres.session import Connection
 from connectors.postgres.slot_reader import SlotReader
-from connectors.postgres.snapshot import ChunkReader, View, chunks
+from connectors.postgres.snapshot import ChunkReader, View
 from connectors.postgres.source_config import PostgresSourceConfig
 from connectors.postgres.source_login import Logins
 from connectors.postgres.source_session import connect, failed

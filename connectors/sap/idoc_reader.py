@@ -73,7 +73,7 @@ class IdocReader:
             )
         self._config, self._tables, self._generations = config, tables, generations
         self._flow, self._until_end, self._seq = flow, until_end, int(state[1])
-        self._plan, self._durable = config.plan, 0
+        self._plan, self._durable, self._settled = config.plan, 0, 0
         self._spool = Spool(directory, bytes_max=config.spool_bytes_max, kept=config.docnums_kept)
         self._status = None if config.status is None else StatusSender(config.status)
         self._listener = None if until_end else Listener(config, self._spool)
@@ -104,15 +104,15 @@ class IdocReader:
         self._spool.close()
 
     def _settle(self) -> None:
+        """Of what is durable the senders are told, and then the bodies go."""
         up_to = self._durable
-        if self._status is None:
-            if up_to:
-                self._spool.done(up_to)
-                self._durable = 0
+        if up_to <= self._settled:
             return
-        told = self._status.tell(self._spool.settled(up_to, _IDOCS_AT_ONCE)) if up_to else 0
-        if told:
-            self._spool.done(told)
+        if self._status is not None:
+            up_to = self._status.tell(self._spool.settled(up_to, _IDOCS_AT_ONCE))
+        if up_to:
+            self._spool.done(up_to)
+            self._settled = up_to
 
     def _read(self, waiting: Sequence[Waiting]) -> Iterator[Piece]:
         parsed = parse(self._plan, waiting)

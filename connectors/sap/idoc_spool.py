@@ -42,6 +42,16 @@ class Waiting:
     fault: str | None
 
 
+@dataclass
+class _Post:
+    """IDocs that wait to be written, and what became of them."""
+
+    documents: Sequence[Document]
+    kept: int = 0
+    error: CapacityError | TransientError | None = None
+    done: bool = False
+
+
 class Spool:
     """The folder's database; used by any thread.
 
@@ -52,7 +62,8 @@ class Spool:
 
     def __init__(self, directory: Path, *, bytes_max: int, kept: int) -> None:
         self._bytes_max, self._kept = bytes_max, kept
-        self._lock = threading.Lock()
+        self._lock, self._posts_lock = threading.Lock(), threading.Lock()
+        self._posts: list[_Post] = []
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(directory / "idocs.db", isolation_level=None, check_same_thread=False)
@@ -68,29 +79,50 @@ class Spool:
     def put(self, documents: Sequence[Document]) -> int:
         """Keep those that are not known yet, all or none; how many they are. They are on the disk behind this call.
 
+        Posts that come meanwhile wait for the disk together: whoever is next writes them all in one transaction.
         Raises CapacityError (full), TransientError (the disk refuses).
         """
-        size = sum(len(one.body) for one in documents)
-        with self._written():
-            if self._bytes + size > self._bytes_max:
-                raise CapacityError(f"source.sap_idoc.spool_bytes_max: {self._bytes} bytes wait, {size} more came")
-            kept = 0
-            for one in documents:
-                fields = one.fields
-                told = (
-                    one.identity,
-                    time.time(),
-                    one.form,
-                    *(fields.get(name, "") for name in ("DOCNUM", "MESTYP", "SNDPRN")),
-                )
-                done = self._db.execute(
-                    "INSERT INTO idoc (identity, at, form, docnum, mestyp, sender, ordering, body) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (identity) DO NOTHING",
-                    (*told, one.order, one.body),
-                )
-                kept += done.rowcount
-                self._bytes += len(one.body) if done.rowcount else 0
-        return kept
+        post = _Post(documents)
+        with self._posts_lock:
+            self._posts.append(post)
+        with self._lock:
+            if not post.done:
+                with self._posts_lock:
+                    posts, self._posts = self._posts, []
+                self._put(posts)
+        if post.error is not None:
+            raise post.error
+        return post.kept
+
+    def _put(self, posts: Sequence[_Post]) -> None:
+        try:
+            with self._transaction():
+                for post in posts:
+                    self._keep(post)
+        except BaseException as error:
+            for post in posts:
+                post.error = error if isinstance(error, TransientError) else TransientError(f"spool: {error}")
+            if not isinstance(error, TransientError):
+                raise
+        finally:
+            for post in posts:
+                post.done = True
+
+    def _keep(self, post: _Post) -> None:
+        size = sum(len(one.body) for one in post.documents)
+        if self._bytes + size > self._bytes_max:
+            text = f"source.sap_idoc.spool_bytes_max: {self._bytes} bytes wait, {size} more came"
+            post.error = CapacityError(text)
+            return
+        for one in post.documents:
+            told = (one.fields.get(name, "") for name in ("DOCNUM", "MESTYP", "SNDPRN"))
+            done = self._db.execute(
+                "INSERT INTO idoc (identity, at, form, docnum, mestyp, sender, ordering, body) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (identity) DO NOTHING",
+                (one.identity, time.time(), one.form, *told, one.order, one.body),
+            )
+            post.kept += done.rowcount
+            self._bytes += len(one.body) if done.rowcount else 0
 
     def waiting(self, after: int, count: int, bytes_max: int) -> list[Waiting]:
         """The next IDocs behind a number, one at least where there is one."""
@@ -166,16 +198,21 @@ class Spool:
 
     @contextmanager
     def _written(self) -> Iterator[None]:
-        with self._lock:
-            before = self._bytes
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield
-                self._db.execute("COMMIT")
-            except BaseException as error:
-                self._bytes = before
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                if isinstance(error, sqlite3.Error):
-                    raise TransientError(f"source.sap_idoc.spool: {error}") from error
-                raise
+        with self._lock, self._transaction():
+            yield
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Of whoever holds the lock. Raises TransientError where the disk refuses; nothing has changed then."""
+        before = self._bytes
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            self._bytes = before
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise TransientError(f"source.sap_idoc.spool: {error}") from error
+            raise

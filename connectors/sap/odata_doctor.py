@@ -57,8 +57,17 @@ def _entity(gateway: Gateway, config: SapODataConfig, entity: EntitySet) -> Iter
             "note", what, "one subscriber, as a delta queue has one for each user and service",
             "this pipeline's user; ODQMON shows the subscription and how long its data stays",
         )  # fmt: skip
+    if entity.queued and config.follows(name):
+        yield Finding("note", what, "a delta that overwrites: whole rows, not differences", _images(entity))
     if not entity.table.key:
         yield Finding("error", what, "a key", "none", f'key = [...] in the [tables.X] of "{name}"')
+
+
+def _images(entity: EntitySet) -> str:
+    """What is known of the delta's images."""
+    if entity.record_mode:
+        return f"{entity.record_mode} tells: rows with A (additive) become dead letters"
+    return "nothing that tells: for a DataSource see its delta in ROOSOURCE; ADD and ADDD send differences"
 
 
 def _routes(entities: Sequence[EntitySet]) -> Finding:

@@ -16,6 +16,8 @@ from libcore.schema import Column, Table
 
 CHANGE_MODE, COUNTER = "ODQ_CHANGEMODE", "ODQ_ENTITYCNTR"
 """Columns that ODP adds to say what happened to a row; they are read, but are no columns of the table."""
+RECORD_MODES = ("ROCANCEL", "RECORDMODE")
+"""What DataSources of BW call the column that says what kind of image a row is; beside ODP's columns alone."""
 SUBSCRIBED, TERMINATE = "SubscribedTo", "TerminateDeltasFor"
 """What stands in front of an entity set's name in the names of ODP's functions."""
 _V4 = "http://docs.oasis-open.org/odata/ns/edmx"
@@ -33,6 +35,7 @@ class EntitySet:
         table: all properties that can be columns, named SERVICE/EntitySet.
         edm: each column's type on the wire.
         queued: its rows have ODP's columns of what happened.
+        record_mode: the property that says what kind of image a row is ("" where there is none); no column either.
         tracks: why it is known to have deltas ("" where nothing says so).
         ends: whether the service has ODP's functions that tell of the set's subscription and end it.
         notes: what is surprising, a sentence each.
@@ -44,6 +47,7 @@ class EntitySet:
     table: Table
     edm: dict[str, Edm]
     queued: bool = False
+    record_mode: str = ""
     tracks: str = ""
     ends: bool = False
     notes: tuple[str, ...] = ()
@@ -127,11 +131,11 @@ def _described(
     name = str(one.get("Name"))
     key = tuple(str(ref.get("Name")) for each in chain for ref in _named(each, "PropertyRef"))
     columns, edm, notes = [], {}, []
-    queued = False
-    for each in (prop for entity in chain for prop in entity if _local(prop) == "Property"):
-        column = str(each.get("Name"))
-        if column in (CHANGE_MODE, COUNTER):
-            queued = True
+    properties = {str(prop.get("Name")): prop for entity in chain for prop in entity if _local(prop) == "Property"}
+    queued = CHANGE_MODE in properties or COUNTER in properties
+    record_mode = next((one for one in RECORD_MODES if queued and one in properties and one not in key), "")
+    for column, each in properties.items():
+        if column in (CHANGE_MODE, COUNTER, record_mode):
             continue
         wire, kind, note = exact_type(dict(each.attrib), each.get(f"{_SAP}display-format", ""), version)
         if note:
@@ -147,7 +151,9 @@ def _described(
         tracks = f"its rows have {CHANGE_MODE}"
     if not queued and version == 2 and one.get(f"{_SAP}change-tracking") == "true":
         tracks = "sap:change-tracking"
-    return EntitySet(service, f"{path}/{name}", version, table, edm, queued, tracks, name in ending, tuple(notes))
+    return EntitySet(
+        service, f"{path}/{name}", version, table, edm, queued, record_mode, tracks, name in ending, tuple(notes)
+    )
 
 
 def _tracking(root: ElementTree.Element, sets: list[str], imports: set[str]) -> dict[str, str]:

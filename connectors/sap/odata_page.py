@@ -26,6 +26,10 @@ from libcore.schema import Column, Table
 
 _NEXT, _DELTA = ("@odata.nextLink", "@nextLink"), ("@odata.deltaLink", "@deltaLink")
 _COUNT = pa.decimal128(38, 0)
+_KEPT, _GONE = ("", "N"), ("X", "D", "R")
+"""Record modes: an after image and a new row; a before image, a deletion and a reversal, which take the key away."""
+_CHANGE_MODES = ("", "C", "U", "D")
+_ODD = {"A": "an additive image, whose figures are differences", "Y": "an image of changed columns alone"}
 _INTS: Mapping[str, pa.DataType] = {"int16": pa.int16(), "int32": pa.int32(), "int64": pa.int64()}
 
 
@@ -83,7 +87,8 @@ class PageDecoder:
             for column, edm in zip(self._table.columns, self._edm, strict=True)
         ]
         if self._entity.queued:
-            fields += [pa.field(CHANGE_MODE, pa.utf8()), pa.field(COUNTER, _COUNT)]
+            marks = [CHANGE_MODE, self._entity.record_mode] if self._entity.record_mode else [CHANGE_MODE]
+            fields += [*(pa.field(name, pa.utf8()) for name in marks), pa.field(COUNTER, _COUNT)]
         rows = pa.list_(pa.struct(fields))
         if self._entity.version == 2:
             answer = pa.struct([("results", rows), ("__next", pa.utf8()), ("__delta", pa.utf8())])
@@ -117,6 +122,8 @@ class PageDecoder:
 
     def _columns(self, rows: pa.StructArray, body: bytes, links: tuple[str, str], delta: bool) -> Page | None:
         ops = self._ops(rows)
+        if ops is None:
+            return None
         deleted = pc.equal(ops, pa.scalar(int(Op.DELETE), pa.int8()))
         gone = pc.any(deleted).as_py()
         columns = []
@@ -137,13 +144,20 @@ class PageDecoder:
         name = json.dumps(column.name).encode()
         return body.count(name + b":null") + body.count(name + b": null") < values.null_count
 
-    def _ops(self, rows: pa.StructArray) -> pa.Int8Array:
+    def _ops(self, rows: pa.StructArray) -> pa.Int8Array | None:
+        """What each row is; None where one has a mark that is not known."""
         if not self._entity.queued:
             return pa.repeat(pa.scalar(int(Op.UPSERT), pa.int8()), len(rows))
+        mode, count = pc.fill_null(rows.field(CHANGE_MODE), ""), pc.fill_null(rows.field(COUNTER), 0)
         # a before image (a counter of -1) takes the row away that its after image brings again, perhaps by another key
-        removed = pc.or_(
-            pc.equal(rows.field(CHANGE_MODE), "D").fill_null(False), pc.equal(rows.field(COUNTER), -1).fill_null(False)
-        )
+        removed = pc.or_(pc.equal(mode, "D"), pc.equal(count, -1))
+        known = pc.and_(_among(mode, _CHANGE_MODES), pc.less_equal(pc.abs(count), 1))
+        if self._entity.record_mode:
+            image = pc.utf8_trim(pc.fill_null(rows.field(self._entity.record_mode), ""), " ")
+            known = pc.and_(known, _among(image, (*_KEPT, *_GONE)))
+            removed = pc.or_(removed, _among(image, _GONE))
+        if not pc.all(known, min_count=0).as_py():
+            return None
         return pc.if_else(removed, pa.scalar(int(Op.DELETE), pa.int8()), pa.scalar(int(Op.UPSERT), pa.int8()))
 
     # -- row by row
@@ -190,13 +204,28 @@ class PageDecoder:
         return rows, ((next_link or [""])[0], (delta_link or [""])[0])
 
     def _removed(self, row: Mapping[str, Any]) -> bool:
-        if row.get(CHANGE_MODE) == "D" or row.get(COUNTER) == "-1":
+        if self._entity.queued and self._taken_away(row):
             return True
         if self._entity.version == 2:
             about = row.get("__metadata")
             return isinstance(about, dict) and about.get("deleted") is True
         context = row.get("@odata.context") or row.get("@context") or ""
         return "@removed" in row or "@odata.removed" in row or str(context).endswith("/$deletedEntity")
+
+    def _taken_away(self, row: Mapping[str, Any]) -> bool:
+        """Whether ODP's marks say that a key goes. Raises DataError for marks that say neither that nor a row."""
+        mode, count = str(row.get(CHANGE_MODE) or ""), str(row.get(COUNTER) or "0")
+        image = str(row.get(self._entity.record_mode) or "").strip(" ")
+        if mode not in _CHANGE_MODES:
+            raise DataError(f"{CHANGE_MODE}: expected one of {', '.join(_CHANGE_MODES[1:])} or none, found {mode!r}")
+        if count not in ("-1", "0", "1"):
+            raise DataError(f"{COUNTER}: expected -1, 0 or 1, found {count}: a sum of several rows")
+        if image not in (*_KEPT, *_GONE):
+            raise DataError(
+                f"{self._entity.record_mode}: expected a whole row, found {image!r}, {_ODD.get(image, 'not known')}: "
+                "the DataSource needs a delta that overwrites"
+            )
+        return mode == "D" or count == "-1" or image in _GONE
 
     def _keyed(self, row: dict[str, Any]) -> dict[str, Any]:
         """A deleted entity's key: its properties where they stand there, else those of its address."""
@@ -253,6 +282,10 @@ def _wire_type(column: Column, edm: Edm, version: int) -> pa.DataType:
     if edm.form == "bool" and name == "bool":
         return pa.bool_()
     return pa.utf8()
+
+
+def _among(values: pa.StringArray, some: Sequence[str]) -> pa.BooleanArray:
+    return pc.is_in(values, value_set=pa.array(some, pa.utf8()))
 
 
 def _counted(values: pa.Array) -> pa.Array:

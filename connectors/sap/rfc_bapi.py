@@ -83,15 +83,21 @@ def _check_one(where: str, described: Mapping[str, Any], value: Any) -> None:
     kind = str(described.get("parameter_type") or described.get("field_type"))
     inner = described.get("type_description")
     if kind in ("RFCTYPE_TABLE", "RFCTYPE_STRUCTURE"):
-        if inner is not None:
-            for row in value if kind == "RFCTYPE_TABLE" else [value]:
+        rows = value if kind == "RFCTYPE_TABLE" else [value]
+        if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+            wanted = "rows of fields" if kind == "RFCTYPE_TABLE" else "fields"
+            raise DataError(f"{where}: expected {wanted} by name, found {value!r}")
+        for row in rows:
+            if inner is not None:
                 check(where, inner.fields, row)
     elif kind in _RANGES:
         low, high = _RANGES[kind]
-        if not isinstance(value, int) or not low <= value <= high:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise DataError(f"{where}: expected a whole number from {low} to {high}, found {value!r}")
     elif kind in _SIZED:
         length = int(described["nuc_length"])
+        if not isinstance(value, str | bytes):
+            raise DataError(f"{where}: expected a text, found {value!r}")
         if len(value) > length:
             raise DataError(f"{where}: expected at most {length} characters, found {len(value)}")
         if kind == "RFCTYPE_NUM" and not str(value).isdigit():

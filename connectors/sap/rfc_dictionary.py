@@ -18,6 +18,8 @@ from libcore.errors import ConfigurationError
 from libcore.schema import Column, Table
 
 STORED = "stored"
+PARTITION = "sap_rfc"
+"""The source's one partition, as a system is read in one session."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def source_table(described: Described) -> SourceTable:
     notes = list(described.left_out)
     if not key:
         notes.append(f"{described.name}: no primary key: give it one by `key`")
-    return SourceTable(described.name, Table(described.name, columns, key), tuple(notes))
+    return SourceTable(described.name, Table(described.name, columns, key), tuple(notes), PARTITION)
 
 
 def currency_decimals(session: Session, able: Ability) -> dict[str, int]:

@@ -24,6 +24,7 @@ _ROUTES = Finding(
     "pointers and BAPIs by RFC ([source.sap_rfc]), IDocs ([source.sap_idoc])",
     "SAP Note 3255746 forbids others ODP by RFC (RODPS_*): it is not called; Note 3439624 has SAP's own check",
 )  # fmt: skip
+_SERVICES = "/IWFND/I_MED_SRH"  # the Gateway's services
 _WIDER = (
     "install SAP's add-on with /SAPDS/RFC_READ_TABLE2, or a function of your own with these parameters (`function`)"
 )
@@ -47,8 +48,28 @@ def _all(session: Session, config: SapRfcConfig, tables: Sequence[str]) -> Itera
     yield from _reader(session, config, able)
     for signal in sorted({config.signal_of(name) for name in tables} or {config.signal}):
         yield from _signal(session, able, config, signal)
+    yield _best(session, able, config, tables)
     for name in tables:
         yield from _table(session, able, config, name)
+
+
+def _best(session: Session, able: Ability, config: SapRfcConfig, tables: Sequence[str]) -> Finding:
+    """Which of the permitted routes is best for these tables of this system."""
+    silent = [name for name in tables if not _documented(session, able, config, name)]
+    here = f"no change document tells of {', '.join(silent)}" if silent else "change documents tell of each table"
+    if next(_readable(session, able, _SERVICES), None) is None:
+        odata = "OData, as the Gateway is here: a service with a delta for each table brings every change and deletion"
+        return Finding("note", "best route", odata, here, "/IWFND/MAINT_SERVICE lists the services; [source.sap_odata]")
+    ways = "change pointers, time stamps, or IDocs" if silent else "change documents"
+    return Finding("note", "best route", f"tables by RFC with {ways}, as no Gateway is seen here", here)
+
+
+def _documented(session: Session, able: Ability, config: SapRfcConfig, name: str) -> bool:
+    """Whether change documents tell of a table."""
+    try:
+        return bool(object_classes(session, able, name, config.object_classes))
+    except ConfigurationError:
+        return False
 
 
 def _reader(session: Session, config: SapRfcConfig, able: Ability) -> Iterator[Finding]:

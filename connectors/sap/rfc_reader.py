@@ -198,7 +198,7 @@ class SapRfcReader:
     def _page_rows(self) -> int:
         # a page may come out twice as large, where the function answers in no order
         most = min(self._config.chunk_rows, max(1, self._config.batch_rows_max // 2))
-        return max(1, most // self._pace.divisor)
+        return self._pace.most(most)
 
     def _hours(self) -> Iterator[None]:
         while not self._pace.allowed:
@@ -280,7 +280,7 @@ class SapRfcReader:
             yield from self._page_of(able, self._requests[0])
 
     def _page_of(self, able: Ability, request: Request) -> Iterator[Piece]:
-        _, name, where, after = request
+        _, name, where, after, _ = request
         wanted, also = self._wanted[name], f"( {where} )" if where else ""
         try:
             rows, until = next(pages(self._whole[name], able, wanted, after, self._page_rows, also))

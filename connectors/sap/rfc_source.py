@@ -13,8 +13,9 @@ from connectors.base.background import BackgroundPartition
 from connectors.base.database import Finding, SourceContext, SourceTable, TableBinding
 from connectors.base.guardian import Pace
 from connectors.base.items import Item
+from connectors.sap.rfc_bapi import Bapis
 from connectors.sap.rfc_config import SapRfcConfig
-from connectors.sap.rfc_dictionary import amounts, currency_decimals, describe, names, source_table
+from connectors.sap.rfc_dictionary import PARTITION, amounts, currency_decimals, describe, names, source_table
 from connectors.sap.rfc_doctor import examine
 from connectors.sap.rfc_reader import FIRST, Durable, SapRfcReader
 from connectors.sap.rfc_rows import WantedTable
@@ -65,6 +66,11 @@ class SapRfcChanges:
         """The routes that there are, which is best, and what is missing for it."""
         return examine(self._session, self._config, [table.name for table in tables])
 
+    def call(self, function: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """A function of `bapi_allowed`; see Bapis.call."""
+        with closing(Bapis(self._config)) as bapis:
+            return bapis.call(function, **parameters)
+
     def close(self) -> None:
         """Log off."""
         self._session.close()
@@ -110,7 +116,7 @@ class SapRfcSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
 
     def list_parts(self) -> list[str]:
         """One."""
-        return ["sap_rfc"]
+        return [PARTITION]
 
     def build_part(self, step_id: str, for_part: str, resume_state: tuple[Any, ...] | None) -> BackgroundPartition:
         """The partition, going on where `resume_state` says."""

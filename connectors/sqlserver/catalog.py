@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import structlog
 
@@ -14,6 +15,8 @@ from connectors.sqlserver.types import Reading, readable_as, reading
 from libcore.errors import ConfigurationError, FatalError
 from libcore.schema import Column, Table
 
+Definition = tuple[Any, ...]
+"""Of a column: the system's type, bytes (-1: max), precision, scale, whether it may be NULL."""
 _log = structlog.get_logger()
 
 
@@ -25,11 +28,13 @@ class CatalogTable:
         source: name, exact types, key, notes.
         readings: how each column is read, by name.
         order: columns of a unique index without NULL, which chunks go by; () where there is none.
+        definitions: of each column, by name.
     """
 
     source: SourceTable
     readings: Mapping[str, Reading]
     order: tuple[str, ...]
+    definitions: Mapping[str, Definition] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Wanted:
         order: what chunks go by; () where it is read whole.
         generation: raised by a person when the database was restored.
         on_new_column: add, ignore or refuse.
+        definitions: of the columns, as they are read.
     """
 
     table: Table
@@ -49,6 +55,7 @@ class Wanted:
     order: tuple[Reading, ...]
     generation: int = 0
     on_new_column: str = "add"
+    definitions: Mapping[str, Definition] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -60,7 +67,27 @@ class Wanted:
         columns = tuple(found.source.table.column(name) for name in names)
         table = Table(self.table.name, (*self.table.columns, *columns), self.table.key)
         readings = (*self.readings, *(_readable(self.table.name, found, column) for column in columns))
-        return replace(self, table=table, readings=readings)
+        definitions = {**self.definitions, **{name: found.definitions[name] for name in names}}
+        return replace(self, table=table, readings=readings, definitions=definitions)
+
+    def check(self, instance: Instance) -> None:
+        """Raises FatalError where a column is not what it was when the flow began to read it."""
+        for name, definition in instance.definitions.items():
+            known = self.definitions.get(name, definition)
+            if definition != known:
+                raise FatalError(
+                    f"source.sqlserver: table {self.name}: column {name}: expected {_shown(known)}, as at the start, "
+                    f"found {_shown(definition)}: the next start describes it anew"
+                )
+
+
+@dataclass(frozen=True)
+class UniqueIndex:
+    """A unique index; `nullable`: one of its columns may be NULL, so it is no key."""
+
+    name: str
+    columns: tuple[str, ...]
+    nullable: bool
 
 
 @dataclass(frozen=True)
@@ -72,6 +99,7 @@ class Instance:
         min_lsn: where its changes begin; those before it were never there, or are cleaned up.
         ordinals: its columns' numbers from 1 on: bits of the update mask.
         role: who may read it; None: nobody is kept out.
+        definitions: of its columns, as the table has them now.
     """
 
     name: str
@@ -79,6 +107,12 @@ class Instance:
     min_lsn: bytes
     ordinals: Mapping[str, int]
     role: str | None = None
+    definitions: Mapping[str, Definition] = field(default_factory=dict)
+
+
+def _shown(definition: Definition) -> str:
+    kind, length, precision, scale, nullable = definition
+    return f"{kind} ({length} bytes, {precision} digits, scale {scale}){'' if nullable else ' NOT NULL'}"
 
 
 def names(session: Session) -> list[str]:
@@ -96,13 +130,14 @@ def describe(session: Session, name: str, captured: Collection[str] | None = Non
     if not found:
         raise ConfigurationError(f"source.sqlserver: expected a table {name!r}, found none that this login may see")
     key = _key(session, name)
-    readings, columns, notes = {}, [], []
-    for column, kind, max_length, precision, scale, nullable, computed in found:
+    readings, definitions, columns, notes = {}, {}, [], []
+    for column, computed, kind, max_length, precision, scale, nullable in found:
         if computed or (captured is not None and column not in captured):
             why = "computed: change tables have no value of it" if computed else "in no capture instance"
             notes.append(f"{name}.{column}: {why}, so it is left out")
             continue
         one = readings[column] = reading(column, kind, max_length, precision, scale)
+        definitions[column] = (kind, max_length, precision, scale, bool(nullable))
         columns.append(Column(column, one.type, bool(nullable)))
         if one.note:
             notes.append(f"{name}.{column}: {one.note}")
@@ -110,25 +145,29 @@ def describe(session: Session, name: str, captured: Collection[str] | None = Non
     if not key:
         notes.append(f"{name}: no primary key and no unique index without NULL: give it a key by `key`")
     table = Table(name, tuple(columns), key)
-    return CatalogTable(SourceTable(name, table, tuple(notes)), readings, key)
+    return CatalogTable(SourceTable(name, table, tuple(notes)), readings, key, definitions)
 
 
 def _key(session: Session, name: str) -> tuple[str, ...]:
     """The primary key, else the first unique index whose columns have no NULL."""
-    indexes: dict[int, list[tuple[str, bool]]] = {}
-    for number, column, nullable in session.ask(sql.UNIQUE_KEYS, sql.full_name(name)):
-        indexes.setdefault(number, []).append((column, bool(nullable)))
-    for columns in indexes.values():
-        if not any(nullable for _, nullable in columns):
-            return tuple(column for column, _ in columns)
-    return ()
+    return next((index.columns for index in unique_indexes(session, name) if not index.nullable), ())
+
+
+def unique_indexes(session: Session, name: str) -> list[UniqueIndex]:
+    """Those of a table, the primary key first."""
+    found: dict[int, UniqueIndex] = {}
+    for number, index, column, nullable in session.ask(sql.UNIQUE_KEYS, sql.full_name(name)):
+        there = found.get(number, UniqueIndex(index, (), False))
+        found[number] = UniqueIndex(index, (*there.columns, column), there.nullable or bool(nullable))
+    return list(found.values())
 
 
 def wanted(found: CatalogTable, table: Table, binding: TableBinding) -> Wanted:
     """A described table as the pipeline file wants it. Raises ConfigurationError where it cannot be read so."""
     if not table.key:
         raise ConfigurationError(
-            f"source.sqlserver: expected a key for table {table.name}, found none: give it one by `key`"
+            f"source.sqlserver: expected a key for table {table.name}, found none: name columns that no two rows share "
+            f"by `key`, or {add_key(table.name)}, and have it captured"
         )
     for column in binding.columns or ():
         if column.unit is not None:
@@ -141,6 +180,7 @@ def wanted(found: CatalogTable, table: Table, binding: TableBinding) -> Wanted:
         tuple(found.readings[name] for name in found.order),
         binding.generation,
         binding.new_column,
+        {column.name: found.definitions[column.name] for column in table.columns},
     )
 
 
@@ -158,12 +198,15 @@ def _readable(table: str, found: CatalogTable, column: Column) -> Reading:
 def instances(session: Session) -> dict[str, list[Instance]]:
     """The capture instances of all tables, a table's older one first. Raises ConfigurationError where CDC is off."""
     ordinals: dict[str, dict[str, int]] = {}
-    for instance, column, ordinal in session.ask(sql.CAPTURED_COLUMNS):
+    definitions: dict[str, dict[str, Definition]] = {}
+    for instance, column, ordinal, *definition, nullable in session.ask(sql.CAPTURED_COLUMNS):
         ordinals.setdefault(instance, {})[column] = ordinal
+        definitions.setdefault(instance, {})[column] = (*definition, bool(nullable))
     found: dict[str, list[Instance]] = {}
     for schema, name, instance, min_lsn, role in session.ask(sql.INSTANCES):
         table = f"{schema}.{name}"
-        found.setdefault(table, []).append(Instance(instance, table, min_lsn, ordinals.get(instance, {}), role))
+        columns = ordinals.get(instance, {}), definitions.get(instance, {})
+        found.setdefault(table, []).append(Instance(instance, table, min_lsn, columns[0], role, columns[1]))
     return found
 
 
@@ -175,6 +218,11 @@ def captured_columns(session: Session) -> dict[str, set[str]]:
         _log.debug("capture instances cannot be seen", error=str(error))
         return {}
     return {name: {column for one in there for column in one.ordinals} for name, there in found.items()}
+
+
+def add_key(name: str) -> str:
+    """The statement that gives a table a key."""
+    return f"ALTER TABLE {sql.full_name(name)} ADD [headrace_id] bigint IDENTITY NOT NULL PRIMARY KEY NONCLUSTERED"
 
 
 def named_table(name: str) -> str:

@@ -71,13 +71,14 @@ class ChangeTablesReader(TurnReader[bytes]):
         return lsn if is_border(self._state.place) else lsn_behind(lsn, -1)
 
     def _turn(self) -> Iterator[Piece]:
+        newest = self._newest()  # before the tables are looked at: what was committed up to there has these columns
         if self._state.place is None:
-            self._state = replace(self._state, place=border(self._newest()))
+            self._state = replace(self._state, place=border(newest))
         found = self._keeper.look(self._session)
         used: dict[str, Instance] = {}
         for name in list(self._wanted):
             yield from self._prepared(name, found, used)
-        yield from self._changes(used, found)
+        yield from self._changes(used, found, newest)
         commit = int.from_bytes(self._lsn, "big") + 1
         for state, piece in self._chunks.next(self._state, commit):
             self._state = state
@@ -93,6 +94,7 @@ class ChangeTablesReader(TurnReader[bytes]):
             raise ConfigurationError(
                 f"source.sqlserver: table {name}: expected a capture instance, found none: {catalog.enable_table(name)}"
             )
+        self._wanted[name].check(found[name][-1])
         there = [one for one in found[name] if one.min_lsn > NOTHING]
         if not there:  # the capture job has not come to it yet, or its role keeps this login out
             self._waits_for(found[name][0])
@@ -157,11 +159,14 @@ class ChangeTablesReader(TurnReader[bytes]):
             _log.info("a table's rows are read again for its new columns", table=name, columns=missing)
             self._state = self._state.with_read(replace(read, columns=captured, after=(), how="filled"))
             yield Piece([], 0, self._state.packed())
+        elif read.columns != captured:  # the table lost one; should it come again, it is another one
+            self._state = self._state.with_read(replace(read, columns=captured))
 
     # -- changes
 
-    def _changes(self, used: Mapping[str, Instance], found: Mapping[str, Sequence[Instance]]) -> Iterator[Piece]:
-        newest = self._newest()
+    def _changes(
+        self, used: Mapping[str, Instance], found: Mapping[str, Sequence[Instance]], newest: bytes
+    ) -> Iterator[Piece]:
         assert self._state.place is not None
         begin = self._state.place
         if NOTHING < newest < self._lsn:

@@ -62,7 +62,7 @@ class Chunks:
             yield from self._again(state, known[0], commit)
 
     def _again(self, state: State, request: Request, commit: int) -> Iterator[tuple[State, Piece]]:
-        _, table, where, after = request
+        _, table, where, after, _ = request
         try:
             for rows, until in self._rows(table, after or (), where):
                 requests, answered = behind(state.requests, state.answered, request, until)
@@ -79,7 +79,7 @@ class Chunks:
 
     @property
     def _rows_max(self) -> int:
-        return max(1, min(self._config.chunk_rows, self._config.batch_rows_max) // self._pace.divisor)
+        return self._pace.most(min(self._config.chunk_rows, self._config.batch_rows_max))
 
     def _rows(self, table: str, after: _Key, where: str = "") -> Iterator[tuple[Sequence[Row], _Key]]:
         """Rows from behind a key, and up to where; a table without a unique key comes whole."""

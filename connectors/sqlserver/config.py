@@ -16,6 +16,8 @@ class SqlServerGuardian(Guardian):
 
     query_seconds_max: int = Field(default=0, ge=0, le=86_400)
     """A query that takes longer is given up, and rows are read again in smaller chunks; 0: no bound."""
+    stopped_hours_max: int = Field(default=48, ge=1, le=8760)
+    """How long the flow may stand still: what `headrace doctor` holds the retention of changes against."""
 
 
 class SqlServerConfig(Config):

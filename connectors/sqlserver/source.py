@@ -6,6 +6,7 @@ A database is one source partition, one ordered log. State: see state.py.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bytewax.inputs import FixedPartitionedSource
@@ -26,6 +27,8 @@ from connectors.sqlserver.tracking import ChangeTrackingReader
 from libcore.errors import ConfigurationError
 
 _BEAT_S = 1.0
+_PARTITION = "sqlserver"
+"""A database has one order of commits, so one partition."""
 
 
 class SqlServerChanges:
@@ -43,7 +46,8 @@ class SqlServerChanges:
         """See ChangeSource.describe."""
         session = self._ask()
         captured = catalog.captured_columns(session) if self._config.mode == "cdc" else {}
-        return [catalog.describe(session, name, captured.get(name)).source for name in names]
+        found = [catalog.describe(session, name, captured.get(name)).source for name in names]
+        return [replace(table, partition=_PARTITION) for table in found]
 
     def source(
         self, tables: Sequence[SourceTable], bindings: Mapping[str, TableBinding], *, until_end: bool
@@ -79,7 +83,7 @@ class SqlServerChanges:
         """See ChangeSource.doctor."""
         from connectors.sqlserver.doctor import examine
 
-        return examine(self._ask(), self._config, [table.name for table in tables], self._context.spool_bytes)
+        return examine(self._ask(), self._config, tables, self._context.spool_bytes)
 
     def close(self) -> None:
         """See ChangeSource.close."""
@@ -110,7 +114,7 @@ class SqlServerSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
 
     def list_parts(self) -> list[str]:
         """One."""
-        return ["sqlserver"]
+        return [_PARTITION]
 
     def build_part(self, step_id: str, for_part: str, resume_state: tuple[Any, ...] | None) -> BackgroundPartition:
         """The partition, going on where `resume_state` says."""

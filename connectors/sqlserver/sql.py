@@ -22,23 +22,27 @@ TABLE_NAMES = (
 )
 """schema, table."""
 
-COLUMNS = (
-    "SELECT c.[name], COALESCE(b.[name], y.[name]), c.[max_length], c.[precision], c.[scale], c.[is_nullable], "
-    "c.[is_computed] FROM sys.columns AS c JOIN sys.types AS y ON y.[user_type_id] = c.[user_type_id] "
+_DEFINITION = "COALESCE(b.[name], y.[name]), c.[max_length], c.[precision], c.[scale], c.[is_nullable]"
+_TYPES = (
+    "JOIN sys.types AS y ON y.[user_type_id] = c.[user_type_id] "
     "LEFT JOIN sys.types AS b ON b.[user_type_id] = c.[system_type_id] "
+)
+COLUMNS = (
+    f"SELECT c.[name], c.[is_computed], {_DEFINITION} FROM sys.columns AS c {_TYPES}"
     "WHERE c.[object_id] = OBJECT_ID(?) ORDER BY c.[column_id]"
 )
-"""Of a table "[schema].[table]": name, the system's type under an alias type, bytes (-1: max), precision, scale,
-may be NULL, is computed."""
+"""Of a table "[schema].[table]": name, is computed, and its definition: the system's type under an alias type, bytes
+(-1: max), precision, scale, may be NULL."""
 
 UNIQUE_KEYS = (
-    "SELECT i.[index_id], c.[name], c.[is_nullable] FROM sys.indexes AS i "
+    "SELECT i.[index_id], i.[name], c.[name], c.[is_nullable] FROM sys.indexes AS i "
     "JOIN sys.index_columns AS x ON x.[object_id] = i.[object_id] AND x.[index_id] = i.[index_id] "
     "JOIN sys.columns AS c ON c.[object_id] = i.[object_id] AND c.[column_id] = x.[column_id] "
     "WHERE i.[object_id] = OBJECT_ID(?) AND i.[is_unique] = 1 AND i.[has_filter] = 0 AND i.[is_disabled] = 0 "
     "AND x.[is_included_column] = 0 ORDER BY i.[is_primary_key] DESC, i.[index_id], x.[key_ordinal]"
 )
-"""Of a table: columns of its unique indexes, the primary key first: index number, column, may be NULL."""
+"""Of a table: columns of its unique indexes, the primary key first: number and name of the index, column, may be NULL.
+"""
 
 # -- change data capture
 
@@ -60,17 +64,19 @@ MIN_LSNS = "SELECT [capture_instance], sys.fn_cdc_get_min_lsn([capture_instance]
 INSTANCE_NAMES = "SELECT [capture_instance] FROM [cdc].[change_tables]"
 
 CAPTURED_COLUMNS = (
-    "SELECT c.[capture_instance], k.[column_name], k.[column_ordinal] FROM [cdc].[captured_columns] AS k "
-    "JOIN [cdc].[change_tables] AS c ON c.[object_id] = k.[object_id] "
-    "ORDER BY c.[capture_instance], k.[column_ordinal]"
+    f"SELECT i.[capture_instance], k.[column_name], k.[column_ordinal], {_DEFINITION} "
+    "FROM [cdc].[captured_columns] AS k JOIN [cdc].[change_tables] AS i ON i.[object_id] = k.[object_id] "
+    "JOIN sys.columns AS c ON c.[object_id] = i.[source_object_id] AND c.[column_id] = k.[column_id] "
+    f"{_TYPES}ORDER BY i.[capture_instance], k.[column_ordinal]"
 )
-"""capture instance, column, its number from 1 on: the bit of the update mask."""
+"""capture instance, column, its number from 1 on (the bit of the update mask), its definition as above. A column that
+the table has lost, or has again under its old name, is NULL in the change table from then on, and not told here."""
 
 UNCAPTURED_COLUMNS = (
     "SELECT s.[name], t.[name], i.[capture_instance], c.[name] FROM [cdc].[change_tables] AS i "
     "JOIN sys.tables AS t ON t.[object_id] = i.[source_object_id] "
     "JOIN sys.schemas AS s ON s.[schema_id] = t.[schema_id] JOIN sys.columns AS c ON c.[object_id] = t.[object_id] "
-    "LEFT JOIN [cdc].[captured_columns] AS k ON k.[object_id] = i.[object_id] AND k.[column_name] = c.[name] "
+    "LEFT JOIN [cdc].[captured_columns] AS k ON k.[object_id] = i.[object_id] AND k.[column_id] = c.[column_id] "
     "WHERE k.[column_name] IS NULL AND c.[is_computed] = 0 ORDER BY s.[name], t.[name], c.[column_id]"
 )
 """schema, table, capture instance, a column that the instance does not capture."""
@@ -108,9 +114,12 @@ DATABASE = (
 
 SERVER = (
     "SELECT CONVERT(nvarchar(128), SERVERPROPERTY('ProductVersion')), CONVERT(int, SERVERPROPERTY('EngineEdition')), "
-    "SUSER_SNAME()"
+    "SUSER_SNAME(), USER_NAME()"
 )
-"""version "16.0.4", edition (5: Azure SQL Database, 8: Managed Instance), login."""
+"""version "16.0.4", edition (5: Azure SQL Database, 8: Managed Instance), login, its user in this database."""
+
+IS_OWNER = "SELECT IS_ROLEMEMBER(N'db_owner')"
+"""1 or 0."""
 
 CDC_JOBS = (
     "SELECT [job_type], [retention], [pollinginterval], [continuous] FROM msdb.dbo.cdc_jobs "
@@ -121,11 +130,12 @@ CDC_JOBS = (
 AGENT = "SELECT [status_desc] FROM sys.dm_server_services WHERE [servicename] LIKE N'SQL Server Agent%'"
 """Running, Stopped."""
 
-LOG_SCAN = (
-    "SELECT TOP (1) DATEDIFF(second, [end_time], GETDATE()), [error_count], [latency] "
-    "FROM sys.dm_cdc_log_scan_sessions ORDER BY [session_id] DESC"
-)
-"""Of the capture job's newest scan: seconds since its end, errors, seconds that it lay behind."""
+CAPTURED_AGE = "SELECT DATEDIFF(second, MAX([tran_end_time]), GETDATE()) FROM [cdc].[lsn_time_mapping]"
+"""Seconds since what was captured last: a transaction, or the mark that an idle capture job sets every five minutes;
+NULL: nothing was captured yet."""
+
+LOG_SCAN = "SELECT TOP (1) [error_count], [latency] FROM sys.dm_cdc_log_scan_sessions ORDER BY [session_id] DESC"
+"""Of the capture job's newest scan: errors, seconds that it lay behind."""
 
 CHANGE_TRACKING = (
     "SELECT [is_auto_cleanup_on], [retention_period], [retention_period_units_desc] "
@@ -135,6 +145,9 @@ CHANGE_TRACKING = (
 
 MAY_SELECT = "SELECT HAS_PERMS_BY_NAME(?, N'OBJECT', N'SELECT')"
 """Of "[schema].[table]": 1 or 0; NULL: it is not there, or may not be seen."""
+
+MAY_TRACK = "SELECT HAS_PERMS_BY_NAME(?, N'OBJECT', N'VIEW CHANGE TRACKING')"
+"""The same, of change tracking."""
 
 
 @dataclass(frozen=True)

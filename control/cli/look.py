@@ -47,6 +47,7 @@ def status(file: File, as_json: AsJson = False) -> None:
         headrace status orders.toml --json
     """
     from control import pipeline
+    from control.requests import open_requests
     from control.status import dropped_slots, failed_sources, read_supervisor, read_workers, totals
 
     with reported():
@@ -57,6 +58,7 @@ def status(file: File, as_json: AsJson = False) -> None:
             document: dict[str, Any] = {"name": plan.name, "state_dir": str(plan.state_dir), "supervisor": supervisor}
             document["dropped_slots"] = dropped_slots(plan.state_dir)
             document["failed_sources"] = failed_sources(plan.state_dir)
+            document["requests"] = [one.as_dict() for one in open_requests(plan.state_dir)]
             document |= {"totals": asdict(sums), "workers": [asdict(worker) for worker in workers]}
             typer.echo(json.dumps(document))
             return
@@ -65,6 +67,8 @@ def status(file: File, as_json: AsJson = False) -> None:
             out.print(text, style="red", markup=False)
         for name, text in failed_sources(plan.state_dir).items():
             out.print(f"source {name} has failed, the others go on: {text}", style="red", markup=False)
+        for request in open_requests(plan.state_dir):
+            out.print(f"read again: {request.text(time.time())}; request {request.request}", markup=False)
         if not workers:
             out.print("no worker has run yet")
             return
@@ -125,7 +129,9 @@ def verify(
     """Compare the target with its source, row by row, and print equal, missing, extra and different rows.
 
     The truth is what the topics say at this moment (every key's last change), or a source database. Stop the changes
-    or the pipeline first, or expect the rows in flight to show. Exit codes: 0 equal, 1 not equal, 78 a wrong file.
+    or the pipeline first, or expect the rows in flight to show. The digest is of the rows that the target must hold,
+    in any order: equal targets with the same digest hold the same rows. Exit codes: 0 equal, 1 not equal, 78 a wrong
+    file.
 
     Examples:
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from control.cli import dead_letters, doctor, look, measure, rollout, source, start, state
+from control.cli import call, dead_letters, doctor, look, measure, rollout, snapshot, source, start, state
 
 app = typer.Typer(
     name="headrace",
@@ -21,7 +21,8 @@ app.command("status")(look.status)
 app.command("verify")(look.verify)
 app.command("state")(state.state)
 app.command("rollout")(rollout.rollout)
-app.command("snapshot")(source.snapshot)
+app.command("snapshot")(snapshot.snapshot)
+app.command("call")(call.call)
 app.command("bench")(measure.bench)
 app.command("demo")(measure.demo)
 app.command("version")(look.version)

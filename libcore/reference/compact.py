@@ -16,8 +16,8 @@ def compact(record: pa.RecordBatch, table: Table) -> pa.RecordBatch:
     """See libcore.compact.compact."""
     ops = record.column(OP).to_pylist()
     for row, op in enumerate(ops):
-        if op not in (Op.UPSERT, Op.DELETE) and (op != Op.INSERT or not table.key):
-            raise DataError(f"expected an upsert (1), delete (2) or insert (6), found op {op}", row=row)
+        if op not in (Op.UPSERT, Op.DELETE) and (op not in (Op.INSERT, Op.UPDATE) or not table.key):
+            raise DataError(f"expected an upsert (1), delete (2), insert (6) or update (7), found op {op}", row=row)
     if not table.key:
         return _net(record, table, ops)
     return _last(record, table, ops)
@@ -67,7 +67,8 @@ def _unset(record: pa.RecordBatch, table: Table) -> list[set[int]]:
 
 def _last(record: pa.RecordBatch, table: Table, ops: list[int]) -> pa.RecordBatch:
     unset = _unset(record, table)
-    winners: dict[int, list[int]] = {rows[-1]: rows[:-1] for rows in _groups(record, table.key_indexes).values()}
+    groups = [_without_void(rows, ops) for rows in _groups(record, table.key_indexes).values()]
+    winners = {rows[-1]: rows[:-1] for rows in groups}
     chosen = sorted(winners)
     # Where each table column of each winner takes its value: a row, None for NULL.
     sources: list[list[int | None]] = [list(chosen) for _ in table.columns]
@@ -84,10 +85,21 @@ def _last(record: pa.RecordBatch, table: Table, ops: list[int]) -> pa.RecordBatc
     return _with_unset(result, [unset[winner] for winner in chosen])
 
 
+def _without_void(rows: list[int], ops: list[int]) -> list[int]:
+    """A key's rows without the updates behind a delete of it: they find no row."""
+    kept: list[int] = []
+    for row in rows:
+        if ops[row] != Op.UPDATE or not kept or ops[kept[-1]] != Op.DELETE:
+            kept.append(row)
+    return kept
+
+
 def _settled(rows: list[int], ops: list[int]) -> int:
-    """The operation of a key's rows as one: still an insert where the first of them is."""
+    """The operation of a key's rows as one: still an insert where the first of them is, an update where all are."""
     if len(rows) == 1 or ops[rows[-1]] == Op.DELETE:
         return ops[rows[-1]]
+    if all(ops[row] == Op.UPDATE for row in rows):
+        return Op.UPDATE
     return Op.INSERT if ops[rows[0]] == Op.INSERT else Op.UPSERT
 
 

@@ -14,7 +14,7 @@ typedef struct job {
   lc_groups groups;
   int32_t *chosen;   /* the rows that stay, in order */
   int64_t count;     /* of chosen */
-  bool any_insert;
+  bool any_insert, any_update;
   int32_t **sources; /* at a table column: where each chosen row takes its value, -1 NULL; NULL: from itself */
 } job;
 
@@ -31,10 +31,12 @@ static bool row_has_unset(const job *j, const uint8_t *bits) {
 static lc_code check_rows(job *j, bool keyless, bool *any_unset, lc_error *error) {
   for (int64_t row = 0; row < j->rows; row++) {
     uint8_t op = j->op.values[row];
-    if (op != LC_OP_UPSERT && op != LC_OP_DELETE && (op != LC_OP_INSERT || keyless))
-      return lc_fail(error, LC_DATA, row, -1, "expected an upsert (1), delete (2) or insert (6), found op %d",
-                     (int8_t)op);
+    bool of_keys = op == LC_OP_INSERT || op == LC_OP_UPDATE;
+    if (op != LC_OP_UPSERT && op != LC_OP_DELETE && (!of_keys || keyless))
+      return lc_fail(error, LC_DATA, row, -1,
+                     "expected an upsert (1), delete (2), insert (6) or update (7), found op %d", (int8_t)op);
     j->any_insert |= op == LC_OP_INSERT;
+    j->any_update |= op == LC_OP_UPDATE;
   }
   *any_unset = false;
   if (j->unset.values == NULL) return LC_OK;
@@ -69,6 +71,23 @@ static lc_code check_layout(const struct ArrowArray *batch, const lc_column *col
   return LC_OK;
 }
 
+/* Whether row a stands before row b in their source's order. */
+static bool before(const job *j, int32_t a, int32_t b) {
+  int order = lc_position_compare(j->position.values + 32 * (int64_t)a, j->position.values + 32 * (int64_t)b);
+  return order < 0 || (order == 0 && a < b);
+}
+
+/* Where only updates stand behind a key's delete there is nothing that they could change: the delete stays. */
+static void settle_updates(job *j) {
+  for (int32_t row = 0; row < (int32_t)j->rows; row++) {
+    int32_t group = j->groups.group[row], last = -1;
+    if (j->groups.winner[group] != row || j->op.values[row] != LC_OP_UPDATE) continue;
+    for (int32_t one = j->groups.tail[group]; one >= 0; one = j->groups.next[one])
+      if (j->op.values[one] != LC_OP_UPDATE && (last < 0 || before(j, last, one))) last = one;
+    if (last >= 0 && j->op.values[last] == LC_OP_DELETE) j->groups.winner[group] = last;
+  }
+}
+
 /* Keyed: each group's winner.  Keyless: |net| copies of each group's last row. */
 static bool choose(job *j, bool keyless) {
   const lc_groups *g = &j->groups;
@@ -84,12 +103,6 @@ static bool choose(job *j, bool keyless) {
   return true;
 }
 
-/* Whether row a stands before row b in their source's order. */
-static bool before(const job *j, int32_t a, int32_t b) {
-  int order = lc_position_compare(j->position.values + 32 * (int64_t)a, j->position.values + 32 * (int64_t)b);
-  return order < 0 || (order == 0 && a < b);
-}
-
 static bool source_of(job *j, int64_t column, int64_t place, int32_t row) {
   if (j->sources[column] == NULL) {
     j->sources[column] = lc_malloc((size_t)j->count * sizeof(int32_t));
@@ -100,10 +113,11 @@ static bool source_of(job *j, int64_t column, int64_t place, int32_t row) {
   return true;
 }
 
-/* The winner at `place` lacks a column: the latest upsert of its group that has it, unless a later delete hides it. */
-static bool fold_column(job *j, int64_t place, int64_t column, int32_t delete_row) {
+/* The winner at `place` lacks a column: the latest upsert of its group that has it, unless a delete lies between, which
+ * is where it stands before alive_row. */
+static bool fold_column(job *j, int64_t place, int64_t column, int32_t alive_row) {
 #ifdef LC_CANARY /* a bug on purpose, to see that the tests catch it (tests/libcore/test_canary.py): no delete hides */
-  delete_row = -1;
+  alive_row = -1;
 #endif
   int32_t best = -1;
   int32_t winner = j->chosen[place];
@@ -111,8 +125,20 @@ static bool fold_column(job *j, int64_t place, int64_t column, int32_t delete_ro
     if (row == winner || j->op.values[row] == LC_OP_DELETE || lc_bit_get(unset_bits(j, row), column)) continue;
     if (best < 0 || before(j, best, row)) best = row;
   }
-  if (best >= 0 && (delete_row < 0 || before(j, delete_row, best))) return source_of(j, column, place, best);
-  return delete_row < 0 || source_of(j, column, place, -1);
+  if (best >= 0 && (alive_row < 0 || !before(j, best, alive_row))) return source_of(j, column, place, best);
+  return alive_row < 0 || source_of(j, column, place, -1);
+}
+
+/* The row that made a key anew behind its last delete: not an update, as that finds no row there.  -1 without a
+ * delete. */
+static int32_t first_alive(const job *j, int32_t tail) {
+  int32_t delete_row = -1, first = -1;
+  for (int32_t row = tail; row >= 0; row = j->groups.next[row])
+    if (j->op.values[row] == LC_OP_DELETE && (delete_row < 0 || before(j, delete_row, row))) delete_row = row;
+  for (int32_t row = tail; row >= 0 && delete_row >= 0; row = j->groups.next[row])
+    if (j->op.values[row] != LC_OP_UPDATE && before(j, delete_row, row) && (first < 0 || before(j, row, first)))
+      first = row;
+  return first;
 }
 
 static bool fold(job *j) {
@@ -122,11 +148,9 @@ static bool fold(job *j) {
     int32_t winner = j->chosen[place], tail = j->groups.tail[j->groups.group[winner]];
     if (j->groups.next[tail] < 0 || j->op.values[winner] == LC_OP_DELETE || !row_has_unset(j, unset_bits(j, winner)))
       continue;
-    int32_t delete_row = -1;
-    for (int32_t row = tail; row >= 0; row = j->groups.next[row])
-      if (j->op.values[row] == LC_OP_DELETE && (delete_row < 0 || before(j, delete_row, row))) delete_row = row;
+    int32_t alive_row = first_alive(j, tail);
     for (int64_t c = 0; c < j->table_columns; c++)
-      if (lc_bit_get(unset_bits(j, winner), c) && !fold_column(j, place, c, delete_row)) return false;
+      if (lc_bit_get(unset_bits(j, winner), c) && !fold_column(j, place, c, alive_row)) return false;
   }
   return true;
 }
@@ -141,14 +165,18 @@ static void settle_unset(const job *j, struct ArrowArray *out, lc_compact_result
   }
 }
 
-/* A key whose first change is an insert is still new after all of them; one that was there before is not. */
-static void settle_inserts(const job *j, uint8_t *op) {
+/* A key whose first change is an insert is still new after all of them; one that was there before is not.  Updates
+ * alone are an update. */
+static void settle_ops(const job *j, uint8_t *op) {
   for (int64_t place = 0; place < j->count; place++) {
     int32_t tail = j->groups.tail[j->groups.group[j->chosen[place]]], first = tail;
     if (op[place] == LC_OP_DELETE || j->groups.next[tail] < 0) continue;
-    for (int32_t row = tail; row >= 0; row = j->groups.next[row])
+    bool updates = true;
+    for (int32_t row = tail; row >= 0; row = j->groups.next[row]) {
       if (before(j, row, first)) first = row;
-    op[place] = j->op.values[first] == LC_OP_INSERT ? LC_OP_INSERT : LC_OP_UPSERT;
+      updates = updates && j->op.values[row] == LC_OP_UPDATE;
+    }
+    op[place] = updates ? LC_OP_UPDATE : j->op.values[first] == LC_OP_INSERT ? LC_OP_INSERT : LC_OP_UPSERT;
   }
 }
 
@@ -166,7 +194,7 @@ static lc_code gather_all(const job *j, bool keyless, struct ArrowArray *out, lc
     return code;
   }
   uint8_t *op = lc_child_values(out, j->table_columns);
-  if (j->any_insert) settle_inserts(j, op);
+  if (j->any_insert || j->any_update) settle_ops(j, op);
   if (keyless) {
     for (int64_t place = 0; place < j->count; place++)
       op[place] = j->groups.net[j->groups.group[j->chosen[place]]] > 0 ? LC_OP_UPSERT : LC_OP_DELETE;
@@ -179,12 +207,13 @@ static lc_code gather_all(const job *j, bool keyless, struct ArrowArray *out, lc
 static lc_code run(job *j, const int32_t *key, int64_t key_count, bool keyless, bool any_unset, struct ArrowArray *out,
                    lc_compact_result *result, lc_error *error) {
   lc_code code = lc_groups_make(&j->groups, j->batch, j->columns, j->column_count, key, key_count, &j->op, &j->position,
-                                any_unset || j->any_insert, error);
+                                any_unset || j->any_insert || j->any_update, error);
   if (code != LC_OK) return code;
   if (j->groups.count == j->rows) { /* no two rows meet, so each stays as it is */
     *result = (lc_compact_result){.unchanged = 1, .any_unset = any_unset};
     return LC_OK;
   }
+  if (j->any_update) settle_updates(j);
   if (!choose(j, keyless) || (any_unset && !fold(j)))
     return lc_fail(error, LC_NO_MEMORY, -1, -1, "no memory to compact %lld rows", (long long)j->rows);
   struct ArrowArray kept;

@@ -4,7 +4,7 @@
 
 #include "view.h"
 
-enum { LC_OP_UPSERT = 1, LC_OP_DELETE = 2, LC_OP_INSERT = 6 }; /* as in libcore/change.py */
+enum { LC_OP_UPSERT = 1, LC_OP_DELETE = 2, LC_OP_INSERT = 6, LC_OP_UPDATE = 7 }; /* as in libcore/change.py */
 
 /* A group is named by its first row.  Arrays are indexed by row unless said otherwise. */
 typedef struct lc_groups {

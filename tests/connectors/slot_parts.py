@@ -70,6 +70,7 @@ class Target:
             key = tuple(values[index] for index in batch.table.key_indexes)
             if op == Op.DELETE:
                 rows.pop(key, None)
+            if op == Op.DELETE or (op == Op.UPDATE and key not in rows):
                 continue
             if unset is not None and any(unset[row]):
                 old = rows.get(key)

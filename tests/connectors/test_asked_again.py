@@ -193,7 +193,7 @@ class TestFiles:
         answer = ask(tmp_path, "t", "x > 1")
         ((request),) = self._requests(tmp_path).joined((), (), ())
         open_ones, done = behind((request,), (), request, ("7",))
-        assert (open_ones, done) == ((("one", "t", "x > 1", ("7",)),), ())
+        assert (open_ones, done) == ((("one", "t", "x > 1", ("7",), ()),), ())
         open_ones, done = behind(open_ones, done, open_ones[0], None)
         assert self._requests(tmp_path).joined(open_ones, done, ()) == ()
         assert (done, answer.exists()) == (("one",), False)
@@ -202,7 +202,7 @@ class TestFiles:
 
     def test_a_table_that_left_the_pipeline(self, tmp_path: Path) -> None:
         """A request of a former start that names it is refused, and is not open any more."""
-        gone: Request = ("one", "gone", "", ("5",))
+        gone: Request = ("one", "gone", "", ("5",), ())
         assert self._requests(tmp_path).joined((gone,), (), ()) == ()
         assert "found 'gone'" in answered(tmp_path / "run" / "request-one.json")["error"]
 

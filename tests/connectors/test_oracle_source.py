@@ -189,22 +189,6 @@ def test_a_row_that_does_not_fit_is_a_dead_letter(tmp_path: Path, monkeypatch: p
     assert all("column NAME" in letter["error"] and letter["table_name"] == "ITEMS" for letter in followed.letters)
 
 
-def test_a_timestamp_column(database: OracleDatabase, tmp_path: Path) -> None:
-    """Rows that set the column later come, also one that commits late within the overlap, none of them twice."""
-    rows = [{"ID": number, "NAME": "a", "AT": "2026-01-01 00:00:00"} for number in range(10)]
-    database.write("ERP.ITEMS", rows)
-    settings = 'mode = "timestamp"\ntimestamp_column = "AT"\ntimestamp_overlap_s = 10\n'
-    followed = Followed(pipeline(tmp_path, settings), tmp_path / "state")
-    followed.until(lambda: len(names(followed)) == 10)
-    database.write("ERP.ITEMS", [{"ID": 3, "NAME": "b", "AT": "2026-01-01 00:00:20"}])
-    followed.until(lambda: names(followed) == truth(database))
-    followed.crash()
-    database.write("ERP.ITEMS", [{"ID": 4, "NAME": "late", "AT": "2026-01-01 00:00:12"}])
-    followed.until(lambda: names(followed) == truth(database))
-    assert sum(max(0, followed.epoch()) for _ in range(20)) == 0
-    followed.close()
-
-
 def test_a_log_that_triggers_keep(database: OracleDatabase, tmp_path: Path) -> None:
     """The rows that the log names come as they are now, gone ones as deletes; what is durable leaves the log."""
     write(database, 0, 10, "a")

@@ -29,11 +29,12 @@ from cryptography.x509.oid import NameOID
 from connectors.sap.idoc_config import SapIdocConfig
 from connectors.sap.idoc_envelope import documents
 from connectors.sap.idoc_reader import FIRST, IdocReader
+from connectors.sap.idoc_spool import Spool
 from flows import build, direct
 from flows.ports import free_port
 from flows.testing import run_flow
 from flows.verify import verify
-from libcore.errors import ConfigurationError
+from libcore.errors import CapacityError, ConfigurationError
 from tests.connectors.contract_source import Followed
 from tests.connectors.idoc_parts import PIPELINE, document, flat, pipeline, post, xml
 from tests.connectors.test_source_pages import run_page
@@ -185,6 +186,33 @@ def test_a_full_spool_tells_to_come_again(receiver: Callable[..., tuple[Followed
     assert post(port, body)[0] == 503
     with closing(sqlite3.connect(tmp_path / "state" / "idocs" / "idocs.db")) as spool:
         assert spool.execute("SELECT count(*) FROM idoc").fetchall() == [(0,)]
+
+
+def test_posts_that_come_together_are_written_together(tmp_path: Path) -> None:
+    """Posts that wait for the disk at one moment share a transaction; each has its own answer, the one too many too."""
+    begins: list[str] = []
+    with closing(Spool(tmp_path, bytes_max=60_000, kept=1_000)) as spool:
+        spool._db.set_trace_callback(lambda text: begins.append(text) if text.startswith("BEGIN") else None)
+        bodies = [document(xml(number, "x" * size)) for number, size in ((1, 9), (2, 9), (3, 59_900), (1, 9))]
+        answers: dict[int, Any] = {}
+
+        def put(number: int) -> None:
+            try:
+                answers[number] = spool.put(documents(bodies[number]))
+            except CapacityError as error:
+                answers[number] = error
+
+        threads = [threading.Thread(target=put, args=(number,)) for number in range(4)]
+        with spool._lock:  # the disk is busy
+            for number, thread in enumerate(threads):
+                thread.start()
+                while len(spool._posts) <= number:
+                    time.sleep(0.001)
+        for thread in threads:
+            thread.join()
+        assert (answers[0], answers[1], type(answers[2]), answers[3]) == (1, 1, CapacityError, 0)
+        assert [one.docnum for one in spool.waiting(0, 9, 1 << 20)] == [f"{number:016d}" for number in (1, 2)]
+    assert len(begins) == 1
 
 
 def test_the_sender_is_told_once_it_is_durable(receiver: Callable[..., tuple[Followed, int]], tmp_path: Path) -> None:

@@ -260,10 +260,11 @@ def test_doctor(system: ODataSystem) -> None:
     found = SapODataChanges(config(system), SourceContext())
     tables = found.describe([ITEMS])
     told = [str(finding) for finding in found.doctor(tables)]
-    assert [one.partition(":")[0] for one in told] == ["warning", "warning", "note", "note", "note"]
+    assert [one.partition(":")[0] for one in told] == ["warning", "warning", "note", "note", "note", "note"]
     assert "url: expected https" in told[0] and "login: expected user" in told[1]
     assert "found entity set DeltaLinksOfitems" in told[2] and "ODQMON" in told[3]
-    assert "not ODP by RFC (RODPS_REPL_*, SAP Note 3255746), found OData with delta queues (ERP)" in told[4]
+    assert "ADD and ADDD send differences" in told[4]
+    assert "not ODP by RFC (RODPS_REPL_*, SAP Note 3255746), found OData with delta queues (ERP)" in told[5]
     system.gateway.fault("/items", 403, body='{"error":{"code":"S_SERVICE","message":{"value":"No authorization"}}}')
     worst = found.doctor(tables)[0]
     assert (worst.severity, "No authorization" in worst.found) == ("error", True)

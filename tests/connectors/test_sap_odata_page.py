@@ -286,3 +286,42 @@ def test_metadata() -> None:
     assert any("Nested" in note and "not carried" in note for note in entity.notes)
     with pytest.raises(ConfigurationError, match="a DOCTYPE"):
         entity_sets("ERP", "/path", b"<!DOCTYPE x>" + document)
+
+
+IMAGED = (*V2, Property("ROCANCEL", "Edm.String"))
+
+
+@pytest.mark.parametrize("careful", [False, True])
+def test_images_of_a_data_source(careful: bool) -> None:
+    """Before images, deletions and reversals take the key away, new rows and after images bring it; additive ones and
+    such of changed columns alone are refused by name, and leave their neighbours."""
+    entity = described(2, IMAGED, queued=True)
+    marks = ["X", "", "N", "D", "R", " ", None, *(["A", "Y"] if careful else [])]
+    rows = [ROW2 | {"Id": number, "ODQ_CHANGEMODE": "U", "ROCANCEL": mark} for number, mark in enumerate(marks)]
+    found = PageDecoder(entity, entity.table).read(json.dumps({"d": {"results": rows}}).encode(), delta=True)
+    gone, kept = Op.DELETE, Op.UPSERT
+    assert found.ops.to_pylist() == [gone, kept, kept, gone, gone, kept, kept]
+    assert "ROCANCEL" not in [column.name for column in entity.table.columns]
+    told = [(one.key_text, one.error) for one in found.refused]
+    assert [key for key, _ in told] == (['{"Id": "7"}', '{"Id": "8"}'] if careful else [])
+    assert not careful or "found 'A', an additive image, whose figures are differences" in told[0][1]
+
+
+@pytest.mark.parametrize(
+    ("marks", "text"),
+    [({"ODQ_CHANGEMODE": "Z"}, "ODQ_CHANGEMODE: expected one of C, U, D or none, found 'Z'"),
+     ({"ODQ_ENTITYCNTR": "3"}, "ODQ_ENTITYCNTR: expected -1, 0 or 1, found 3: a sum of several rows")],
+)  # fmt: skip
+def test_marks_that_are_not_known(marks: dict[str, str], text: str) -> None:
+    """A change mode that ODP does not have, or a counter of several rows, costs its row and no other."""
+    entity = described(2, V2, queued=True)
+    rows = [ROW2 | {"ODQ_CHANGEMODE": "U", "ODQ_ENTITYCNTR": "1"} | marks, ROW2 | {"Id": 2}]
+    found = PageDecoder(entity, entity.table).read(json.dumps({"d": {"results": rows}}).encode(), delta=True)
+    assert [row[0] for row in rows_of(found)] == [2]
+    assert [text in one.error for one in found.refused] == [True]
+
+
+def test_a_record_mode_of_another_service_is_a_column() -> None:
+    """Without ODP's columns a property of that name is one like any other."""
+    entity = described(2, IMAGED)
+    assert (entity.record_mode, "ROCANCEL" in [column.name for column in entity.table.columns]) == ("", True)

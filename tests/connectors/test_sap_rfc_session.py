@@ -1,4 +1,4 @@
-"""Sessions with an SAP system: calls that hang, connections that break, refusals, BAPIs, and what the doctor says."""
+"""Sessions with an SAP system: calls that hang, connections that break, refusals, and what the doctor says."""
 
 from __future__ import annotations
 
@@ -6,22 +6,20 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from connectors.sap import rfc_session
-from connectors.sap.rfc_bapi import Bapis
 from connectors.sap.rfc_config import SapRfcConfig
 from connectors.sap.rfc_driver import driver, parameters, translated
 from connectors.sap.rfc_session import Session
 from connectors.sap.rfc_table import found
 from flows import doctor
-from libcore.errors import ConfigurationError, DataError, FatalError, HeadraceError, TransientError
+from libcore.errors import ConfigurationError, FatalError, HeadraceError, TransientError
 from tests.connectors.contract_source import Followed
-from tests.connectors.sap_rfc_parts import NARROW, PASSWORD, Sales, drained, named
+from tests.connectors.sap_rfc_parts import NARROW, PASSWORD, Sales, named
 from tests.doubles.sap_rfc import SHIM, failures, functions
 from tests.doubles.sap_rfc.standard import Field
 
@@ -185,59 +183,6 @@ def test_logon_by_group_and_snc(monkeypatch: pytest.MonkeyPatch) -> None:
             SapRfcConfig.read({"client": "100", "user": "U", "passwd": "env:P"} | wrong, "source.sap_rfc")
 
 
-NAME = "BAPI_SALESORDER_CHANGE"
-
-
-def test_an_allowed_bapi_is_committed(tmp_path: Path) -> None:
-    """What an allowed BAPI changed is committed and seen by a flow; one whose RETURN has an error changes nothing."""
-    sales = Sales(tmp_path)
-    sales.order(1)
-    bapis = Bapis(config(sales, bapi_allowed=[NAME]))
-    answer = bapis.call(NAME, SALESDOCUMENT="0000000001", PRIORITY=255, NETWR=Decimal("12.50"))
-    assert answer["RETURN"][0]["TYPE"] == "S"
-    with pytest.raises(DataError, match=r"V1 302.*not in the database"):
-        bapis.call(NAME, SALESDOCUMENT="0000000077", NETWR="1.00")
-    bapis.close()
-    (row,) = named(drained(sales.pipeline("VBAK"), tmp_path / "state"), "VBAK")
-    assert row["NETWR"] == Decimal("12.50")
-    assert (sales.system.calls["BAPI_TRANSACTION_COMMIT"], sales.system.calls["BAPI_TRANSACTION_ROLLBACK"]) == (1, 1)
-
-
-def test_another_bapi_is_not_called(tmp_path: Path) -> None:
-    """What bapi_allowed does not name is refused before anything goes to the system."""
-    sales = Sales(tmp_path)
-    bapis = Bapis(config(sales, bapi_allowed=["BAPI_OTHER"]))
-    with pytest.raises(ConfigurationError, match=f"BAPI_OTHER.*{NAME}"):
-        bapis.call(NAME, SALESDOCUMENT="1")
-    assert sales.system.calls == {}
-
-
-@pytest.mark.parametrize(
-    "values", [{"PRIORITY": 256}, {"PRIORITY": -1}, {"SALESDOCUMENT": "12345678901"}, {"NETWR": "1.234"},
-               {"NETWR": "10000000000000"}, {"NETWR": "x"}, {"STRANGE": 1}],
-)  # fmt: skip
-def test_values_that_do_not_fit_are_not_sent(values: dict[str, Any], tmp_path: Path) -> None:
-    """A number that would wrap, a text that would be cut, a name that is none: refused before the call."""
-    sales = Sales(tmp_path)
-    bapis = Bapis(config(sales, bapi_allowed=[NAME]))
-    with pytest.raises(DataError, match=next(iter(values))):
-        bapis.call(NAME, **values)
-    bapis.close()
-    assert NAME not in sales.system.calls
-
-
-def test_a_bapi_without_an_answer(tmp_path: Path) -> None:
-    """Where no answer came, nobody knows whether it was done: that stops, and is not tried again."""
-    sales = Sales(tmp_path)
-    sales.order(1)
-    sales.system.set(faults=[["BAPI_TRANSACTION_COMMIT", "communication", "RFC_CLOSED"]])
-    bapis = Bapis(config(sales, bapi_allowed=[NAME]))
-    with pytest.raises(FatalError, match="whether it was done is not known"):
-        bapis.call(NAME, SALESDOCUMENT="0000000001", NETWR="1.00")
-    bapis.close()
-    assert sales.system.calls["BAPI_TRANSACTION_COMMIT"] == 1
-
-
 def told(file: Path) -> dict[str, str]:
     """The doctor's findings as "what" -> "severity: found; remedy"."""
     return {one.what: f"{one.severity}: {one.found}; {one.remedy}" for one in doctor.examine(str(file)).findings}
@@ -253,7 +198,23 @@ def test_the_doctor_of_a_new_release(tmp_path: Path) -> None:
         "note: RFC_READ_TABLE returns them as texts (ET_DATA), in the order of keys"
     )
     assert [one for one in shown.values() if one.startswith("error")] == []
+    assert shown["best route"].startswith("note: change documents tell of each table")
     assert not any("RODPS" in name for name in sales.system.calls)
+
+
+def test_the_doctor_tells_the_best_route(tmp_path: Path) -> None:
+    """Where the system has a Gateway the best route is OData; else tables, by whichever signal they have."""
+    sales = Sales(tmp_path)
+    sales.system.add_table("ZLOG", [Field("ID", "CHAR", 4, key=True)])
+    file = str(sales.pipeline("VBAK", "ZLOG"))
+
+    def best() -> tuple[str, str]:
+        return next((one.expected, one.found) for one in doctor.examine(file).findings if one.what == "best route")
+
+    assert best()[0] == "tables by RFC with change pointers, time stamps, or IDocs, as no Gateway is seen here"
+    assert best()[1] == "no change document tells of ZLOG"
+    sales.system.add_table("/IWFND/I_MED_SRH", [Field("SRV_IDENTIFIER", "CHAR", 35, key=True)])
+    assert best()[0].startswith("OData, as the Gateway is here")
 
 
 def test_the_doctor_of_an_old_release(tmp_path: Path) -> None:

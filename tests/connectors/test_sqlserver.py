@@ -40,7 +40,8 @@ def described(key: tuple[str, ...] = ("id",)) -> CatalogTable:
     """The table dbo.items as the catalogue has it."""
     readings = {name: reading(name, kind, length, *digits) for name, kind, length, *digits, _ in COLUMNS}
     columns = tuple(Column(name, readings[name].type, nullable) for name, *_, nullable in COLUMNS)
-    return CatalogTable(SourceTable("dbo.items", Table("dbo.items", columns, key)), readings, key)
+    definitions = {name: definition for name, *definition in COLUMNS}
+    return CatalogTable(SourceTable("dbo.items", Table("dbo.items", columns, key)), readings, key, definitions)
 
 
 def items() -> Wanted:

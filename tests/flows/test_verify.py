@@ -19,6 +19,7 @@ from connectors.postgres.config import PostgresConfig, TargetTable
 from flows.spill import Spill
 from flows.verify import verify
 from libcore.change import UNSET, ChangeBatch, Op, arrow_schema, unset_bytes
+from libcore.digest import TableDigest, digest_table
 from libcore.errors import ConfigurationError
 from libcore.position import make
 from libcore.schema import Column, Table, parse_type
@@ -281,6 +282,19 @@ def test_a_target_that_is_right_is_equal(pipeline: Path) -> None:
     assert counts(pipeline) == {"items": (2, 0, 0, 0), "log": (2, 0, 0, 0)}
 
 
+def test_equal_digests_are_equal_tables(pipeline: Path, broker: str) -> None:
+    """The digest is that of the target's rows in any order, copies counted; one more row at the source changes it."""
+    digests = {table.target: table.digest for table in verify(str(pipeline)).tables}
+    item = {"id": [4, 1], "pieces": [4, 1], "note": ["n4", "n1"]}
+    assert digests["public.items"] == digest_table(pa.RecordBatch.from_pydict(item))
+    assert digests["public.log"] == digest_table(pa.RecordBatch.from_pydict({"line": ["a", "a"]}))
+    produce(broker, source_of(pipeline, "log"), [change("c", None, {"line": "a"}, [])])
+    told = json.loads(json.dumps(verify(str(pipeline)).as_dict()))["tables"]
+    after = {table["target"]: TableDigest.parse(table["digest"]) for table in told}
+    assert after["public.items"] == digests["public.items"]
+    assert after["public.log"] == digest_table(pa.RecordBatch.from_pydict({"line": ["a"] * 3}))
+
+
 @pytest.mark.parametrize(
     ("planted", "items", "log", "example"),
     [
@@ -341,6 +355,7 @@ def test_a_source_database_is_another_truth(
         (found,) = report.tables
         assert (found.difference.equal, found.difference.missing) == (2, 1)
         assert [str(example) for example in found.difference.examples] == ["missing (id=5)"]
+        assert found.digest is None and "digest" not in next(report.lines())
     finally:
         postgres_server.drop_database("verify_source")
 

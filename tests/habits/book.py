@@ -182,6 +182,10 @@ def proof(notes: dict[str, Any]) -> list[str]:
         out += ["", COVERED.format(**covered)]
     if checked := notes.get("valgrind", {}).get("all"):
         out += ["", CHECKED.format(**checked)]
+    if runs := notes.get("examples"):
+        out += ["", *TRIED, "", "| unit | date | properties | examples | failures |", "|---|---|---|---|---|"]
+        out += [f"| {unit} | {run['date']} | {run['properties']} | {run['examples']:,} | {run['failures']} |"
+                for unit, run in sorted(runs.items())]  # fmt: skip
     if runs := notes.get("fuzz"):
         out += ["", *FUZZED, ""]
         columns = ("date", "minutes", "cpu_minutes", "executions", "edges", "inputs", "crashes")
@@ -242,6 +246,7 @@ library and expects the property tests to find it.
 |---|---|
 | `make sanitize` | C and Python tests under AddressSanitizer and UndefinedBehaviorSanitizer |
 | `make fuzz` | a smoke of a minute: the kept corpus and mutations of it, sanitized |
+| `python -m tests.libcore.examples envelope` | 100,000 examples of each property of a unit |
 | `python -m tests.libcore.c.guided envelope --minutes 30` | coverage-guided fuzzing of a parser (clang's libFuzzer) |
 | `python -m tests.libcore.c.memcheck` | C tests and the corpora under valgrind |
 | `python -m tests.libcore.c.coverage --python` | lines and branches that the tests reach, by gcov |
@@ -253,6 +258,10 @@ COVERED = (
     "nothing is left out, not even what cannot happen."
 )
 CHECKED = "Under valgrind on {date}: {programs} programs, {faults} with faults."
+TRIED = """\
+Examples of the properties that hold C equal to the reference, for the sources of that date (a unit's note tells their
+version); where they take long, a unit's properties share 100,000.
+""".rstrip().split("\n")
 FUZZED = """\
 Guided fuzzing with libFuzzer, AddressSanitizer and UndefinedBehaviorSanitizer, one process, inputs of up to 4096 bytes.
 Its minimised corpora are in `tests/libcore/c/corpus/*.zip`; `make test` and `make fuzz` start from them. Minutes are by

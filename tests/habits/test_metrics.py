@@ -14,7 +14,7 @@ from tests.habits import code
 
 REFERENCE = code.ROOT / "docs" / "reference" / "metrics.md"
 # tables in the target and files in the state directory, which look like metrics
-NOT_METRICS = re.compile(r"headrace_(?:(?:progress|tables|truncates|dead_letters)\b(?!_)|log_)")
+NOT_METRICS = re.compile(r"headrace_(?:(?:progress|tables|truncates|dead_letters|id)\b(?!_)|log_)")
 _SUFFIX = {Counter: ("_total",), Gauge: ("",), Histogram: ("_bucket", "_sum", "_count")}
 
 

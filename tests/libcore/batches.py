@@ -1,9 +1,15 @@
-"""Strategies: record batches of every type libcore carries, with NULLs, as slices in the middle of larger ones."""
+"""Strategies: record batches of every type libcore carries, with NULLs, as slices in the middle of larger ones.
+
+Hypothesis draws the few values that a column has and a seed that lays them into rows: drawing each row's took most of
+a test's time, and a failure still shrinks to its values.
+"""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +18,7 @@ from hypothesis import strategies as st
 from libcore.change import POSITION_TYPE, SOURCE_TS_TYPE, Op, arrow_schema, unset_bytes
 from libcore.reference.values import plain
 from libcore.schema import Table
+from tests.libcore.strategies import SEEDS
 
 TYPES: tuple[pa.DataType, ...] = (
     pa.bool_(),
@@ -51,6 +58,7 @@ def _decimals(precision: int) -> st.SearchStrategy[int]:
     return zeros | st.sampled_from([0, most, -most]) | st.integers(-most, most)
 
 
+@lru_cache
 def values(data_type: pa.DataType) -> st.SearchStrategy[Any]:
     """Plain values (libcore/reference/values.py) of a type: edges, small ones that repeat, and any."""
     if pa.types.is_decimal(data_type):
@@ -87,15 +95,19 @@ def build(data_type: pa.DataType, plain: Sequence[Any]) -> pa.Array:
     return pa.array(plain, data_type)
 
 
+@lru_cache
+def _pools(data_type: pa.DataType, most: int, nullable: bool) -> st.SearchStrategy[list[Any]]:
+    """The values that a column has, at most so many. Made once a type: that takes longer than drawing from it."""
+    value = values(data_type) | st.none() if nullable else values(data_type)
+    return st.lists(value, min_size=1, max_size=most)
+
+
 @st.composite
 def columns(draw: st.DrawFn, data_type: pa.DataType, rows: int, nullable: bool = True) -> pa.Array:
     """A column of that many rows, a slice of one that has up to 9 more in front and 2 behind."""
-    before, after = draw(st.integers(0, 9)), draw(st.integers(0, 2))
-    value = values(data_type)
-    if nullable:
-        value = value | st.none()
-    plain = draw(st.lists(value, min_size=before + rows + after, max_size=before + rows + after))
-    return build(data_type, plain).slice(before, rows)
+    pool, r = draw(_pools(data_type, 8, nullable)), Random(draw(SEEDS))
+    before, after = r.randrange(10), r.randrange(3)
+    return build(data_type, r.choices(pool, k=before + rows + after)).slice(before, rows)
 
 
 @st.composite
@@ -108,37 +120,30 @@ def records(draw: st.DrawFn, types: Sequence[pa.DataType] = TYPES, rows_max: int
 
 
 @st.composite
-def changes(draw: st.DrawFn, table: Table, rows_max: int = 10) -> pa.RecordBatch:
-    """Upserts and deletes of a table in arrow_schema(table), keys and positions that often meet.
+def changes(draw: st.DrawFn, table: Table, rows_max: int = 10, *, updates: bool = False) -> pa.RecordBatch:
+    """Upserts and deletes of a table in arrow_schema(table), keys and positions that often meet; perhaps updates.
 
-    Keyed tables: perhaps __unset, never for key columns. Keyless tables: none.
+    Keyed tables: perhaps __unset, never for key columns. Keyless tables: none. A column's values come from at most
+    three, so that rows are equal often.
     """
-    rows = draw(st.integers(0, rows_max))
-    unset = draw(st.booleans()) if table.key else False
-    arrays = [draw(_few(column.type.arrow, rows, nullable=column.name not in table.key)) for column in table.columns]
+    pools = [draw(_pools(column.type.arrow, 3, nullable=False)) for column in table.columns]
+    rows, r = draw(st.integers(0, rows_max)), Random(draw(SEEDS))
+    unset = r.random() < 0.5 if table.key else False
+    arrays = []
+    for column, pool in zip(table.columns, pools, strict=True):
+        nulls = [None] * r.randrange(3) if column.name not in table.key else []
+        arrays.append(build(column.type.arrow, r.choices(pool + nulls, k=rows)))
     ops = [Op.UPSERT, Op.INSERT, Op.DELETE] if table.key else [Op.UPSERT, Op.UPSERT, Op.DELETE]
-    arrays.append(draw(_listed(pa.int8(), st.sampled_from(ops), rows)))
-    arrays.append(draw(_listed(POSITION_TYPE, st.integers(0, 5).map(lambda n: n.to_bytes(32, "big")), rows)))
-    stamps = st.none() | st.integers(0, 2**50)
-    arrays.append(build(SOURCE_TS_TYPE, draw(st.lists(stamps, min_size=rows, max_size=rows))))
+    ops += [Op.UPDATE] if updates else []
+    arrays.append(pa.array(r.choices(ops, k=rows), pa.int8()))
+    arrays.append(pa.array([r.randrange(6).to_bytes(32, "big") for _ in range(rows)], POSITION_TYPE))
+    arrays.append(build(SOURCE_TS_TYPE, [r.choice((None, r.randrange(2**50))) for _ in range(rows)]))
     if unset:
         free = [i for i, column in enumerate(table.columns) if column.name not in table.key]
-        bits = st.sets(st.sampled_from(free)).map(lambda chosen: sum(1 << i for i in chosen))
+        bits = [sum(1 << i for i in r.sample(free, r.randint(0, len(free)))) for _ in range(rows)]
         width = unset_bytes(table)
-        arrays.append(draw(_listed(pa.binary(width), bits.map(lambda n: n.to_bytes(width, "little")), rows)))
+        arrays.append(pa.array([n.to_bytes(width, "little") for n in bits], pa.binary(width)))
     return pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(table, with_unset=unset))
-
-
-@st.composite
-def _few(draw: st.DrawFn, data_type: pa.DataType, rows: int, nullable: bool) -> pa.Array:
-    """A column whose values come from at most three, so that rows are equal often."""
-    pool = draw(st.lists(values(data_type), min_size=1, max_size=3))
-    choice = st.sampled_from(pool) | st.none() if nullable else st.sampled_from(pool)
-    return build(data_type, draw(st.lists(choice, min_size=rows, max_size=rows)))
-
-
-def _listed(data_type: pa.DataType, value: st.SearchStrategy[Any], rows: int) -> st.SearchStrategy[pa.Array]:
-    return st.lists(value, min_size=rows, max_size=rows).map(lambda plain: pa.array(plain, data_type))
 
 
 def check_sound(record: pa.RecordBatch) -> None:

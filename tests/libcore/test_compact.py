@@ -59,6 +59,7 @@ def _applied(record: pa.RecordBatch, table: Table, state: State) -> State:
         key = tuple(values[index] for index in table.key_indexes)
         if op == Op.DELETE:
             state.pop(key, None)
+        if op == Op.DELETE or (op == Op.UPDATE and key not in state):
             continue
         old = state.get(key, [None] * len(values))
         state[key] = [old[i] if i in unset else value for i, value in enumerate(values)]
@@ -100,6 +101,22 @@ def test_applying_the_rest_gives_the_same_table(record: pa.RecordBatch) -> None:
     for state in ({}, full):
         assert _applied(kept, KEYED, state) == _applied(record, KEYED, state)
     assert kept.num_rows == len(full)
+
+
+@FEWER
+@given(changes(KEYED, updates=True))
+def test_updates_make_no_rows(record: pa.RecordBatch) -> None:
+    """With updates among the changes: the plain reference's rows; a target that had every key has the same values,
+    one that had none has the same keys."""
+    kept = face.compact(record, KEYED)
+    check_sound(kept)
+    assert same(kept, reference.compact(record, KEYED)) and same(face.compact(kept, KEYED), kept)
+    full = {
+        tuple(values[i] for i in KEYED.key_indexes): [f"old {i}" for i in range(len(values))]
+        for _, values, _ in _rows(record, KEYED)
+    }
+    assert _applied(kept, KEYED, full) == _applied(record, KEYED, full)
+    assert _applied(kept, KEYED, {}).keys() == _applied(record, KEYED, {}).keys()
 
 
 @FEWER
@@ -165,6 +182,23 @@ def test_unset_goes_where_nobody_needs_it() -> None:
     assert UNSET in face.compact(record.slice(1, 1), SMALL).schema.names
 
 
+def test_updates_by_example() -> None:
+    """Two updates are one, behind an insert they are of it, behind a delete they are nothing."""
+    record = _batch(
+        [
+            (Op.UPDATE, 1, None, "b", 0b010, 1),
+            (Op.UPDATE, 1, "a", None, 0b100, 2),
+            (Op.INSERT, 2, "x", "y", 0, 3),
+            (Op.UPDATE, 2, None, "z", 0b010, 4),
+            (Op.DELETE, 3, None, None, 0, 5),
+            (Op.UPDATE, 3, None, "half", 0b010, 6),
+        ]
+    )
+    kept = face.compact(record, SMALL)
+    assert kept.column(OP).to_pylist() == [Op.UPDATE, Op.INSERT, Op.DELETE]
+    assert kept.column("a").to_pylist() == ["a", "x", None] and kept.column("b").to_pylist() == ["b", "z", None]
+
+
 def test_a_smaller_position_never_wins() -> None:
     """A late row with an older position loses; of equal positions the later row stays."""
     record = _batch(
@@ -184,3 +218,17 @@ def test_other_rows_and_columns_are_refused() -> None:
         face.compact(_batch([(Op.UPSERT, 1, "", "", 0b10, 1)]), keyless)
     with pytest.raises(ValueError, match="expected columns"):
         face.compact(_batch([]).drop_columns([OP]), SMALL)
+
+
+def test_an_update_behind_a_delete_gives_nothing_to_the_next_row() -> None:
+    """A row made anew behind a delete lacks what only an update of the row that was gone had: NULL, as in a target."""
+    record = _batch(
+        [
+            (Op.DELETE, 1, None, None, 0, 1),
+            (Op.UPDATE, 1, "lost", None, 0b100, 2),
+            (Op.INSERT, 1, None, "new", 0b010, 3),
+        ]
+    )
+    kept = face.compact(record, SMALL)
+    assert [kept.column(name).to_pylist() for name in ("a", "b", OP)] == [[None], ["new"], [Op.UPSERT]]
+    assert UNSET not in kept.schema.names

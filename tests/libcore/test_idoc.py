@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from random import Random
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from libcore.delimited import LineCode, TextColumn, Trim
 from libcore.errors import ConfigurationError
 from libcore.idoc import CONTROL_FIELDS, IdocPlan, IdocSegment, control_columns, read_idoc_flat, read_idoc_xml
 from libcore.schema import Column, parse_type
-from tests.libcore.delimited_files import by_reference
+from tests.libcore.delimited_files import answer, by_reference
+from tests.libcore.strategies import EXAMPLES, LEVELS, SEEDS, mutated
 
 FACES = [read_idoc_flat, lambda *a, **k: by_reference(read_idoc_flat, *a, **k)]
 
@@ -40,6 +44,30 @@ def control(**values: str) -> str:
 
 def segment(definition: str, number: int, parent: int, level: int, data: str) -> str:
     return f"{definition:30}100{'0000000000000042'}{number:06d}{parent:06d}{level:02d}{data}"
+
+
+def any_line(r: Random) -> str:
+    """A control record or a segment, known or not, with good and bad fields, padded or cut short at its blanks."""
+    if r.random() < 0.2:
+        return control(DOCNUM=str(r.randrange(9)), MESTYP=r.choice(("ORDERS", "")), CREDAT=r.choice(("20240229", "x")))
+    definition = r.choice(("E2EDK01005", "E2EDP01006", "E2EDP01006", "E2EDP01", "E2EDK02"))
+    amount = r.choice(("1998.000-", "1.5", "***", "", "1,5", "9" * 18)).rjust(18)
+    data = r.choice((f"{r.choice(('000010', '', '1x')):6}{amount}", "    EUR".ljust(84) + r.choice(("Größe 7", ""))))
+    line = segment(definition, r.randrange(3), r.randrange(3), r.randrange(3), data)
+    return line.ljust(1063) if r.random() < 0.2 else line.rstrip()
+
+
+@settings(max_examples=EXAMPLES)
+@given(SEEDS, st.booleans(), st.sampled_from([1, 3, 1 << 20]))
+def test_a_flat_file_is_read_as_the_reference_reads_it(seed: int, final: bool, rows_max: int) -> None:
+    """Any control records and segments, wounded or not: rows, errors and state of the reference, at every level."""
+    r = Random(seed)
+    data = "".join(any_line(r) + r.choice(("\n", "\n", "\r\n")) for _ in range(r.randrange(7))).encode()
+    if r.random() < 0.4:
+        data = mutated(r, data)
+    expected = answer(FACES[1](PLAN, data, final=final, rows_max=rows_max))
+    for level in LEVELS:
+        assert answer(read_idoc_flat(PLAN, data, final=final, rows_max=rows_max, level=level)) == expected
 
 
 @pytest.mark.parametrize("read", FACES, ids=["face", "reference"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ from tests.examples import TIMES
 from tests.libcore import pgoutput_wire as wire
 from tests.libcore.batches import check_sound, same
 from tests.libcore.pgoutput_values import BINARIES, TEXTS, TYPES
+from tests.libcore.strategies import SEEDS
 
 ALL = Table(
     "erp.all", (Column("id", parse_type("int64")), *(Column(n, parse_type(t)) for n, (_, t) in TYPES.items())), ("id",)
@@ -41,77 +43,76 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 OIDS = [relation.oid for relation in PLAN.relations]
 
 
-def _value(name: str) -> st.SearchStrategy[Any]:
-    good = st.sampled_from(TEXTS[name]) if name != "id" else st.sampled_from(["1", "2"])
+def _value(r: Random, name: str) -> Any:
+    """A value of a column of the table of every type, right or hostile, NULL, or not sent."""
     if name == "id":
-        return good
-    return good | st.sampled_from(BINARIES[name]) | st.just(None) | st.just(wire.UNCHANGED)
+        return r.choice(("1", "2"))
+    return r.choice((r.choice(TEXTS[name]), r.choice(BINARIES[name]), None, wire.UNCHANGED))
 
 
-@st.composite
-def _all_values(draw: st.DrawFn) -> list[Any]:
+def _all_values(r: Random) -> list[Any]:
     """A row of the table of every type; at most two values are drawn from everything, so that most rows are good."""
-    row: list[Any] = [draw(st.sampled_from(["1", "2"])), *(TEXTS[name][0] for name in TYPES)]
-    for name in draw(st.lists(st.sampled_from(list(TYPES)), max_size=2)):
-        row[1 + list(TYPES).index(name)] = draw(_value(name))
+    row: list[Any] = [r.choice(("1", "2")), *(TEXTS[name][0] for name in TYPES)]
+    for name in r.choices(list(TYPES), k=r.randrange(3)):
+        row[1 + list(TYPES).index(name)] = _value(r, name)
     return row
 
 
-_ITEM = st.tuples(
-    st.sampled_from(["1.5", "1.50", "2", None, wire.UNCHANGED, "x"]),
-    st.sampled_from(["a", "b", b"a", None, wire.UNCHANGED]),
-    st.sampled_from(["skipped", None]),
-    st.sampled_from(["n", None, wire.UNCHANGED, b"\xff"]),
+_ITEM = (
+    ("1.5", "1.50", "2", None, wire.UNCHANGED, "x"),
+    ("a", "b", b"a", None, wire.UNCHANGED),
+    ("skipped", None),
+    ("n", None, wire.UNCHANGED, b"\xff"),
 )
-_LOG = st.tuples(st.sampled_from(["1", "2", None, "x"]), st.sampled_from(["a", None, wire.UNCHANGED]))
+_LOG = (("1", "2", None, "x"), ("a", None, wire.UNCHANGED))
 
 
-@st.composite
-def _changes(draw: st.DrawFn, xid: int | None = None) -> bytes:
-    oid = draw(st.sampled_from([*OIDS, 16390, 16390, 5]))
-    values: st.SearchStrategy[Any] = {16384: _all_values(), 16390: _ITEM, 5: _LOG}.get(oid, _LOG)
-    kind, old, full = draw(st.sampled_from("IUUD")), draw(st.none() | values), draw(st.booleans())
+def _change(seed: int, xid: int | None = None) -> bytes:
+    """An insert, update or delete of any relation, with an old row, the old key or neither."""
+    r = Random(seed)
+    oid = r.choice((*OIDS, 16390, 16390, 5))
+
+    def row() -> list[Any]:
+        return _all_values(r) if oid == 16384 else [r.choice(few) for few in (_ITEM if oid == 16390 else _LOG)]
+
+    kind = r.choice("IUUD")
     if kind == "I":
-        return wire.insert(oid, draw(values), xid)
-    given = {} if old is None else {"old": old} if full else {"key": old}
+        return wire.insert(oid, row(), xid)
+    given = r.choice(({}, {"old": row()}, {"key": row()}))
     if kind == "U":
-        return wire.update(oid, draw(values), xid=xid, **given)
-    return wire.delete(oid, xid=xid, **(given or {"key": draw(values)}))
+        return wire.update(oid, row(), xid=xid, **given)
+    return wire.delete(oid, xid=xid, **(given or {"key": row()}))
 
 
-@st.composite
-def _hostile(draw: st.DrawFn, payload: bytes) -> bytes:
-    """A message with a byte changed, taken out, or the rest cut off."""
-    at = draw(st.integers(0, max(0, len(payload) - 1)))
-    how = draw(st.sampled_from(["cut", "byte", "out", "more"]))
-    if how == "cut":
-        return payload[:at]
-    if how == "more":
-        return payload + b"n"
-    return payload[:at] + (bytes([draw(st.integers(0, 255))]) if how == "byte" else b"") + payload[at + 1 :]
+def _hostile(r: Random, payload: bytes) -> bytes:
+    """A message with a byte changed, taken out, put behind it, or the rest cut off."""
+    at = r.randrange(max(1, len(payload)))
+    head, tail = payload[:at], payload[at + 1 :]
+    return r.choice((head, head + tail, head + r.randbytes(1) + tail, payload + b"n"))
 
 
-_OTHERS = st.sampled_from([
+_OTHERS = (
     b"O" + bytes(8) + b"o\0", b"Y" + bytes(4) + b"\0t\0", wire.logical_message("p", b"content"), b"M\0", b"",
     b"R" + ITEMS_PLAN.description, wire.relation(77, [("a", 23, -1, True)]), wire.truncate([5]), wire.stream_start(3),
     wire.stream_commit(3, 4, 5), b"P", b"?",
-])  # fmt: skip
+)  # fmt: skip
+_CHANGES = st.lists(SEEDS, max_size=4)
 
 
 @st.composite
 def _slots(draw: st.DrawFn) -> tuple[list[bytes], list[int]]:
     """Messages of some transactions with their LSNs, some of them hostile; LSNs often repeat."""
     payloads: list[bytes] = []
-    for commit_lsn in draw(st.lists(st.sampled_from([50, 100, 200]), max_size=3)):
-        body = draw(st.lists(_changes(), max_size=4))
-        payloads += [wire.begin(commit_lsn, 7, 5), *body, wire.commit(commit_lsn, commit_lsn + 8)]
-    for _ in range(draw(st.integers(0, 1))):
-        payloads.insert(draw(st.integers(0, len(payloads))), draw(_OTHERS))
-    for _ in range(draw(st.integers(0, 1)) if payloads else 0):
-        at = draw(st.integers(0, len(payloads) - 1))
-        payloads[at] = draw(_hostile(payloads[at]))
-    lsns = draw(st.lists(st.integers(40, 44), min_size=len(payloads), max_size=len(payloads)))
-    return payloads, lsns
+    transactions, r = draw(st.lists(_CHANGES, max_size=3)), Random(draw(SEEDS))
+    for seeds in transactions:
+        commit_lsn = r.choice((50, 100, 200))
+        payloads += [wire.begin(commit_lsn, 7, 5), *map(_change, seeds), wire.commit(commit_lsn, commit_lsn + 8)]
+    if r.random() < 0.5:
+        payloads.insert(r.randint(0, len(payloads)), r.choice(_OTHERS))
+    if payloads and r.random() < 0.5:
+        at = r.randrange(len(payloads))
+        payloads[at] = _hostile(r, payloads[at])
+    return payloads, [r.randint(40, 44) for _ in payloads]
 
 
 def _check_same(found: PgoutputDecoded, expected: PgoutputDecoded) -> None:
@@ -137,14 +138,14 @@ def test_agrees_with_the_reference(slot: tuple[list[bytes], list[int]], creates:
 
 
 @settings(max_examples=100 * TIMES)
-@given(st.sampled_from(list(TYPES)), st.data())
-def test_every_value_agrees_with_the_reference(name: str, data: st.DataObject) -> None:
+@given(
+    st.sampled_from(list(TYPES)),
+    SEEDS | st.binary(max_size=20) | st.text(alphabet="0123456789-+.:e BC\\x", max_size=24),
+)
+def test_every_value_agrees_with_the_reference(name: str, value: int | bytes | str) -> None:
     """Each type's texts and binary forms, right and hostile: value or fault of the reference."""
-    values: st.SearchStrategy[Any] = (
-        _value(name) | st.binary(max_size=20) | st.text(alphabet="0123456789-+.:e BC\\x", max_size=24)
-    )
     row: list[Any] = ["1", *[None] * len(TYPES)]
-    row[1 + list(TYPES).index(name)] = data.draw(values)
+    row[1 + list(TYPES).index(name)] = _value(Random(value), name) if isinstance(value, int) else value
     given_messages = wire.messages([wire.begin(9), wire.insert(ALL_PLAN.oid, row)])
     _check_same(
         decode_pgoutput(PLAN, given_messages), reference.decode_pgoutput(PLAN, given_messages, 0, PgoutputState())
@@ -152,10 +153,11 @@ def test_every_value_agrees_with_the_reference(name: str, data: st.DataObject) -
 
 
 @settings(max_examples=60 * TIMES)
-@given(st.lists(_changes(xid=8), max_size=5), st.lists(_changes(xid=11), max_size=3), st.sampled_from([None, 8, 11]))
-def test_streamed_messages_agree_with_the_reference(kept: list[bytes], other: list[bytes], aborted: int | None) -> None:
+@given(_CHANGES, _CHANGES, st.sampled_from([None, 8, 11]))
+def test_streamed_messages_agree_with_the_reference(kept: list[int], other: list[int], aborted: int | None) -> None:
     """Messages of a streamed transaction: the same rows, without those of subtransactions that were rolled back."""
-    payloads = [wire.stream_start(8), *kept, wire.STREAM_STOP, wire.stream_start(8, False), *other, wire.STREAM_STOP]
+    payloads = [wire.stream_start(8), *(_change(seed, 8) for seed in kept), wire.STREAM_STOP]
+    payloads += [wire.stream_start(8, False), *(_change(seed, 11) for seed in other), wire.STREAM_STOP]
     plan = PgoutputPlan(PLAN.relations, streamed=True, aborted=frozenset({aborted} - {None}))
     state = PgoutputState().begun(8, 100, 5)
     found = decode_pgoutput(plan, wire.messages(payloads), 0, state)

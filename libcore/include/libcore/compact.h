@@ -1,14 +1,15 @@
 /* The last change of each key in a batch, and the net count of each row in a keyless one.
  *
  * Columns: the table's own, then __op int8, __position fixed(32), __source_ts, and perhaps __unset fixed(w), as in
- * libcore/change.py.  Only upserts (1) and deletes (2) are taken, of tables with a key also
- * inserts (6, an upsert that the source calls new).
+ * libcore/change.py.  Only upserts (1) and deletes (2) are taken, of tables with a key also inserts (6, an upsert that
+ * the source calls new) and updates (7, an upsert that is nothing where the key has no row).
  *
  * Keyed: of the rows of one key the one with the greatest position stays, of equal positions the later row; the rows
  * that stay keep the batch's order.  Where the winner is an upsert with unset columns, each such column gets the value
  * of the latest earlier upsert that has it, as long as no delete lies between; behind a delete it becomes NULL and set;
  * with neither it stays unset.  A row that is alone, or a delete, is passed as it is.  Of several rows of a key the
- * winner is an insert where the first by position is one, else an upsert.
+ * winner is an insert where the first by position is one, an update where all are, else an upsert.  Updates behind a
+ * delete, with no upsert or insert between, are as if they were not there.
  *
  * Keyless: rows equal in all table columns are counted, +1 an upsert, -1 a delete; a net count m gives |m| upserts or
  * deletes, all with values, position and time of the row with the greatest position (of equal ones the later), in the
@@ -43,7 +44,7 @@ typedef struct lc_compact_result {
  *   key, key_count                 indexes of the key columns; key_count 0: a keyless table
  *
  * Returns LC_OK, LC_INVALID, LC_NO_MEMORY, LC_CAPACITY, or LC_DATA with error->row where an op is none of the
- * three, or where a row of a keyless table lacks a value.  *out is set on LC_OK without `unchanged` only.
+ * four, or where a row of a keyless table lacks a value.  *out is set on LC_OK without `unchanged` only.
  */
 lc_code lc_compact(const struct ArrowArray *batch, const lc_column *columns, int64_t column_count,
                    int64_t table_columns, const int32_t *key, int64_t key_count, struct ArrowArray *out,

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.doubles.oracle import store
-from tests.doubles.oracle.log import RedoLog
+from tests.doubles.oracle.log import Record, RedoLog
 from tests.doubles.oracle.redo_text import named
 from tests.doubles.oracle.transaction import Rows, Table, Transaction
 from tests.doubles.oracle.types import OracleColumn, Stored
@@ -29,15 +29,18 @@ class OracleDatabase:
         threads: instances (RAC); each writes redo of its own.
         positional: rows that were written before a DDL are mined without names behind it, as LogMiner does with the
             online catalog.
+        pdb: the pluggable database that its tables are in; sessions begin in the root. "": it has no containers.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1, positional: bool = False) -> None:
+    def __init__(self, path: Path, *, threads: int = 1, positional: bool = False, pdb: str = "") -> None:
         store.make(path, threads)
         self.path, self.threads = path, threads
         self.connection: sqlite3.Connection = store.connect(path)
         for name, text in VIEWS.items():
             self.connection.execute(f'CREATE VIEW "{name}" AS {text}')
         self.setting("positional", int(positional))
+        if pdb:
+            self.setting("pdb", pdb)
         self.lock = threading.RLock()
         self.log = RedoLog(self.connection)
         self.tables: dict[str, Table] = {}
@@ -146,8 +149,9 @@ class OracleDatabase:
     def _ddl(self, table: Table, text: str, *, changes: bool = True) -> int:
         """DDL is a transaction of its own, among internal rows of the dictionary's tables."""
         transaction = self.begin()
-        transaction.noise("INTERNAL DDL (PlSql=0 RecDep=1)", 5, "DDL", f"/* internal */ {text}", table)
-        transaction.noise(None, 0, "INTERNAL", None, None)
+        internal = "INTERNAL DDL (PlSql=0 RecDep=1)"
+        transaction.noise(Record(5, "DDL", f"/* internal */ {text}", table.name, info=internal))
+        transaction.noise(Record(0, "INTERNAL"))
         scn = transaction.ddl(table, text)
         transaction.commit()
         self.connection.execute(

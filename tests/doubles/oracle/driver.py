@@ -49,6 +49,10 @@ class Connection:
         self.stmtcachesize, self.module, self.action = 20, "", ""
         self._sqlite: sqlite3.Connection | None = store.connect(path)
         self._fails("CONNECT")
+        found = self.sqlite.execute("SELECT value FROM setting WHERE name = 'pdb'").fetchone()
+        self.pdb: str | None = None if found is None else str(found[0])
+        self.container = "ORCL" if found is None else "CDB$ROOT"
+        self.sqlite.create_function("SYS_CONTEXT", 2, self._context)
         self.miner = LogMiner(self.sqlite)
         self._bulk = bulk.opened(path)
 
@@ -147,6 +151,21 @@ class Connection:
 
     failing = _fails
 
+    def enter(self, container: str) -> None:
+        """ALTER SESSION SET CONTAINER. Raises DatabaseError: there is none of that name."""
+        if self.pdb is None or container not in (self.pdb, "CDB$ROOT"):
+            raise failure(65011 if self.pdb is not None else 65090, container)
+        self.container = container
+
+    @property
+    def sees_tables(self) -> bool:
+        """Whether the session is where the tables are."""
+        return self.pdb in (None, self.container)
+
+    def _context(self, space: str, name: str) -> str | None:
+        own = {"SESSION_USER": "C##HEADRACE", "CON_NAME": self.container, "CURRENT_SCHEMA": "C##HEADRACE"}
+        return own.get(name.upper())
+
 
 class Cursor:
     """A statement and its rows."""
@@ -176,8 +195,12 @@ class Cursor:
         self.connection.failing(statement)
         given = dict(parameters or {}, **binds)
         if re.match(r"\s*ALTER\s+SESSION\b", statement, re.IGNORECASE):
+            if (into := re.search(r'SET\s+CONTAINER\s*=\s*"?([^"]+)"?\s*$', statement, re.IGNORECASE)) is not None:
+                self.connection.enter(into[1])
             return self
         if re.match(r"\s*BEGIN\b", statement, re.IGNORECASE):
+            if self.connection.container not in ("ORCL", "CDB$ROOT"):
+                raise failure(65040, statement)
             self.connection.miner.call(statement, given)
             return self
         self._query(statement, given)
@@ -186,11 +209,14 @@ class Cursor:
     def _query(self, statement: str, binds: dict[str, Any]) -> None:
         sqlite = self.connection.sqlite
         known = sqlite.execute("SELECT owner || '.' || name FROM tab").fetchall()
-        made = translate(statement, frozenset(name for (name,) in known))
+        sees = self.connection.sees_tables
+        made = translate(statement, frozenset(name for (name,) in known) if sees else frozenset())
         self._prepare(made, binds)
         texts = {name: str(value) if type(value).__name__ == "Decimal" else value for name, value in binds.items()}
         try:
-            self._rows = sqlite.execute(made.text, texts)
+            # the dictionary is that of the session's own container
+            hidden = not sees and any(view.startswith("ALL_") for view in made.views)
+            self._rows = sqlite.execute(f"SELECT * FROM ({made.text}) WHERE 0" if hidden else made.text, texts)
         except sqlite3.OperationalError as error:
             raise failure(942 if "no such table" in str(error) else 904, f"{error}: {made.text}") from error
         except sqlite3.ProgrammingError as error:

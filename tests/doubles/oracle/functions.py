@@ -46,6 +46,8 @@ def _time(found: re.Match[str], form: str) -> str:
     pieces = []
     for part in _PART.findall(form):
         upper = part.upper()
+        if upper.startswith("FF") and fraction is None:
+            raise ValueError("ORA-01821: date format not recognized: a DATE has no fraction")
         if upper.startswith("FF"):
             pieces.append(f"{fraction or '':0<9}"[: int(upper[2:] or 6)])
         else:
@@ -127,8 +129,3 @@ def register(connection: sqlite3.Connection) -> None:
     connection.create_function("DECODE", -1, _decode, **pure)
     connection.create_function("LENGTHB", 1, lambda v: None if v is None else len(str(v).encode()), **pure)
     connection.create_function("CONCAT", 2, lambda one, other: f"{one or ''}{other or ''}" or None, **pure)
-    connection.create_function("SYS_CONTEXT", 2, _context, **pure)
-
-
-def _context(space: str, name: str) -> str | None:
-    return {"SESSION_USER": "C##HEADRACE", "CON_NAME": "ORCL", "CURRENT_SCHEMA": "C##HEADRACE"}.get(name.upper())

@@ -23,6 +23,7 @@ class Record:
         row_id: the row's.
         rollback: it takes an earlier one of its transaction back.
         status, info: of what LogMiner could not make a statement of.
+        container: the pluggable database it is of; "": that of the database's tables.
     """
 
     code: int
@@ -35,6 +36,7 @@ class Record:
     rollback: bool = False
     status: int = 0
     info: str | None = None
+    container: str = ""
 
 
 class RedoLog:
@@ -67,14 +69,14 @@ class RedoLog:
         shared = [thread, sequence, int(not frozen), txn, scn, rs_id, 0, xid, record.code, record.operation]
         behind = [
             owner or None, name or None, record.row_id, int(record.rollback), record.status, record.info, EPOCH,
-            record.object, record.version,
+            record.object, record.version, record.container or None,
         ]  # fmt: skip
         place = 0
         for index, piece in enumerate(pieces):
             made = self._connection.execute(
                 "INSERT INTO redo (thread, sequence, visible, txn, scn, rs_id, ssn, xid, code, operation, csf, "
-                "sql_redo, seg_owner, table_name, row_id, rollback, status, info, at, data_obj, data_objv) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "sql_redo, seg_owner, table_name, row_id, rollback, status, info, at, data_obj, data_objv, "
+                "container) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [*shared, int(index < len(pieces) - 1), piece, *behind],
             )
             place = place or int(made.lastrowid or 0)

@@ -13,7 +13,7 @@ _COLUMNS = """r.scn SCN, {start} START_SCN, {commit} COMMIT_SCN, r.rs_id RS_ID, 
     r.operation OPERATION, r.xid XID, r.csf CSF, {sql} SQL_REDO, {owner} SEG_OWNER, {name} TABLE_NAME,
     r.row_id ROW_ID, r.rollback ROLLBACK, {status} STATUS, {info} INFO, r.at "TIMESTAMP", r.thread "THREAD#",
     r.sequence "SEQUENCE#", r.data_obj "DATA_OBJ#", r.data_objv "DATA_OBJV#", r.data_obj "DATA_OBJD#",
-    NULL START_TIMESTAMP, NULL COMMIT_TIMESTAMP, 'ERP' USERNAME, NULL CLIENT_ID, 'ORCL' SRC_CON_NAME"""
+    NULL START_TIMESTAMP, NULL COMMIT_TIMESTAMP, 'ERP' USERNAME, NULL CLIENT_ID, {container} SRC_CON_NAME"""
 _MINED = """r.visible AND r.scn BETWEEN {first} AND {last}
     AND EXISTS (SELECT 1 FROM temp.mined m WHERE m.thread = r.thread AND m.sequence = r.sequence)"""
 # with the online catalog, of a row that was written before a DDL LogMiner knows numbers only
@@ -124,7 +124,7 @@ class LogMiner:
             "start": "x.start_scn" if committed else "NULL",
             "commit": "x.commit_scn" if committed else "NULL",
             "sql": "r.sql_redo", "owner": "r.seg_owner", "name": "r.table_name", "status": "r.status",
-            "info": "r.info",
+            "info": "r.info", "container": f"coalesce(r.container, '{settings.get('pdb', 'ORCL')}')",
         }  # fmt: skip
         source, order = "main.redo r", "r.place"
         if settings.get("positional"):

@@ -16,6 +16,7 @@ from tests.doubles.oracle import store
 from tests.doubles.oracle.database import OracleDatabase
 from tests.doubles.oracle.follow import Follower
 from tests.doubles.oracle.install import install
+from tests.doubles.oracle.log import Record
 from tests.doubles.oracle.transaction import Transaction, Values
 from tests.doubles.oracle.types import Stored
 
@@ -93,7 +94,7 @@ class Player:
 
     def _change(self, event: s.Change) -> None:
         transaction, table = self._transaction(event.slot), self.database.tables[event.table]
-        transaction.step, transaction.unsupported = event.step, event.unsupported
+        transaction.step, transaction.unsupported, transaction.basic = event.step, event.unsupported, event.basic
         if not self._lock(transaction, event.table, event.key):
             return
         place, values = self._place(transaction, event.table, event.key), dict(event.values or ())
@@ -110,6 +111,14 @@ class Player:
             if to is not None and table.key and self._place(transaction, event.table, to) is None:
                 values |= dict(zip(table.key, to, strict=True))
             transaction.update(event.table, place, values, bare=event.bare)
+
+    def _edit(self, event: s.Edit) -> None:
+        transaction = self._transaction(event.slot)
+        if self._lock(transaction, s.ITEMS, event.key):
+            place = self._place(transaction, s.ITEMS, event.key)
+            row = None if place is None else transaction.row(s.ITEMS, place)
+            if place is not None and row is not None and row["NOTE"] is not None:
+                transaction.edit(s.ITEMS, place, "NOTE", event.how, event.text)
 
     def _lock(self, transaction: Transaction, name: str, key: tuple[object, ...]) -> bool:
         """Whether a key is the transaction's until it ends: whoever is later would wait for it."""
@@ -151,11 +160,10 @@ class Player:
 
     def _noise(self, event: s.Noise) -> None:
         transaction = self._transaction(event.slot)
-        transaction.noise(None, 0, "INTERNAL", None, None)
-        transaction.noise("INTERNAL DDL (PlSql=0 RecDep=1)", 5, "DDL", "analyze", self.database.tables[s.ITEMS])
-        temporary = "/* No SQL_REDO for temporary tables */"
-        transaction.noise(None, 1, "INSERT", temporary, self.database.tables[s.OTHER])
-        transaction.noise(None, 25, "SELECT_FOR_UPDATE", "select", self.database.tables[s.ITEMS])
+        transaction.noise(Record(0, "INTERNAL"))
+        transaction.noise(Record(5, "DDL", "analyze", s.ITEMS, info="INTERNAL DDL (PlSql=0 RecDep=1)"))
+        transaction.noise(Record(1, "INSERT", "/* No SQL_REDO for temporary tables */", s.OTHER))
+        transaction.noise(Record(25, "SELECT_FOR_UPDATE", "select", s.ITEMS))
 
     # -- what administrators do
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from random import Random
 
+from tests.doubles.oracle.lob_rows import EDITS
 from tests.doubles.oracle.types import LOB_INLINE_BYTES_MAX
 
 ITEMS, PAIRS, LOOSE, OTHER = "ERP.ITEMS", "ERP.PAIRS", "ERP.LOOSE", "ERP.OTHER"
@@ -14,7 +15,7 @@ TABLES: dict[str, tuple[tuple[tuple[str, str], ...], tuple[str, ...]]] = {
         (
             ("ID", "NUMBER(10)"), ("Name", "VARCHAR2(4000)"), ("PRICE", "NUMBER(18,4)"), ("ANY", "NUMBER"),
             ("DAY", "DATE"), ("AT", "TIMESTAMP(6)"), ("BYTES", "RAW(100)"), ("NOTE", "CLOB"),
-            ("LONG", "VARCHAR2(32767)"),
+            ("LONG", "VARCHAR2(32767)"), ("DATA", "BLOB"), ("DOC", "XMLTYPE"),
         ),
         ("ID",),
     ),
@@ -37,6 +38,7 @@ _TEXTS = (
     "NULL",
     "\\0041",
 )
+_XML = ("é", "it's", " ")
 _FAULTS = (
     ("START_LOGMNR", 1291), ("START_LOGMNR", 310), ("ADD_LOGFILE", 1291), ("V$LOGMNR_CONTENTS", 310),
     ("V$LOGMNR_CONTENTS", 3113), ("FETCH", 3113), ("FETCH", 1013), ("CURRENT_SCN", 3113), ("CONNECT", 12514),
@@ -52,7 +54,7 @@ class Change:
         slot: which open transaction; it begins where there is none, in instance slot % 2 + 1.
         table, key: the row. values: new ones, None: delete it. to: a new key, of an update.
         step: how far the SCN goes on; 0: perhaps not.
-        unsupported: LogMiner cannot tell the statement. bare: see Transaction.update.
+        unsupported: LogMiner cannot tell the statement. bare: see Transaction.update. basic: see Transaction.
     """
 
     slot: int
@@ -63,6 +65,21 @@ class Change:
     step: int = 1
     unsupported: bool = False
     bare: bool = False
+    basic: bool = False
+
+
+@dataclass(frozen=True)
+class Edit:
+    """The CLOB of a row that a transaction may change is edited in its place.
+
+    Args:
+        how: one of lob_rows.EDITS. text: what is written.
+    """
+
+    slot: int
+    key: tuple[object, ...]
+    how: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -178,6 +195,7 @@ class Purge:
 
 Event = (
     Change
+    | Edit
     | Savepoint
     | Back
     | End
@@ -293,7 +311,10 @@ def _changes(random: Random, slot: int, lob: bool) -> Iterator[Event]:
             values = tuple((name, _value(random, table, name, lob)) for name in some)
             to = _key(random, table) if random.random() < 0.05 and TABLES[table][1] else None
         unsupported = lob and table != LOOSE and random.random() < 0.05
-        yield Change(slot, table, key, values, to, random.choice((0, 1, 1, 3)), unsupported, random.random() < 0.5)
+        bare, basic = random.random() < 0.5, lob and random.random() < 0.1
+        yield Change(slot, table, key, values, to, random.choice((0, 1, 1, 3)), unsupported, bare, basic)
+        if lob and random.random() < 0.15:
+            yield Edit(slot, _key(random, ITEMS), random.choice(EDITS), random.choice(("é'", "xyz😀", "b" * 1500)))
 
 
 def _key(random: Random, table: str) -> tuple[object, ...]:
@@ -321,8 +342,12 @@ def _value(random: Random, table: str, name: str, lob: bool) -> object:
     if kind.startswith("RAW"):
         return random.randbytes(random.randrange(1, 20))
     if kind == "CLOB" and lob and random.random() < 0.4:
-        return "ab'ü" * random.randint(LOB_INLINE_BYTES_MAX // 4, 3 * LOB_INLINE_BYTES_MAX // 4)
-    if name == "LONG" and lob and random.random() < 0.4:
+        return "ab'ü😀" * random.randint(LOB_INLINE_BYTES_MAX // 8, 3 * LOB_INLINE_BYTES_MAX // 8)
+    if kind == "BLOB":
+        return random.randbytes(random.choice((3, 5000)) if lob else 3)
+    if kind == "XMLTYPE":
+        return f"<a b='{random.randrange(9)}'>{random.choice(_XML)}</a>" if lob and random.random() < 0.15 else None
+    if name == "LONG" and lob and random.random() < 0.15:
         return "Lö'ng " * random.randint(600, 1500)
     if name in ("Name", "WIDE", "LONG") and random.random() < 0.1:
         return random.choice(("é'", "xyz", "€")) * random.randint(300, 660)

@@ -28,7 +28,7 @@ CREATE TABLE redo (
     undone INTEGER NOT NULL DEFAULT 0, txn INTEGER, scn INTEGER NOT NULL, rs_id TEXT, ssn INTEGER, xid BLOB,
     code INTEGER, operation TEXT, csf INTEGER NOT NULL DEFAULT 0, sql_redo TEXT, seg_owner TEXT, table_name TEXT,
     row_id TEXT, rollback INTEGER NOT NULL DEFAULT 0, status INTEGER NOT NULL DEFAULT 0, info TEXT, at TEXT,
-    data_obj INTEGER, data_objv INTEGER);
+    data_obj INTEGER, data_objv INTEGER, container TEXT);
 CREATE INDEX redo_scn ON redo (scn);
 CREATE INDEX redo_hidden ON redo (thread) WHERE visible = 0;
 CREATE TABLE tab (

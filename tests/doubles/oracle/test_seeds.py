@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.doubles.oracle import schedule
+from tests.doubles.oracle.lob_rows import EDITS
 from tests.doubles.oracle.mutations import FAULTS
 from tests.doubles.oracle.schedule import READ, draw, show
 from tests.doubles.oracle.seeds import equal, faults_of, shrink
+from tests.doubles.oracle.types import STRING_BYTES_MAX
 from tests.simulate.test_simulate import BASE
 
 CHUNK = 25
@@ -43,6 +45,12 @@ def test_the_draw_has_everything() -> None:
     assert {(one.table, one.values is None) for one in changes} >= {(name, gone) for name in READ for gone in (0, 1)}
     assert {(one.unsupported, one.bare, one.step) for one in changes} >= {(True, True, 0), (False, False, 3)}
     assert any(one.to is not None for one in changes)
+    assert {one.basic for one in changes} == {False, True}
+    assert {one.how for one in events if isinstance(one, schedule.Edit)} == set(EDITS)
+    given = [dict(one.values or ()) for one in changes if one.table == schedule.ITEMS]
+    assert any(values.get("DOC") for values in given)
+    for name in ("NOTE", "LONG", "DATA"):
+        assert max(len(values.get(name) or "") for values in given) > STRING_BYTES_MAX, name  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

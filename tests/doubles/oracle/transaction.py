@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from tests.doubles.oracle import redo_text, store
+from tests.doubles.oracle import lob_rows, redo_text, store
 from tests.doubles.oracle.log import Record
 from tests.doubles.oracle.redo_text import named
-from tests.doubles.oracle.types import OracleColumn, Stored
+from tests.doubles.oracle.types import LOBS, OracleColumn, Stored
 
 if TYPE_CHECKING:
     from tests.doubles.oracle.database import OracleDatabase
@@ -82,6 +82,7 @@ class Transaction:
     step: int = 1  # between the SCNs of its records; 0: perhaps the same
     unsupported: bool = False  # LogMiner cannot tell the statements of its changes
     short: bool = False  # rows that take others back show the XID without its sequence
+    basic: bool = False  # LOBs are written in front of their row's statement, which does not name them
 
     @property
     def xid(self) -> bytes:
@@ -102,9 +103,10 @@ class Transaction:
         made = self.database.tables[table]
         row = {column.name: column.stored(values.get(column.name)) for column in made.columns}
         row_id = made.new_row_id()
-        place = self._record(made, 1, "INSERT", redo_text.insert(table, made.columns, row), row_id)
+        basic = self._basic(made, row)
+        place = self._record(made, 1, "INSERT", redo_text.insert(table, made.columns, row, basic=basic), row_id)
         self._keep(table, row_id, None, row, place)
-        self._lobs(made, row, row)
+        self._lobs(made, row, row, basic=basic)
         return row_id
 
     def update(self, table: str, row_id: str, values: Mapping[str, object], *, bare: bool = False) -> None:
@@ -118,13 +120,16 @@ class Transaction:
         changed = {name: made.column(name).stored(value) for name, value in values.items()}
         after = before | changed
         logged = before if made.whole else {n: v for n, v in before.items() if n in made.key or n in changed}
+        basic = self._basic(made, changed)
+        if basic:
+            changed = {name: value for name, value in changed.items() if not _is_lob(made.column(name), value)}
         outside = [name for name, value in changed.items() if made.column(name).outside(value)]
         place = 0
-        if len(outside) < len(changed) or not (bare or any(made.column(name).extended for name in outside)):
+        if changed and (len(outside) < len(changed) or not (bare or any(made.column(n).extended for n in outside))):
             text = redo_text.update(table, made.columns, logged, changed)
             place = self._record(made, 3, "UPDATE", text, row_id)
         self._keep(table, row_id, before, after, place)
-        self._lobs(made, changed, after)
+        self._lobs(made, changed, after, basic=basic)
 
     def delete(self, table: str, row_id: str) -> None:
         """Delete a row."""
@@ -134,27 +139,40 @@ class Transaction:
         place = self._record(made, 2, "DELETE", redo_text.delete(table, made.columns, logged), row_id)
         self._keep(table, row_id, before, None, place)
 
-    def _lobs(self, table: Table, changed: Values, row: Values) -> None:
+    def edit(self, table: str, row_id: str, column: str, how: str, text: str) -> None:
+        """Edit a CLOB in its place; no statement tells of it, nor that it is undone."""
+        made, before = self.database.tables[table], self.row(table, row_id)
+        assert before is not None, "the row is not there"
+        kept = before[column]
+        assert isinstance(kept, str)
+        rows, value = lob_rows.of_edit(made, made.column(column), self._key(made, before), how, kept, text)
+        for row in rows:
+            self._append(row)
+        self._keep(table, row_id, before, {**before, column: value}, 0)
+
+    def _key(self, table: Table, row: Values) -> Values:
+        return {name: row[name] for name in table.key or [c.name for c in table.columns]}
+
+    def _basic(self, table: Table, changed: Values) -> bool:
+        """Write LOBs in front of the statement, where it is so; whether it is."""
+        lobs = [c for c in table.columns if self.basic and _is_lob(c, changed.get(c.name))]
+        for column in lobs:
+            for row in lob_rows.writes(table, column, changed[column.name], 0):  # type: ignore[arg-type]
+                self._append(row)
+        return bool(lobs)
+
+    def _lobs(self, table: Table, changed: Values, row: Values, *, basic: bool) -> None:
         """Rows that bring the values outside of the row, behind the statement that has them empty or not at all."""
         for column in table.columns:
             kept = changed.get(column.name)
-            if not column.outside(kept):
-                continue
-            assert isinstance(kept, str | bytes)
-            key = {name: row[name] for name in table.key or [c.name for c in table.columns]}
-            if column.extended:
-                begin = redo_text.extended_begin(table.name, table.columns, key, column)
-                for code, operation, text in ((91, "32K_BEGIN", begin), (92, "32K_WRITE", None), (93, "32K_END", None)):
-                    self._append(Record(code, operation, text, table.name, table.number, table.version))
-                continue
-            self._record(table, 9, "SEL_LOB_LOCATOR", redo_text.select_lob(table.name, table.columns, key, column), "")
-            for text in redo_text.lob_writes(column, kept):
-                self._record(table, 10, "LOB_WRITE", text, "")
+            if column.outside(kept) and not (basic and _is_lob(column, kept)):
+                assert isinstance(kept, str | bytes)
+                for one in lob_rows.of_value(table, column, self._key(table, row), kept):
+                    self._append(one)
 
-    def noise(self, info: str | None, code: int, operation: str, sql: str | None, table: Table | None) -> None:
-        """A record that changes no row of a table: internal ones, those of temporary tables."""
-        name = "" if table is None else table.name
-        self._append(Record(code, operation, sql, name, info=info))
+    def noise(self, record: Record) -> None:
+        """A record that changes no row here: internal ones, those of temporary tables, of other containers."""
+        self._append(record)
 
     def missing(self) -> None:
         """LogMiner's word of a gap in the redo; of no transaction's."""
@@ -286,3 +304,7 @@ class Transaction:
             shown = self.xid[:4] + _NO_SEQUENCE if record.rollback and self.short else self.xid
             self.database.committed_last = record.code == 7
             return self.database.log.append(self.thread, self.id, shown, record, step=self.step)
+
+
+def _is_lob(column: OracleColumn, value: Stored) -> bool:
+    return column.kind in LOBS and column.outside(value)

@@ -117,6 +117,8 @@ class OracleColumn:
             return f"TO_TIMESTAMP{function}('{self._fraction(text)}')"
         if self.kind.startswith("INTERVAL"):
             return f"TO_{'DS' if 'DAY' in self.kind else 'YM'}INTERVAL('{text}')"
+        if self.kind == "XMLTYPE":
+            return "XMLType(:1)"
         if self.kind in ("NVARCHAR2", "NCHAR", "NCLOB") and not text.isascii():
             return unistr(text)
         return quoted(text)
@@ -132,9 +134,9 @@ class OracleColumn:
         return self.kind == "VARCHAR2" and (self.precision or 0) > STRING_BYTES_MAX
 
     def outside(self, value: Stored) -> bool:
-        """Whether the value lies outside of its row: a LOB, or a long string."""
+        """Whether the value lies outside of its row: a LOB, a long string, or an XML document."""
         if value is None or not (self.kind in LOBS or self.extended):
-            return False
+            return value is not None and self.kind == "XMLTYPE"
         size = len(value) if isinstance(value, bytes) else len(str(value).encode())
         return size > (STRING_BYTES_MAX if self.extended else LOB_INLINE_BYTES_MAX)
 

@@ -20,7 +20,7 @@ from urllib.request import Request, urlopen
 
 from flows.ports import free_ports
 from tests.doubles.sap.queue import EntitySet, Property, Row, UnknownToken
-from tests.doubles.sap.render import PATHS, error, metadata, page
+from tests.doubles.sap.render import PATHS, error, metadata, page, results, v2
 
 PAGE_ROWS_MAX = 5_000
 CONTRACT = (
@@ -65,6 +65,8 @@ class World:
         token = f"!deltatoken='{behind}'" if version == 2 else f"$deltatoken={behind}"
         link = f"{one.name}?{token}" if behind and not more else ""
         delta = "!deltatoken" in query or "$deltatoken" in query or cursor.startswith("d")
+        if cursor.startswith("i") and version == 2 and (made := one.frozen.get((start, stop))):
+            return 200, v2(made, more, link)
         return 200, page(one, version, rows[start:stop], more, link, delta=delta)
 
     def _package(self, one: EntitySet, query: dict[str, str], prefer: str) -> tuple[list[Row], str, int, str]:
@@ -100,6 +102,10 @@ class World:
             self.sets[told["name"]] = EntitySet(
                 told["name"], [Property(*one) for one in told["properties"]], told.get("queued", True)
             )
+        elif what == "freeze":
+            one, size = self.sets[told["set"]], told["page_rows"]
+            rows, _ = one.begin()
+            one.frozen = {(at, at + size): results(one, rows[at : at + size]) for at in range(0, len(rows), size)}
         elif what == "expire":
             for one in self.sets.values():
                 one.expire()

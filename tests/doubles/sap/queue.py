@@ -50,6 +50,8 @@ class EntitySet:
     rows: dict[tuple[Any, ...], Row] = field(default_factory=dict)
     log: list[tuple[str, tuple[Any, ...], Row]] = field(default_factory=list)
     subscription: _Subscription | None = None
+    frozen: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    """Pages of a load by their first row and the one behind their last, made beforehand for a measure."""
     _numbers: Any = field(default_factory=lambda: itertools.count(1))
 
     @property
@@ -59,6 +61,7 @@ class EntitySet:
 
     def write(self, upserts: Sequence[Row], deletes: Sequence[Row] = ()) -> None:
         """Rows that come, and keys that go."""
+        self.frozen.clear()
         for row in deletes:
             key = tuple(row[name] for name in self.key)
             if self.rows.pop(key, None) is not None:

@@ -11,6 +11,7 @@ from tests.doubles.sap.queue import EntitySet, Row
 
 SERVICE = "ZERP_SRV"
 PATHS = {2: f"/sap/opu/odata/sap/{SERVICE}", 4: f"/sap/opu/odata4/sap/{SERVICE.lower()}/srvd_a2x/sap/zerp/0001"}
+_HOST = "http://erp.internal:8000"
 _ODQ = (
     ("ODQ_CHANGEMODE", "Edm.String", 'MaxLength="1"'),
     ("ODQ_ENTITYCNTR", "Edm.Decimal", 'Precision="19" Scale="0"'),
@@ -53,18 +54,28 @@ def metadata(sets: Sequence[EntitySet], version: int) -> bytes:
 
 def page(one: EntitySet, version: int, rows: Sequence[Row], next_link: str, delta_link: str, *, delta: bool) -> bytes:
     """Some entities and the link behind them. A host of its own stands in the links, as behind a proxy."""
-    base = f"http://erp.internal:8000{PATHS[version]}/"
+    base = f"{_HOST}{PATHS[version]}/"
     if version == 2:
-        results = [{"__metadata": {"uri": f"{base}{_address(one, row)}", "type": SERVICE}, **row} for row in rows]
-        answer: dict[str, Any] = {"results": results}
-        answer |= {"__next": base + next_link} if next_link else {}
-        answer |= {"__delta": base + delta_link} if delta_link else {}
-        return json.dumps({"d": answer}, separators=(",", ":")).encode()
+        return v2(results(one, rows), next_link, delta_link)
     value = [_v4(one, row, base) for row in rows]
     body: dict[str, Any] = {"@odata.context": f"$metadata#{one.name}{'/$delta' if delta else ''}", "value": value}
     body |= {"@odata.nextLink": base + next_link} if next_link else {}
     body |= {"@odata.deltaLink": base + delta_link} if delta_link else {}
     return json.dumps(body, separators=(",", ":")).encode()
+
+
+def results(one: EntitySet, rows: Sequence[Row]) -> bytes:
+    """Some entities of V2."""
+    base = f"{_HOST}{PATHS[2]}/"
+    found = [{"__metadata": {"uri": f"{base}{_address(one, row)}", "type": SERVICE}, **row} for row in rows]
+    return json.dumps(found, separators=(",", ":")).encode()
+
+
+def v2(entities: bytes, next_link: str, delta_link: str) -> bytes:
+    """A page of V2 around its entities."""
+    links = {"__next": next_link, "__delta": delta_link}
+    told = "".join(f',"{name}":{json.dumps(f"{_HOST}{PATHS[2]}/{link}")}' for name, link in links.items() if link)
+    return b'{"d":{"results":%b%b}}' % (entities, told.encode())
 
 
 def error(code: str, text: str, version: int) -> bytes:

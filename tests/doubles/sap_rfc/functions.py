@@ -86,20 +86,25 @@ def _read_table(system: System, name: str, given: dict[str, Any]) -> dict[str, A
     most = max(_TBLOUT) if name in _WIDE else 512
     if not text and (width > most or any(one.datatype == "STRG" for one in fields)):
         raise ABAPApplicationError(f"{width} characters", "DATA_BUFFER_EXCEEDED")
-    rows = [] if given.get("NO_DATA") == "X" else _selected(system, table, fields, given)
     answer: dict[str, Any] = {"FIELDS": described, "OPTIONS": given.get("OPTIONS", [])}
+    lines = [] if given.get("NO_DATA") == "X" else _lines(system, table, fields, given, delimiter, text=text)
     if text:
-        # in this form values have no blanks behind them
-        lines = (
-            delimiter.join(one.rendered(cell).rstrip(" ") for one, cell in zip(fields, row, strict=True))
-            for row in rows
-        )
         return answer | {"ET_DATA": [{"LINE": line} for line in lines], "DATA": []}
-    lines = (delimiter.join(one.rendered(cell) for one, cell in zip(fields, row, strict=True)) for row in rows)
     if name not in _WIDE:
         return answer | {"DATA": [{"WA": line.ljust(512)} for line in lines]}
     size = next(one for one in _TBLOUT if one >= width)
     return answer | {"OUT_TABLE": f"TBLOUT{size}", f"TBLOUT{size}": [{"WA": line.ljust(size)} for line in lines]}
+
+
+def _lines(
+    system: System, table: str, fields: Sequence[Field], given: dict[str, Any], delimiter: str, *, text: bool
+) -> list[str]:
+    """The rows' texts; in ET_DATA values have no blanks behind them."""
+    if system.settings["frozen"].get(table) == [delimiter, *(one.name for one in fields)]:
+        return [line for (line,) in _selected(system, table, ["line"], given, kept="f")]
+    rows = _selected(system, table, [one.name for one in fields], given)
+    cells = ([one.rendered(cell) for one, cell in zip(fields, row, strict=True)] for row in rows)
+    return [delimiter.join(cell.rstrip(" ") if text else cell for cell in row) for row in cells]
 
 
 def _laid_out(fields: Sequence[Field], delimiter: str) -> tuple[list[dict[str, str]], int]:
@@ -113,7 +118,9 @@ def _laid_out(fields: Sequence[Field], delimiter: str) -> tuple[list[dict[str, s
     return described, offset
 
 
-def _selected(system: System, table: str, fields: Sequence[Field], given: dict[str, Any]) -> list[tuple[Any, ...]]:
+def _selected(
+    system: System, table: str, names: Sequence[str], given: dict[str, Any], kept: str = "t"
+) -> list[tuple[Any, ...]]:
     known = system.fields(table)
     condition, values = where.sql(given.get("OPTIONS", []), {one.name: one.datatype for one in known})
     parts = [f"( {condition} )"] if condition else []
@@ -122,8 +129,8 @@ def _selected(system: System, table: str, fields: Sequence[Field], given: dict[s
             parts.append(f'"{one.name}" = ?')
             values.append(system.settings["client"])
     key = ", ".join(f'"{one.name}"' for one in known if one.key)
-    columns = ", ".join(f'"{one.name}"' for one in fields)
-    sql = f'SELECT {columns} FROM "t {table}"' + (f" WHERE {' AND '.join(parts)}" if parts else "")
+    columns = ", ".join(f'"{one}"' for one in names)
+    sql = f'SELECT {columns} FROM "{kept} {table}"' + (f" WHERE {' AND '.join(parts)}" if parts else "")
     # without GET_SORTED the order is that in which the rows were written, or none at all
     order = f" ORDER BY {key}" if given.get("GET_SORTED") == "X" and key else " ORDER BY rowid"
     count, skip = int(given.get("ROWCOUNT", 0)), int(given.get("ROWSKIPS", 0))

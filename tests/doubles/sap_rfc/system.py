@@ -20,7 +20,7 @@ from tests.doubles.sap_rfc.standard import Field
 SETTINGS: dict[str, Any] = {
     "user": "HEADRACE", "passwd": "secret", "client": "100", "et_data": True, "get_sorted": True, "wide": True,
     "denied_tables": [], "denied_functions": [], "not_remote": [], "hang": [], "deaf": False, "faults": [],
-    "clock_seconds": 0, "shuffled": False, "message_types": {},
+    "clock_seconds": 0, "shuffled": False, "message_types": {}, "frozen": {},
 }  # fmt: skip
 """What a test sets: what the release can do, what the user may not, what hangs, what fails next, the clock."""
 
@@ -138,6 +138,21 @@ class System:
         return self._fields[name]
 
     # -- rows
+
+    def freeze(self, name: str, columns: Sequence[str], delimiter: str) -> None:
+        """Make the rows' texts now: what a measure reads is not made while it reads. Later writes are not in them."""
+        fields = [next(one for one in self.fields(name) if one.name == column) for column in columns]
+        key = [one for one in self.fields(name) if one.key]
+        picked = ", ".join(f'"{one.name}"' for one in [*key, *fields])
+        rows = self.select(f'SELECT {picked} FROM "t {name}" ORDER BY rowid')
+        cells = [[one.rendered(cell) for one, cell in zip(fields, row[len(key) :], strict=True)] for row in rows]
+        lines = (delimiter.join(cell.rstrip(" ") if delimiter else cell for cell in row) for row in cells)
+        named = ", ".join(f'"{one.name}"' for one in key)
+        self._db.execute(f'CREATE TABLE "f {name}" ({named}, line TEXT, PRIMARY KEY ({named}))')
+        values = [(*row[: len(key)], line) for row, line in zip(rows, lines, strict=True)]
+        with self._transaction():
+            self._db.executemany(f'INSERT INTO "f {name}" VALUES ({", ".join("?" * (len(key) + 1))})', values)
+        self.set(frozen={name: [delimiter, *columns]})
 
     def select(self, text: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """A query over the tables, which are called "t NAME"."""

@@ -79,7 +79,7 @@ class SqlServerDouble:
             connection.execute(f"CREATE DATABASE [{name}]")
 
     def odbc(self, driver: str = "msodbc", database: str = "shop", **extra: object) -> str:
-        """An ODBC connection string; `extra` goes to its end."""
+        """An ODBC connection string; `extra` are more settings, or others."""
         parts = {"DRIVER": drivers()[driver], "UID": "sa", "PWD": "Secret123", "DATABASE": database}
         if driver == "freetds":
             parts |= {"SERVER": "127.0.0.1", "PORT": str(self.port), "TDS_Version": "7.4"}

@@ -12,7 +12,8 @@ from pysqlbridge.certificate import self_signed
 
 from tests.doubles.sqlserver.capture import CaptureJob
 from tests.doubles.sqlserver.engine import Database
-from tests.doubles.sqlserver.session import DATABASE, Session
+from tests.doubles.sqlserver.rights import ADMINISTRATOR
+from tests.doubles.sqlserver.session import DATABASE, PASSWORD, Session
 from tests.doubles.sqlserver.statements import Client
 
 
@@ -28,6 +29,7 @@ class Server(socketserver.ThreadingTCPServer):
         for name in {DATABASE, *(path.stem for path in directory.glob("*.db"))}:
             self._create(name)
         self._certificate = self_signed("localhost")
+        self._logins = {ADMINISTRATOR: PASSWORD}
         super().__init__(("127.0.0.1", port), socketserver.BaseRequestHandler)
 
     def _create(self, name: str) -> None:
@@ -38,11 +40,13 @@ class Server(socketserver.ThreadingTCPServer):
 
     def _open(self, session: Session, name: str) -> Client | None:
         found = self._databases.get(name.lower())
-        return Client(*found, session, self._create) if found else None
+        if found is None or not (session.login == ADMINISTRATOR or found[0].has_user(session.login)):
+            return None
+        return Client(*found, session, self._create, self._logins)
 
     def finish_request(self, request, client_address) -> None:  # type: ignore[no-untyped-def]
         """Serve a client to its end."""
-        Session(request, self._certificate, self._open).run()
+        Session(request, self._certificate, self._logins, self._open).run()
 
 
 def main() -> None:

@@ -156,7 +156,6 @@ class CaptureJob(threading.Thread):
     def __init__(self, database: Database) -> None:
         super().__init__(daemon=True)
         self._database = database
-        self.running = True
         self.poll_s = 0.0
 
     def run(self) -> None:
@@ -165,7 +164,7 @@ class CaptureJob(threading.Thread):
             self._database.committed.wait()
             time.sleep(self.poll_s)
             self._database.committed.clear()
-            if self.running:
+            if not self._database.stopped_at:
                 while self.scan():
                     pass
 

@@ -16,6 +16,11 @@ CREATE TABLE "double.columns" (object_id INTEGER, column_id INTEGER, name TEXT C
     is_nullable INTEGER, is_computed INTEGER, encoded INTEGER, initial TEXT, key_ordinal INTEGER, user_type_id INTEGER,
     system_type_id INTEGER, max_length INTEGER, precision INTEGER, scale INTEGER, PRIMARY KEY (object_id, column_id));
 CREATE TABLE "double.transactions" (number INTEGER PRIMARY KEY, first INTEGER, begun TEXT, ended TEXT);
+CREATE TABLE "double.dropped" (object_id INTEGER, column_id INTEGER);
+CREATE TABLE "double.indexes" (object_id INTEGER, index_id INTEGER, name TEXT COLLATE words);
+CREATE TABLE "double.index_columns" (object_id INTEGER, index_id INTEGER, column_id INTEGER, key_ordinal INTEGER);
+CREATE TABLE "double.members" (role TEXT COLLATE words, "user" TEXT COLLATE words, PRIMARY KEY (role, "user"));
+CREATE TABLE "double.grants" ("user" TEXT COLLATE words, permission TEXT, scope TEXT);
 CREATE TABLE "double.types" (name TEXT COLLATE words, system_type_id INTEGER, user_type_id INTEGER PRIMARY KEY);
 INSERT INTO "double.objects" VALUES (900000000, 'double', 'first', 'double.first', 1, 0, NULL);
 """
@@ -54,7 +59,7 @@ _VIEWS: dict[str, tuple[str, str]] = {
         "create_date datetime, modify_date datetime, is_ms_shipped bit, is_tracked_by_cdc bit, temporal_type tinyint",
         'SELECT name, object_id, CASE "schema" WHEN \'dbo\' THEN 1 WHEN \'cdc\' THEN 5 ELSE 6 END, 0, \'U \', '
         "'USER_TABLE', create_date, create_date, is_ms_shipped, tracked & 1, 0 "
-        'FROM "double.objects" WHERE "schema" <> \'double\'',
+        'FROM "double.objects" WHERE "schema" <> \'double\' AND may_see(object_id)',
     ),
     "sys.schemas": (
         "name nvarchar(128), schema_id int, principal_id int",
@@ -67,7 +72,7 @@ _VIEWS: dict[str, tuple[str, str]] = {
         "is_identity bit, is_computed bit",
         "SELECT object_id, name, column_id, system_type_id, user_type_id, max_length, precision, scale, "
         "CASE WHEN system_type_id IN (35, 99, 167, 175, 231, 239) THEN 'SQL_Latin1_General_CP1_CI_AS' END, "
-        'is_nullable, 0, is_computed FROM "double.columns"',
+        'is_nullable, initial = \'IDENTITY\', is_computed FROM "double.columns" WHERE may_see(object_id)',
     ),
     "sys.types": (
         "name nvarchar(128), system_type_id tinyint, user_type_id int, schema_id int, is_user_defined bit, "
@@ -78,12 +83,16 @@ _VIEWS: dict[str, tuple[str, str]] = {
         "object_id int, name nvarchar(128), index_id int, type tinyint, type_desc nvarchar(60), is_unique bit, "
         "is_primary_key bit, is_unique_constraint bit, is_disabled bit, has_filter bit",
         "SELECT DISTINCT c.object_id, 'PK_' || o.name, 1, 1, 'CLUSTERED', 1, 1, 0, 0, 0 FROM \"double.columns\" c "
-        'JOIN "double.objects" o ON o.object_id = c.object_id WHERE c.key_ordinal > 0',
+        'JOIN "double.objects" o ON o.object_id = c.object_id WHERE c.key_ordinal > 0 AND may_see(c.object_id) '
+        "UNION ALL SELECT object_id, name, index_id, 2, 'NONCLUSTERED', 1, 0, 0, 0, 0 FROM \"double.indexes\" "
+        "WHERE may_see(object_id)",
     ),
     "sys.index_columns": (
         "object_id int, index_id int, index_column_id int, column_id int, key_ordinal tinyint, is_descending_key bit, "
         "is_included_column bit",
-        "SELECT object_id, 1, key_ordinal, column_id, key_ordinal, 0, 0 FROM \"double.columns\" WHERE key_ordinal > 0",
+        "SELECT object_id, 1, key_ordinal, column_id, key_ordinal, 0, 0 FROM \"double.columns\" WHERE key_ordinal > 0 "
+        "UNION ALL SELECT object_id, index_id, key_ordinal, column_id, key_ordinal, 0, 0 "
+        'FROM "double.index_columns"',
     ),
     "sys.databases": (
         "name nvarchar(128), database_id int, is_cdc_enabled bit, snapshot_isolation_state tinyint, "
@@ -96,7 +105,8 @@ _VIEWS: dict[str, tuple[str, str]] = {
     "sys.change_tracking_databases": (
         "database_id int, is_auto_cleanup_on bit, retention_period int, retention_period_units int, "
         "retention_period_units_desc nvarchar(60)",
-        f"SELECT 5, 1, 2, 3, 'DAYS' WHERE {_SETTING.format('tracking')} = 1",
+        f"SELECT 5, 1, {_SETTING.format('tracking_period')}, 3, {_SETTING.format('tracking_units')} "
+        f"WHERE {_SETTING.format('tracking')} = 1",
     ),
     "sys.change_tracking_tables": (
         "object_id int, is_track_columns_updated_on bit, min_valid_version bigint, begin_version bigint",
@@ -105,17 +115,19 @@ _VIEWS: dict[str, tuple[str, str]] = {
     "sys.dm_server_services": (
         "servicename nvarchar(256), status int, status_desc nvarchar(256)",
         "SELECT 'SQL Server (MSSQLSERVER)', 4, 'Running' UNION ALL "
-        "SELECT 'SQL Server Agent (MSSQLSERVER)', 4, 'Running'",
+        "SELECT 'SQL Server Agent (MSSQLSERVER)', CASE WHEN agent_runs() THEN 4 ELSE 1 END, "
+        "CASE WHEN agent_runs() THEN 'Running' ELSE 'Stopped' END",
     ),
     "sys.dm_cdc_log_scan_sessions": (
         "session_id int, start_time datetime, end_time datetime, error_count int, latency int",
-        "SELECT 1, tds_now('datetime'), tds_now('datetime'), 0, 0",
+        "SELECT 1, captured_at(), captured_at(), 0, "
+        "COALESCE(tds_difference('second', min(ended), tds_now('datetime')), 0) FROM \"double.transactions\"",
     ),
     "msdb.dbo.cdc_jobs": (
         "database_id int, job_type nvarchar(20), maxtrans int, maxscans int, continuous bit, pollinginterval bigint, "
         "retention bigint, threshold bigint",
         f"SELECT 5, 'capture', 500, 10, 1, CAST({_SETTING.format('poll_s')} AS INTEGER), 0, 0 UNION ALL "
-        "SELECT 5, 'cleanup', 0, 0, 0, 0, 4320, 5000",
+        f"SELECT 5, 'cleanup', 0, 0, 0, 0, {_SETTING.format('retention')}, 5000",
     ),
 }  # fmt: skip
 _CDC_TABLES = {
@@ -131,6 +143,10 @@ _CDC_TABLES = {
     "cdc.ddl_history": "source_object_id int, object_id int, required_column_update bit, "
     "ddl_command nvarchar(max), ddl_lsn binary(10), ddl_time datetime",
 }
+
+
+IDENTITY = "IDENTITY"
+"""The `initial` of a column of numbers that nobody writes."""
 
 
 @dataclass(frozen=True)
@@ -184,8 +200,9 @@ def create(connection: sqlite3.Connection) -> None:
     rows += [("sysname", 231, 256)] + [(name, _OF_CLR_NUMBER, number) for name, number in _CLR_NUMBERS.items()]
     connection.executemany('INSERT INTO "double.types" VALUES (?, ?, ?)', rows)
     connection.execute('CREATE TABLE "double.tracked" (object_id INTEGER PRIMARY KEY, tracked_from INTEGER)')
-    settings = [("cdc", 0), ("snapshot", 0), ("tracking", 0), ("version", 0), ("poll_s", 0)]
-    connection.executemany('INSERT INTO "double.settings" VALUES (?, ?)', settings)
+    settings: dict[str, object] = dict.fromkeys(("cdc", "snapshot", "tracking", "version", "poll_s"), 0)
+    settings |= {"retention": 4320, "tracking_period": 2, "tracking_units": "DAYS"}
+    connection.executemany('INSERT INTO "double.settings" VALUES (?, ?)', settings.items())
     for name, (columns, query) in _VIEWS.items():
         names = ", ".join(part.split(" ")[0] for part in columns.split(", "))
         connection.execute(f'CREATE VIEW "{name}" ({names}) AS {query}')

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from sqlglot import exp
 
 from tests.doubles.sqlserver.answers import DELETE, INSERT, UPDATE, Field
-from tests.doubles.sqlserver.catalog import Column, Relation
+from tests.doubles.sqlserver.catalog import IDENTITY, Column, Relation
 from tests.doubles.sqlserver.compiler import Compiler, Scope
 from tests.doubles.sqlserver.dialect import parse
 from tests.doubles.sqlserver.engine import Transaction
@@ -36,7 +36,7 @@ class Changes:
     def _insert(self, tree: exp.Insert) -> tuple[str, Relation, int]:
         compiler = self._compiler()
         table = tree.this.this if isinstance(tree.this, exp.Schema) else tree.this
-        relation = compiler.relation(table)
+        relation = compiler.relation(table, "INSERT")
         names = [part.name for part in tree.this.expressions] if isinstance(tree.this, exp.Schema) else []
         given = [_known(relation, name) for name in names] or _settable(relation)
         source = tree.expression
@@ -67,6 +67,8 @@ class Changes:
     def _initial(self, column: Column) -> str:
         if column.kind.name == "rowversion":
             return _ROW_VERSION
+        if column.initial == IDENTITY:
+            return "next_number()"
         if not column.initial:
             return "NULL"
         tree = parse(f"SELECT {column.initial}").selects[0]
@@ -82,7 +84,7 @@ class Changes:
 
     def _update(self, tree: exp.Update) -> tuple[str, Relation, int]:
         compiler, scope = self._compiler(), Scope()
-        relation = self._target(tree.this, compiler, scope)
+        relation = self._target(compiler.relation(tree.this, "UPDATE"), scope)
         assigned = []
         for part in tree.expressions:
             column = _known(relation, part.this.name)
@@ -94,11 +96,10 @@ class Changes:
 
     def _delete(self, tree: exp.Delete) -> tuple[str, Relation, int]:
         compiler, scope = self._compiler(), Scope()
-        relation = self._target(tree.this, compiler, scope)
+        relation = self._target(compiler.relation(tree.this, "DELETE"), scope)
         return f'DELETE FROM "{relation.name}" AS "t"{_where(tree, compiler, scope)}', relation, DELETE
 
-    def _target(self, table: exp.Table, compiler: Compiler, scope: Scope) -> Relation:
-        relation = compiler.relation(table)
+    def _target(self, relation: Relation, scope: Scope) -> Relation:
         scope.sources["t"] = [Field(column.name, column.kind, column.encoded) for column in relation.columns]
         return relation
 
@@ -117,11 +118,13 @@ def _known(relation: Relation, name: str) -> Column:
         raise SqlError(207, f"Invalid column name '{name}'.")
     if column.kind.name == "rowversion":
         raise SqlError(273, "Cannot insert or update an explicit value in a timestamp column.")
+    if column.initial == IDENTITY:
+        raise SqlError(544, f"Cannot insert or update an explicit value in identity column '{name}'.")
     return column
 
 
 def _settable(relation: Relation) -> list[Column]:
-    return [column for column in relation.columns if column.kind.name != "rowversion"]
+    return [column for column in relation.columns if column.kind.name != "rowversion" and column.initial != IDENTITY]
 
 
 def _converted(text: str, source: SqlType, target: SqlType) -> str:

@@ -5,7 +5,7 @@ Nothing is matched by its text: a query is a tree, in which every column, parame
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
@@ -45,12 +45,18 @@ class Compiler:
 
     Args:
         relations: all tables by name. variables: the types of @parameters, without the @.
+        need: told of each table that is used and the permission that this takes; raises where there is none.
     Attributes:
         checks: queries whose row must be 1 before the statement runs, each with the error that is raised otherwise.
     """
 
-    def __init__(self, relations: Mapping[str, Relation], variables: Mapping[str, SqlType]) -> None:
-        self._relations, self._variables = relations, variables
+    def __init__(
+        self,
+        relations: Mapping[str, Relation],
+        variables: Mapping[str, SqlType],
+        need: Callable[[str, Relation], None],
+    ) -> None:
+        self._relations, self._variables, self._need = relations, variables, need
         self._common: dict[str, list[Field]] = {}
         self.checks: list[tuple[str, SqlError]] = []
 
@@ -140,12 +146,13 @@ class Compiler:
         ]
         node.replace(exp.to_table(f'"{relation.name}"', dialect="sqlite", alias=exp.to_identifier(alias, quoted=True)))
 
-    def relation(self, node: exp.Table) -> Relation:
-        """The table a name stands for. Raises SqlError 208."""
+    def relation(self, node: exp.Table, permission: str = "SELECT") -> Relation:
+        """The table a name stands for. Raises SqlError 208, 229."""
         name = table_name(node)
         found = self._relations.get(name.lower()) or self._relations.get(f"{node.catalog}.{name}".lower())
         if found is None:
             raise SqlError(208, f"Invalid object name '{name}'.")
+        self._need(permission, found)
         return found
 
     def _function_source(self, node: exp.Table, scope: Scope) -> None:
@@ -158,6 +165,7 @@ class Compiler:
             query, columns = CHANGES_ROWS.format(*texts), [Field("value", SqlType("bigint"))]
         elif name == "changetable":
             relation = self._named(arguments[0].name)
+            self._need("VIEW CHANGE TRACKING", relation)
             query, columns = tracking_function(relation, texts[1])
         else:
             query, columns, check = changes_function(name, self._relations, texts)
@@ -252,7 +260,10 @@ class Compiler:
         return target
 
     def _negated(self, node: exp.Expression, scope: Scope) -> SqlType:
-        return self._children(node, scope)[0]
+        kind = self._children(node, scope)[0]
+        if kind.family == "decimal":  # a text, of which SQLite would make a float
+            node.replace(exp.Var(this=f"tds_arithmetic('-', '0', {node.this.sql('sqlite')})"))
+        return kind
 
     def _arithmetic(self, node: exp.Binary, scope: Scope) -> SqlType:
         left, right = self.kind(node.left, scope), self.kind(node.right, scope)
@@ -342,6 +353,7 @@ _VISITS = (
     ((exp.Literal, exp.National, exp.HexString), Compiler._literal),
     ((exp.Null,), lambda compiler, node, scope: _INT),
     ((exp.Parameter,), Compiler._parameter),
+    ((exp.Neg,), Compiler._negated),
     ((exp.Cast, exp.Convert), Compiler._converted),
     ((exp.Add, exp.Sub, exp.Mul, exp.Div), Compiler._arithmetic),
     (_COMPARISONS, Compiler._compared),

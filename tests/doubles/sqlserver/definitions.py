@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlglot import exp
 
 from tests.doubles.sqlserver import capture, catalog
-from tests.doubles.sqlserver.catalog import Column, Relation
+from tests.doubles.sqlserver.catalog import IDENTITY, Column, Relation
 from tests.doubles.sqlserver.dialect import table_name
 from tests.doubles.sqlserver.errors import SqlError
 from tests.doubles.sqlserver.functions import lsn
 from tests.doubles.sqlserver.types import from_tree
 
 CAPTURED, TRACKED = 1, 2
+
+
+@dataclass(frozen=True)
+class NewInstance:
+    """A capture instance that is asked for: `columns` in lower case (none: all), the `role` that may read it."""
+
+    name: str
+    columns: Sequence[str]
+    start_lsn: bytes
+    net: int
+    role: str | None
 
 
 def _column(tree: exp.ColumnDef) -> Column:
@@ -27,6 +39,8 @@ def _column(tree: exp.ColumnDef) -> Column:
             key, nullable = True, False
         elif isinstance(one, exp.DefaultColumnConstraint):
             initial = one.this.sql("tsql")
+        elif isinstance(one, exp.GeneratedAsIdentityColumnConstraint | exp.AutoIncrementColumnConstraint):
+            initial, nullable = IDENTITY, False
         else:
             raise SqlError(102, f"Unknown to the double: a column's {type(one).__name__}")
     return Column(tree.name, from_tree(tree.kind), nullable, initial=initial, key_ordinal=int(key))
@@ -45,6 +59,10 @@ def create_table(connection: sqlite3.Connection, tree: exp.Create) -> None:
             for column in columns
         ]  # fmt: skip
     catalog.add_object(connection, name, columns)
+    _make(connection, name, columns)
+
+
+def _make(connection: sqlite3.Connection, name: str, columns: Sequence[Column]) -> None:
     listed = [_declared(column) for column in columns]
     ordered = sorted((column for column in columns if column.key_ordinal), key=lambda column: column.key_ordinal)
     clustered = ""
@@ -64,10 +82,40 @@ def add_column(
 ) -> None:
     """ALTER TABLE ADD. `value`: its default, which rows that are there already get where `fill` says so."""
     column = _column(tree)
-    number = max(one.number for one in relation.columns) + 1
+    query = 'SELECT max(column_id) FROM "double.dropped" WHERE object_id = ?'
+    (dropped,) = connection.execute(query, (relation.object_id,)).fetchone()
+    number = max([one.number for one in relation.columns] + [dropped or 0]) + 1
+    catalog.add_column(connection, relation.object_id, number, column)
+    if column.key_ordinal:
+        _rebuild(connection, relation, column)
+        return
     default = f" DEFAULT {_quoted(value)}" if value is not None and (fill or not column.nullable) else ""
     connection.execute(f'ALTER TABLE "{relation.name}" ADD COLUMN {_declared(column)}{default}')
-    catalog.add_column(connection, relation.object_id, number, column)
+
+
+def _rebuild(connection: sqlite3.Connection, relation: Relation, column: Column) -> None:
+    """A table without a key gets one, a column of numbers. Raises SqlError 102 for any other."""
+    if column.initial != IDENTITY or relation.key:
+        raise SqlError(102, f"Unknown to the double: the key {column.name} for {relation.name}")
+    capture.forget_changes(connection, relation)
+    connection.execute(f'ALTER TABLE "{relation.name}" RENAME TO "double.old"')
+    _make(connection, relation.name, [*relation.columns, column])
+    connection.execute(f'INSERT INTO "{relation.name}" SELECT *, next_number() FROM "double.old"')
+    connection.execute('DROP TABLE "double.old"')
+
+
+def add_unique_index(connection: sqlite3.Connection, relation: Relation, name: str, columns: Sequence[str]) -> None:
+    """CREATE UNIQUE INDEX."""
+    listed = ", ".join(f'"{column}"' for column in columns)
+    connection.execute(f'CREATE UNIQUE INDEX "index.{relation.name}.{name}" ON "{relation.name}" ({listed})')
+    query = 'SELECT COALESCE(max(index_id), 1) + 1 FROM "double.indexes" WHERE object_id = ?'
+    (number,) = connection.execute(query, (relation.object_id,)).fetchone()
+    connection.execute('INSERT INTO "double.indexes" VALUES (?, ?, ?)', (relation.object_id, number, name))
+    for ordinal, column in enumerate(columns, 1):
+        found = relation.column(column)
+        assert found is not None, column
+        row = (relation.object_id, number, found.number, ordinal)
+        connection.execute('INSERT INTO "double.index_columns" VALUES (?, ?, ?, ?)', row)
 
 
 def _quoted(value: object) -> str:
@@ -78,7 +126,10 @@ def drop_column(connection: sqlite3.Connection, relation: Relation, name: str) -
     """ALTER TABLE DROP COLUMN; a capture instance keeps the column, NULL from now on."""
     capture.forget_changes(connection, relation)
     connection.execute(f'ALTER TABLE "{relation.name}" DROP COLUMN "{name}"')
-    connection.execute('DELETE FROM "double.columns" WHERE object_id = ? AND name = ?', (relation.object_id, name))
+    where = "WHERE object_id = ? AND name = ? COLLATE words"
+    found = (relation.object_id, name)
+    connection.execute(f'INSERT INTO "double.dropped" SELECT object_id, column_id FROM "double.columns" {where}', found)
+    connection.execute(f'DELETE FROM "double.columns" {where}', found)
 
 
 def drop_table(connection: sqlite3.Connection, relation: Relation) -> None:
@@ -87,7 +138,8 @@ def drop_table(connection: sqlite3.Connection, relation: Relation) -> None:
         for name in instance_names(connection, relation):
             disable_capture(connection, relation, name)
     connection.execute(f'DROP TABLE "{relation.name}"')
-    for table in ("double.columns", "double.objects", "double.tracked"):
+    tables = ("double.columns", "double.objects", "double.tracked", "double.indexes", "double.index_columns")
+    for table in tables:
         connection.execute(f'DELETE FROM "{table}" WHERE object_id = ?', (relation.object_id,))
 
 
@@ -117,19 +169,21 @@ def instance_names(connection: sqlite3.Connection, relation: Relation) -> list[s
     return [row[0] for row in connection.execute(query, (relation.object_id,))]
 
 
-def enable_capture(
-    connection: sqlite3.Connection, relation: Relation, name: str, columns: Sequence[str], number: int, net: int
-) -> None:
+def enable_capture(connection: sqlite3.Connection, relation: Relation, instance: NewInstance) -> None:
     """sp_cdc_enable_table. Raises SqlError 22926 for a third instance, or a name that is taken."""
     there = instance_names(connection, relation)
-    taken = connection.execute('SELECT 1 FROM "cdc.change_tables" WHERE capture_instance = ?', (name,)).fetchone()
+    name, query = instance.name, 'SELECT 1 FROM "cdc.change_tables" WHERE capture_instance = ?'
+    taken = connection.execute(query, (name,)).fetchone()
     if len(there) >= 2 or taken:
         text = f"Could not create a capture instance because the capture instance name '{name}' already exists in the "
         text += "current database, or two capture instances already exist for the table."
         raise SqlError(22926, text)
-    wanted = [column for column in relation.columns if not columns or column.name.lower() in columns]
+    listed = instance.columns
+    wanted = [column for column in relation.columns if not listed or column.name.lower() in listed]
     capture.log_changes(connection, relation)
-    capture.add_instance(connection, relation, name, wanted, lsn(number), net)
+    capture.add_instance(connection, relation, name, wanted, instance.start_lsn, instance.net)
+    query = 'UPDATE "cdc.change_tables" SET role_name = ? WHERE capture_instance = ?'
+    connection.execute(query, (instance.role, name))
     _mark(connection, relation, relation.tracked | CAPTURED)
 
 

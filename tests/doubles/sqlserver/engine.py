@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 
-from tests.doubles.sqlserver import catalog, functions
+from tests.doubles.sqlserver import catalog, functions, rights
 from tests.doubles.sqlserver.catalog import Relation
 from tests.doubles.sqlserver.errors import SqlError
 
@@ -26,6 +26,8 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._path, self.name = path, path.stem
         self._writer = threading.Lock()
+        self.agent_runs = True
+        self.stopped_at = ""  # when the capture job was stopped; "" while it runs
         self.committed = threading.Event()
         self.committed.set()  # what was not captured before a restart is now
         new = not path.exists()
@@ -34,6 +36,11 @@ class Database:
                 catalog.create(connection)
         newest = self.connect()[0].execute('SELECT max(object_id) FROM "double.objects"').fetchone()[0]
         self._numbers = count(newest if new else newest + _SECONDS_TO_NUMBERS)
+
+    def has_user(self, name: str) -> bool:
+        """Whether a login has a user here."""
+        with closing(self.connect()[0]) as connection:
+            return rights.has_user(connection, name)
 
     def next_number(self) -> int:
         """A number above all that were given before."""
@@ -50,6 +57,8 @@ class Database:
         failures = functions.register(connection)
         connection.create_function("next_number", 0, self.next_number)
         connection.create_function("database_name", 0, lambda: self.name)
+        connection.create_function("agent_runs", 0, lambda: int(self.agent_runs))
+        connection.create_function("captured_at", 0, lambda: self.stopped_at or functions.now("datetime"))
         return connection, failures
 
     def lock(self) -> None:

@@ -190,7 +190,8 @@ def _arithmetic(operator: str, left: Any, right: Any) -> str | None:
         return f"{one / other if result is None else result:f}"
 
 
-def _now(kind: str) -> str:
+def now(kind: str) -> str:
+    """The time in UTC, which is the double's zone, as a type keeps it."""
     text = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f") + "0"
     return convert(text, "datetime2(7)", kind)
 
@@ -271,7 +272,7 @@ def register(connection: sqlite3.Connection) -> Failures:
         ("tds_convert", 4, convert),
         ("tds_decode", 2, lambda value, kind: None if value is None else decode(parse_type(kind), value)),
         ("tds_arithmetic", 3, _arithmetic),
-        ("tds_now", 1, _now),
+        ("tds_now", 1, now),
         ("tds_difference", 3, _date_difference),
         ("tds_date_add", 3, _date_add),
         ("tds_size", 2, _size),

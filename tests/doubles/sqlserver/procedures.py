@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,11 +13,11 @@ from tests.doubles.sqlserver.catalog import Relation
 from tests.doubles.sqlserver.dialect import plain_name
 from tests.doubles.sqlserver.engine import Database, Transaction
 from tests.doubles.sqlserver.errors import SqlError
-from tests.doubles.sqlserver.functions import lsn
+from tests.doubles.sqlserver.functions import lsn, now
 from tests.doubles.sqlserver.types import parse_type
 
 Given = Mapping[str, Any]
-_JOBS = ("sp_cdc_stop_job", "sp_cdc_start_job", "sp_cdc_scan")
+_JOBS = ("sp_cdc_stop_job", "sp_cdc_start_job", "sp_cdc_scan", "xp_servicecontrol")
 _QUERIES = ("sp_datatype_info", "sp_datatype_info_100", "sp_datatype_info_90")
 _LENGTHS = {12: ("varchar", 8000), -9: ("nvarchar", 4000), -3: ("varbinary", 8000), 93: ("datetime2", 27)}
 _TYPE_INFO = (
@@ -77,7 +78,8 @@ class Procedures:
             if part.strip()
         ]
         number, net = self._database.next_number(), int(given.get("supports_net_changes") or 0)
-        definitions.enable_capture(self._transaction.connection, relation, name, listed, number, net)
+        instance = definitions.NewInstance(name, listed, lsn(number), net, given["role_name"])
+        definitions.enable_capture(self._transaction.connection, relation, instance)
 
     def _disable_table(self, given: Given) -> None:
         relation = self._relation(given["source_schema"], given["source_name"])
@@ -96,19 +98,28 @@ class Procedures:
         definitions.clean_up(self._transaction.connection, given["capture_instance"], given["low_water_mark"])
 
     def _change_job(self, given: Given) -> None:
+        query = 'UPDATE "double.settings" SET value = ? WHERE name = ?'
         if given.get("pollinginterval") is not None:
             self._job.poll_s = float(given["pollinginterval"])
-            query = "UPDATE \"double.settings\" SET value = ? WHERE name = 'poll_s'"
-            self._transaction.connection.execute(query, (self._job.poll_s,))
+            self._transaction.connection.execute(query, (self._job.poll_s, "poll_s"))
+        if given.get("retention") is not None:
+            self._transaction.connection.execute(query, (int(given["retention"]), "retention"))
 
     def _stop_job(self, given: Given) -> None:
         if given.get("job_type", "capture") == "capture":
-            self._job.running = False
+            self._database.stopped_at = now("datetime")
 
     def _start_job(self, given: Given) -> None:
         if given.get("job_type", "capture") == "capture":
-            self._job.running = True
+            if not self._database.agent_runs:
+                raise SqlError(14258, "Cannot perform this operation while SQLServerAgent is not running.")
+            self._database.stopped_at = ""
             self._database.committed.set()
+
+    def _service(self, given: Given) -> None:
+        """xp_servicecontrol: the Agent is started or stopped, and with it the capture job."""
+        self._database.agent_runs = given["0"].upper() == "START"
+        self._start_job({}) if self._database.agent_runs else self._stop_job({})
 
     def _scan(self, given: Given) -> None:
         captured = 0
@@ -125,10 +136,16 @@ class Procedures:
     def set_option(self, options: str) -> None:
         """ALTER DATABASE ... SET."""
         words = options.upper().split()
+        query = 'UPDATE "double.settings" SET value = ? WHERE name = ?'
+        kept = re.search(r"CHANGE_RETENTION\s*=\s*(\d+)\s*(MINUTES|HOURS|DAYS)", options, re.IGNORECASE)
+        if kept:
+            self._transaction.connection.execute(query, (int(kept[1]), "tracking_period"))
+            self._transaction.connection.execute(query, (kept[2].upper(), "tracking_units"))
+        if words[0] == "CHANGE_TRACKING" and words[1].startswith("("):
+            return  # more settings of what is on
         name = {"ALLOW_SNAPSHOT_ISOLATION": "snapshot", "CHANGE_TRACKING": "tracking"}.get(words[0])
         if name is not None:
             value = int("ON" in words[1:3])
-            query = 'UPDATE "double.settings" SET value = ? WHERE name = ?'
             self._transaction.connection.execute(query, (value, name))
 
     def track(self, relation: Relation, enable: bool) -> None:
@@ -170,5 +187,6 @@ _PROCEDURES: dict[str, Callable[[Procedures, Given], Any]] = {
     "sp_cdc_stop_job": Procedures._stop_job,
     "sp_cdc_start_job": Procedures._start_job,
     "sp_cdc_scan": Procedures._scan,
+    "xp_servicecontrol": Procedures._service,
     "sp_flush_ct_internal_table_on_demand": Procedures._forget_tracked,
 } | dict.fromkeys(_QUERIES, Procedures._data_types)

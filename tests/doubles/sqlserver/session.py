@@ -10,7 +10,7 @@ import logging
 import select
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from pysqlbridge.certificate import Certificate, server_context
@@ -25,7 +25,7 @@ from tests.doubles.sqlserver.errors import Cancelled, SqlError
 from tests.doubles.sqlserver.requests import Argument, Call, read_batch, read_calls, read_transaction
 from tests.doubles.sqlserver.types import SqlType, parse_type
 
-USER, PASSWORD, DATABASE = "sa", "Secret123", "shop"
+PASSWORD, DATABASE = "Secret123", "shop"
 _BATCH, _CALL, _TABULAR, _ATTENTION, _TRANSACTION, _LOGIN, _PRELOGIN = 0x01, 0x03, 0x04, 0x06, 0x0E, 0x10, 0x12
 _RESET = 0x08 | 0x10
 _BUFFER = 1 << 16
@@ -108,14 +108,17 @@ class Packets:
 class Session:
     """Serves one connection to its end."""
 
-    def __init__(self, connection: socket.socket, certificate: Certificate, face: Open) -> None:
+    def __init__(
+        self, connection: socket.socket, certificate: Certificate, logins: Mapping[str, str], face: Open
+    ) -> None:
         self._packets = Packets(connection)
         self._certificate = certificate
         self._unsent = bytearray()
         self._prepared: dict[int, tuple[str, list[Argument]]] = {}
         self._transactions = 0
         self._descriptor = b""
-        self._open = face
+        self._logins, self._open = logins, face
+        self.login = ""
         self._face: Face | None = None
 
     def run(self) -> None:
@@ -146,11 +149,11 @@ class Session:
         packets.tunnel = tunnel
         login = Login7.parse(packets.receive()[2])
         packets.tunnel = tunnel if whole else None
-        if (login.user_name, deobfuscate_password(login.password)) != (USER, PASSWORD):
+        if self._logins.get(login.user_name) != deobfuscate_password(login.password):
             refused = error_response(18456, f"Login failed for user '{login.user_name}'.", severity=14)
             packets.send(refused, last=True)
             return None
-        name = login.database or DATABASE
+        self.login, name = login.user_name, login.database or DATABASE
         face = self._open(self, name)
         if face is None:
             text = f'Cannot open database "{name}" requested by the login. The login failed.'

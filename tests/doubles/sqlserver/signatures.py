@@ -12,14 +12,15 @@ from tests.doubles.sqlserver.errors import SqlError
 from tests.doubles.sqlserver.types import SqlType, parse_type
 
 _MIN_LSN = (
-    'COALESCE((SELECT start_lsn FROM "cdc.change_tables" WHERE capture_instance = {0} COLLATE words), zeroblob(10))'
+    'COALESCE((SELECT start_lsn FROM "cdc.change_tables" WHERE capture_instance = {0} COLLATE words '
+    "AND may_capture(source_object_id, role_name)), zeroblob(10))"
 )
 MAX_LSN = '(SELECT max(start_lsn) FROM "cdc.lsn_time_mapping")'
 _ORDINAL = (
     '(SELECT column_ordinal FROM "cdc.captured_columns" k JOIN "cdc.change_tables" t ON t.object_id = k.object_id '
     "WHERE t.capture_instance = {0} COLLATE words AND k.column_name = {1} COLLATE words)"
 )
-_OBJECT_ID = '(SELECT object_id FROM "double.objects" WHERE key = tds_name({0}))'
+_OBJECT_ID = '(SELECT object_id FROM "double.objects" WHERE key = tds_name({0}) AND may_see(object_id))'
 _SERVER = (
     "CASE {0} WHEN 'ProductVersion' THEN '16.0.4175.1' WHEN 'EngineEdition' THEN '3' WHEN 'Edition' THEN "
     "'Developer Edition (64-bit)' WHEN 'ProductLevel' THEN 'RTM' "
@@ -54,7 +55,7 @@ FUNCTIONS: dict[str, tuple[str, str]] = {
     "fn_cdc_has_column_changed": (f"bit_is_set({_ORDINAL}, {{2}})", "bit"),
     "change_tracking_current_version": (_VERSION, "bigint"),
     "change_tracking_min_valid_version": (
-        '(SELECT tracked_from FROM "double.tracked" WHERE object_id = {0})',
+        '(SELECT tracked_from FROM "double.tracked" WHERE object_id = {0} AND may_see(object_id))',
         "bigint",
     ),
     "change_tracking_is_column_in_mask": ("COALESCE(bit_is_set({0}, {1}), 1)", "bit"),
@@ -70,12 +71,12 @@ FUNCTIONS: dict[str, tuple[str, str]] = {
     "db_id": ("5", "smallint"),
     "original_db_name": ("database_name()", "nvarchar(128)"),
     "serverproperty": (_SERVER, "nvarchar(128)"),
-    "suser_sname": ("'sa'", "nvarchar(128)"),
-    "suser_name": ("'sa'", "nvarchar(128)"),
-    "user_name": ("'dbo'", "nvarchar(128)"),
-    "has_perms_by_name": (f"CASE WHEN {_OBJECT_ID} IS NOT NULL THEN 1 END", "int"),
-    "is_srvrolemember": ("1", "int"),
-    "is_rolemember": ("1", "int"),
+    "suser_sname": ("login_name()", "nvarchar(128)"),
+    "suser_name": ("login_name()", "nvarchar(128)"),
+    "user_name": ("user_name()", "nvarchar(128)"),
+    "has_perms_by_name": ("has_permission({0}, {2})", "int"),
+    "is_srvrolemember": ("is_owner()", "int"),
+    "is_rolemember": ("is_owner()", "int"),
     "getdate": ("tds_now('datetime')", "datetime"),
     "getutcdate": ("tds_now('datetime')", "datetime"),
     "sysdatetime": ("tds_now('datetime2(7)')", "datetime2(7)"),

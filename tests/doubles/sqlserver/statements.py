@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlglot import exp
 
-from tests.doubles.sqlserver import definitions, dialect
+from tests.doubles.sqlserver import definitions, dialect, rights
 from tests.doubles.sqlserver.answers import Answer, Field
 from tests.doubles.sqlserver.capture import CaptureJob
 from tests.doubles.sqlserver.catalog import Relation
@@ -20,6 +20,7 @@ from tests.doubles.sqlserver.errors import SqlError
 from tests.doubles.sqlserver.functions import convert
 from tests.doubles.sqlserver.procedures import Procedures
 from tests.doubles.sqlserver.requests import Argument, Call
+from tests.doubles.sqlserver.rights import Rights
 from tests.doubles.sqlserver.session import Session
 from tests.doubles.sqlserver.types import SqlType, from_tree
 
@@ -37,9 +38,17 @@ _CONSTRAINTS = (
 class Client:
     """What runs the statements of a connection; see session.Face."""
 
-    def __init__(self, database: Database, job: CaptureJob, session: Session, create: Callable[[str], None]) -> None:
-        self._session, self._create = session, create
+    def __init__(
+        self,
+        database: Database,
+        job: CaptureJob,
+        session: Session,
+        create: Callable[[str], None],
+        logins: dict[str, str],
+    ) -> None:
+        self._session, self._create, self._logins = session, create, logins
         self._transaction = Transaction(database)
+        self._rights = Rights(self._transaction.connection, session.login)
         self._procedures = Procedures(database, job, self._transaction)
         self._changes = Changes(self._transaction, self._compiler)
         self._values: dict[str, tuple[SqlType, Any]] = {}
@@ -139,7 +148,9 @@ class Client:
 
     def _compiler(self) -> Compiler:
         return Compiler(
-            self._transaction.relations(), {name: kind for name, (kind, _) in self._values.items()} | _SYSTEM
+            self._transaction.relations(),
+            {name: kind for name, (kind, _) in self._values.items()} | _SYSTEM,
+            self._rights.need,
         )
 
     def _bound(self) -> dict[str, Any]:
@@ -215,6 +226,7 @@ class Client:
 
     def _define(self, tree: exp.Expression, statement: str) -> None:
         connection = self._transaction.connection
+        self._rights.own(262, "CREATE TABLE permission denied in database.")
         if isinstance(tree, exp.Create) and tree.kind == "TABLE":
             self._writing(lambda: definitions.create_table(connection, tree))
         elif isinstance(tree, exp.Alter):
@@ -283,14 +295,50 @@ class Client:
     def _wait(self, found: re.Match[str], answer: Answer) -> None:
         self._session.sleep(int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]))
 
+    def _unique_index(self, found: re.Match[str], answer: Answer) -> None:
+        relation = self._owned(found[2])
+        names = [dialect.plain_name(part).removeprefix("dbo.") for part in found[3].split(",")]
+        connection, name = self._transaction.connection, found[1].strip("[]")
+        self._writing(lambda: definitions.add_unique_index(connection, relation, name, names))
+
+    # ---- rights
+
+    def _create_login(self, found: re.Match[str], answer: Answer) -> None:
+        self._rights.own(15247, "User does not have permission to perform this action.")
+        self._logins[found[1].strip("[]")] = found[2]
+
+    def _if_no_user(self, found: re.Match[str], answer: Answer) -> bool:
+        return not rights.has_user(self._transaction.connection, found[1])
+
+    def _administer(self, run: Callable[..., None], *values: Any, **named: Any) -> None:
+        self._rights.own(15247, "User does not have permission to perform this action.")
+        self._writing(lambda: run(self._transaction.connection, *values, **named))
+
+    def _create_user(self, found: re.Match[str], answer: Answer) -> None:
+        self._administer(rights.create_user, found[1].strip("[]"))
+
+    def _add_member(self, found: re.Match[str], answer: Answer) -> None:
+        self._administer(rights.add_member, found[1].strip("[]"), found[2].strip("[]"))
+
+    def _grant(self, found: re.Match[str], answer: Answer) -> None:
+        verb, permissions, kind, name, user = found.groups()
+        kind = "" if (kind or "").upper() == "OBJECT" else kind or ""
+        self._administer(rights.grant, permissions, kind, name or "", user.strip("[]"), given=verb.upper() == "GRANT")
+
+    # ---- the database
+
+    def _owned(self, name: str) -> Relation:
+        relation = self._transaction.relations().get(dialect.plain_name(name).lower())
+        if relation is None or not self._rights.owns:
+            raise SqlError(4902, f"Cannot find the object '{name}', or you do not have permissions.")
+        return relation
+
     def _alter_database(self, found: re.Match[str], answer: Answer) -> None:
+        self._rights.own(5011, "User does not have permission to alter the database.")
         self._writing(lambda: self._procedures.set_option(found[1]))
 
     def _tracking(self, found: re.Match[str], answer: Answer) -> None:
-        name, enable = dialect.plain_name(found[1]).lower(), found[2].upper() == "ENABLE"
-        relation = self._transaction.relations().get(name)
-        if relation is None:
-            raise SqlError(4902, f"Cannot find the object '{found[1]}'.")
+        relation, enable = self._owned(found[1]), found[2].upper() == "ENABLE"
         self._writing(lambda: self._procedures.track(relation, enable))
 
     def _exec(self, found: re.Match[str], answer: Answer) -> None:
@@ -307,7 +355,11 @@ class Client:
         if self._procedures.answers(name):
             fields, rows = run(given)
             answer.rows(fields, [rows])
-        elif self._procedures.is_job(name):
+            return
+        self._rights.own(
+            22904, "Caller is not authorized to initiate the requested action. DBO privileges are required."
+        )
+        if self._procedures.is_job(name):
             run(given)
         else:
             self._writing(lambda: run(given))
@@ -331,6 +383,12 @@ _COMMANDS = _commands(
     (r"BEGIN\s+TRAN(?:SACTION)?\b", Client._begin),
     (r"COMMIT(?:\s+(?:TRANSACTION|TRAN|WORK))?\b", Client._commit),
     (r"ROLLBACK(?:\s+(?:TRANSACTION|TRAN|WORK))?\b", Client._rollback),
+    (r"CREATE\s+LOGIN\s+(\S+)\s+WITH\s+PASSWORD\s*=\s*N?'([^']*)'", Client._create_login),
+    (r"IF\s+USER_ID\s*\(\s*N?'([^']*)'\s*\)\s+IS\s+NULL\s+", Client._if_no_user),
+    (r"CREATE\s+USER\s+(\S+)\s+FOR\s+LOGIN\s+\S+", Client._create_user),
+    (r"ALTER\s+ROLE\s+(\S+)\s+ADD\s+MEMBER\s+(\S+)", Client._add_member),
+    (r"(GRANT|REVOKE)\s+(.+?)(?:\s+ON\s+(?:(SCHEMA|OBJECT)::)?(\S+))?\s+(?:TO|FROM)\s+(\S+)", Client._grant),
+    (r"CREATE\s+UNIQUE\s+(?:NONCLUSTERED\s+)?INDEX\s+(\S+)\s+ON\s+([^\s(]+)\s*\(([^)]*)\)", Client._unique_index),
     (r"WAITFOR\s+DELAY\s+'(\d+):(\d+):([\d.]+)'", Client._wait),
     (r"CREATE\s+DATABASE\s+(\S+)", Client._create_database),
     (r"ALTER\s+DATABASE\s+\S+\s+SET\s+(.*)", Client._alter_database),

@@ -101,10 +101,7 @@ def from_python(scratch: Path, into: dict[str, File]) -> None:
     sanitize.copy_project(scratch)
     environment = {**os.environ, "HEADRACE_CFLAGS": " ".join([*FLAGS, "-DLC_TEST_ALLOC"]), "HEADRACE_CORE": "python"}
     subprocess.run([sys.executable, "-m", "libcore.build_ffi"], cwd=scratch, env=environment, check=True)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/libcore"]
-    # these build programs of their own, which are not counted
-    left_out = ("test_c_units", "test_c_program", "test_canary", "test_fuzz")
-    command += [f"--ignore=tests/libcore/{name}.py" for name in left_out]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *sanitize.PYTHON]
     subprocess.run(command, cwd=scratch, env={**os.environ, "HEADRACE_CORE": "c"}, check=True)
     gcov(sorted((scratch / "libcore" / "src").glob("*.o")), into)
 

@@ -80,6 +80,20 @@ static void what_nobody_has_stays_unset(void) {
   out.release(&out);
 }
 
+static void updates_behind_a_delete_are_nothing(void) {
+  changes c; /* key 1: a delete, then updates; key 2: two updates */
+  make(&c, (int64_t[]){1, 1, 1, 2, 2}, (int8_t[]){2, 7, 7, 7, 7}, (uint8_t[]){1, 2, 3, 4, 5},
+       (uint8_t[]){0, 2, 0, 0, 2});
+  struct ArrowArray out;
+  lc_compact_result result;
+  CHECK_EQUAL(LC_OK, run(&c, 1, &out, &result, NULL));
+  CHECK_EQUAL(2, out.length);
+  const int8_t *ops = out.children[2]->buffers[1];
+  CHECK(ops[0] == 2 && ops[1] == 7);
+  CHECK_EQUAL(103, longs(&out, 1)[1]);
+  out.release(&out);
+}
+
 static void rows_that_never_meet_are_not_copied(void) {
   changes c;
   make(&c, (int64_t[]){1, 2, 3, 4, 5}, (int8_t[]){1, 2, 1, 1, 1}, (uint8_t[]){1, 2, 3, 4, 5}, NULL);
@@ -139,6 +153,7 @@ int main(void) {
   the_greatest_position_wins();
   unset_is_filled_up_to_a_delete();
   what_nobody_has_stays_unset();
+  updates_behind_a_delete_are_nothing();
   rows_that_never_meet_are_not_copied();
   keyless_rows_are_counted();
   other_ops_and_layouts_are_refused();

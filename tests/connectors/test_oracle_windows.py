@@ -1,0 +1,90 @@
+"""Windows that close over a table of an Oracle database: its one partition tells how far the time has come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from flows import build, json_file, reading
+from flows.testing import run_flow
+from tests.connectors.oracle_parts import LOGIN
+from tests.doubles.oracle.database import OracleDatabase
+from tests.doubles.oracle.install import environment, install
+
+PIPELINE = f"""name = "hourly"
+[source.oracle]
+{LOGIN}default_schema = "ERP"
+poll_s = 0.02
+settle_s = 0
+[tables.orders]
+topic = "ORDERS"
+[[step]]
+window = "orders"
+by = ["CUSTOMER"]
+time = "AT"
+size = "1h"
+aggregate = {{ orders = "count(*)" }}
+emit = "final"
+as = "hourly"
+[sink.postgres]
+dsn = "env:WAREHOUSE_DSN"
+"""
+COLUMNS = [("ID", "NUMBER(10)"), ("CUSTOMER", "VARCHAR2(20)"), ("AT", "TIMESTAMP(6)")]
+CLOSED = 'SELECT "CUSTOMER", window_start::time::text, orders FROM hourly ORDER BY 1, 2'
+
+
+def order(number: int, at: str, customer: str) -> dict[str, object]:
+    """A row."""
+    return {"ID": number, "CUSTOMER": customer, "AT": f"2026-03-02 {at}:00"}
+
+
+def closed(dsn: str) -> list[tuple[object, ...]]:
+    """The windows that were told; none while their table is not there."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        if connection.execute("SELECT to_regclass('hourly')").fetchall() == [(None,)]:
+            return []
+        return connection.execute(CLOSED).fetchall()
+
+
+def test_windows_close(postgres: str, tmp_path: Path) -> None:
+    """Rows of the snapshot close nothing, changes do; an open window stays open over a kill."""
+    database = OracleDatabase(tmp_path / "oracle.db", threads=2)
+    database.create_table("ERP.ORDERS", COLUMNS, ["ID"])
+    database.write("ERP.ORDERS", [order(0, "12:00", "later")])
+    file = tmp_path / "hourly.toml"
+    file.write_text(PIPELINE, "utf-8")
+    rows = [order(1, "08:10", "a"), order(2, "08:50", "a"), order(3, "09:10", "b"), order(4, "10:05", "a")]
+
+    def written_behind_the_snapshot() -> bool:
+        path = tmp_path / "state" / "run" / "worker-0.json"
+        if rows and json_file.read(path, {"events": 0})["events"]:
+            database.write("ERP.ORDERS", rows)
+            rows.clear()
+        return not rows
+
+    def run(ready: Callable[[], bool]) -> None:
+        given = {"WAREHOUSE_DSN": postgres, **environment(tmp_path / "oracle.db")}
+        run_flow(f"flows.build:flow({str(file)!r})", tmp_path, kill_after_s=0.5, ready=ready, environment=given)
+
+    run(lambda: written_behind_the_snapshot() and len(closed(postgres)) == 2)
+    assert closed(postgres) == [("a", "08:00:00", 2), ("b", "09:00:00", 1)]
+    database.write("ERP.ORDERS", [order(5, "10:40", "a"), order(6, "11:00", "a")])
+    run(lambda: len(closed(postgres)) == 3)
+    assert closed(postgres) == [("a", "08:00:00", 2), ("a", "10:00:00", 2), ("b", "09:00:00", 1)]
+    database.close()
+
+
+@pytest.mark.parametrize("mode", ["logminer", "logminer_committed", "trigger_log", "timestamp"])
+def test_a_table_is_of_the_one_partition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """In each mode the partition that a table says to come from is the one that the source has."""
+    install(monkeypatch, tmp_path / "oracle.db")
+    OracleDatabase(tmp_path / "oracle.db").create_table("ERP.ORDERS", COLUMNS, ["ID"])
+    file = tmp_path / "hourly.toml"
+    file.write_text(PIPELINE.replace("settle_s = 0\n", f'settle_s = 0\nmode = "{mode}"\n'), "utf-8")
+    pipeline = build.load(str(file))
+    bindings = reading.bind(pipeline, str(file))
+    source = reading.make_source(pipeline, bindings, until_end=True, path=str(file), directory=tmp_path / "state")
+    assert source.list_parts() == [binding.partition for binding in bindings] == ["oracle"]
