@@ -86,6 +86,11 @@ class RowStore:
         return self._core.bytes
 
     @property
+    def changes(self) -> int:
+        """How many rows `changed` would give."""
+        return self._core.changes
+
+    @property
     def handle(self) -> Any:
         """The lc_table of include/libcore/table.h, for kernels that work on stores; it lives as long as this object."""
         assert isinstance(self._core, _CStore), "the reference has no handle"
@@ -237,6 +242,10 @@ class _CStore:
     @property
     def bytes(self) -> int:
         return int(arrow_c.lib.lc_table_bytes(self._table))
+
+    @property
+    def changes(self) -> int:
+        return int(arrow_c.lib.lc_table_changes(self._table))
 
     def upsert(self, record: pa.RecordBatch) -> None:
         with arrow_c.exported(record) as batch:

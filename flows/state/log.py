@@ -13,7 +13,7 @@ goes into the recovery store is that list. So a snapshot costs what changed, not
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -30,9 +30,14 @@ from libcore.schema import Table
 from libcore.table import RowStore
 
 STATE_VERSION = 1
+_ROWS_A_SLOT = 16  # with that many changed rows a slot, nearly every slot has one
 _INLINE_ROWS_MAX = 64  # of an epoch, over all slots: few enough that the recovery store takes them at once
 _INLINE_BYTES_MAX = 4096  # of a slot's entries together, as every manifest repeats them
 _SPARE_BYTES_MIN = 16 << 20  # below that the files of a step are merged for their number only
+
+
+Ranges = dict[str, list[tuple[int, int, int]]]
+"""By store: (slot, first row, rows)."""
 
 
 @dataclass
@@ -157,40 +162,62 @@ class StateLog:
         started = time.monotonic()
         self._check_bound()
         self._take_merges()
-        parts, ranges, rows = [], {}, 0
-        touched: set[int] = set()
+        rows = sum(store.changes for store in self._holder.stores.values())
+        may = set(self._slots) if awoken is None else set(awoken)
+        if rows >= max(1, _ROWS_A_SLOT * len(self._slots)):
+            # Nearly every slot that is awake has rows: all name the file, so that nobody has to know now which have.
+            self._write_file(rows, may, at_once, lambda name: self._write_many(name, may))
+        else:
+            parts, ranges = self._changed(may)
+            touched, about = _slots_in(ranges), self._metadata(ranges)
+            if touched and (rows > _INLINE_ROWS_MAX or not self._write_inline(parts, ranges, touched)):
+                self._write_file(rows, touched, at_once, lambda name: self._files.write(name, parts, about))
+        self._show()
+        STATE_SNAPSHOT.labels(self._step).observe(time.monotonic() - started)
+
+    def _write_many(self, name: str, slots: Set[int]) -> int:
+        """Write all that changed; in a thread: until the next epoch begins nobody else touches the stores.
+
+        All slots will name the file, so its metadata tells of each, if only that it has no rows.
+        """
+        parts, ranges = self._changed(slots)
+        ranges[parts[0][0].name] += [(slot, 0, 0) for slot in sorted(slots - _slots_in(ranges))]
+        return self._files.write(name, parts, self._metadata(ranges))
+
+    def _changed(self, may: Set[int]) -> tuple[list[tuple[Table, pa.RecordBatch]], Ranges]:
+        """(rows by store, where each slot's stand in them) from a mark to a mark; `may`: slots that give a manifest."""
+        parts, ranges = [], {}
         for name, store in self._holder.stores.items():
             record, found = store.changed()
-            if not record.num_rows:
-                continue
-            parts.append((Table(name, ()), record))
-            ranges[name] = found
-            touched.update(slot for slot, _, _ in found)
-            rows += record.num_rows
-        if unknown := touched - self._slots.keys():
+            store.mark()
+            if record.num_rows:
+                parts.append((Table(name, ()), record))
+                ranges[name] = found
+        changed = _slots_in(ranges)
+        if unknown := changed - self._slots.keys():
             raise FatalError(
                 f"step {self._step}: rows of slots {sorted(unknown)[:5]} came to a process that has not got them: "
                 "the number of workers is not what this process was told"
             )
-        if awoken is not None and (asleep := touched - awoken):
+        if asleep := changed - may:
             raise FatalError(
                 f"step {self._step}: slots {sorted(asleep)[:5]} changed in an epoch that did not awake them: "
                 "their rows would be in no manifest"
             )
-        if parts and not (rows <= _INLINE_ROWS_MAX and self._write_inline(parts, ranges, touched)):
-            name, about = self._files.new_name(), sum(record.nbytes for _, record in parts)
-            self._sizes[name], self._rows[name], self._users[name] = about, rows, set(touched)
-            future = self._writes.write(self._files.write, name, parts, self._metadata(ranges), at_once=at_once)
-            self._writing = name, future
-            self._rotation.wrote(rows)
-            for slot in touched:
-                self._slots[slot].entries.append(name)
-        for slot in touched:
+        return parts, ranges
+
+    def _write_file(self, rows: int, slots: Set[int], at_once: bool, write: Callable[[str], int]) -> None:
+        """Have a file of so many rows written, which these slots name from now on."""
+        name = self._files.new_name()
+        self._sizes[name], self._rows[name], self._users[name] = 0, rows, set(slots)
+        self._rotation.wrote(rows)
+        for slot in slots:
+            self._slots[slot].entries.append(name)
             self._slots[slot].saved = False
-        for store in self._holder.stores.values():
-            store.mark()
-        self._show()
-        STATE_SNAPSHOT.labels(self._step).observe(time.monotonic() - started)
+        future = self._writes.write(write, name, at_once=at_once)
+        self._writing = name, future
+        if future.done():
+            self._sizes[name] = future.result()
 
     def manifest(self, slot: int) -> tuple[Any, ...]:
         """(version, slot, entries) for the recovery store."""
@@ -264,7 +291,7 @@ class StateLog:
                 f"{self._bytes_max:,}: run more processes, raise state_bytes, or keep fewer columns (drop, take)"
             )
 
-    def _write_inline(self, parts: list[Any], ranges: dict[str, Any], touched: set[int]) -> bool:
+    def _write_inline(self, parts: list[Any], ranges: Ranges, touched: set[int]) -> bool:
         """Put the changes into the manifests themselves, if every slot's still fit; False: nothing was done."""
         pieces: dict[int, bytes] = {}
         for slot in touched:
@@ -280,6 +307,7 @@ class StateLog:
                 return False
         for slot, piece in pieces.items():
             self._slots[slot].entries.append(piece)
+            self._slots[slot].saved = False
         return True
 
     def _take_merges(self) -> None:
@@ -329,3 +357,7 @@ class StateLog:
 
     def _show(self) -> None:
         STATE_SEGMENT_BYTES.labels(self._step).set(self.bytes)
+
+
+def _slots_in(ranges: Ranges) -> set[int]:
+    return {slot for found in ranges.values() for slot, _, _ in found}

@@ -30,7 +30,7 @@ from libcore.errors import ConfigurationError, CorruptionError, FatalError, Tran
 from libcore.schema import Table
 
 SLOTS = "slots"
-"""Entry of a segment's metadata: {store: [[slot, first row, rows], ...]}."""
+"""Entry of a segment's metadata: {store: [[slot, first row, rows], ...]}. It has every slot that names the segment."""
 
 
 _TAIL_BYTES = 1 << 16  # one request: a footer with 64 slots of a few stores has about 3 kB
@@ -193,7 +193,7 @@ def _about(statement: str) -> str:
 
 
 def slot_counts(metadata: Mapping[str, Any]) -> dict[int, int]:
-    """How many rows, of all stores, a segment with this metadata has of each slot; slots without rows are left out."""
+    """How many rows, of all stores, a segment with this metadata has of each slot that names it."""
     counts: dict[int, int] = {}
     for ranges in metadata[SLOTS].values():
         for slot, _, rows in ranges:
@@ -206,6 +206,6 @@ def slot_rows(opened: segment.Segment, slot: int) -> list[tuple[str, pa.RecordBa
     found = []
     for table, record in opened.parts:
         for there, first, count in opened.metadata[SLOTS].get(table.name, ()):
-            if there == slot:
+            if there == slot and count:
                 found.append((table.name, record.slice(first, count)))
     return found

@@ -58,6 +58,11 @@ class RowStore:
         """See libcore.table.RowStore."""
         return sum(_size(row.values) for row in self._rows if row is not None)
 
+    @property
+    def changes(self) -> int:
+        """See libcore.table.RowStore."""
+        return sum(row.dirty for row in self._rows if row is not None)
+
     def upsert(self, record: pa.RecordBatch) -> None:
         """See libcore.table.RowStore."""
         self._apply(record, [Op.UPSERT] * record.num_rows, durable=False)

@@ -92,7 +92,7 @@ static void collect(const lc_table *t, int64_t *counts, int64_t *numbers) {
   }
 }
 
-static int64_t dirty_rows(const lc_table *t) {
+int64_t lc_table_changes(const lc_table *t) {
   int64_t count = 0;
   for (int64_t p = 0; p < t->page_count; p++)
     count += t->pages[p].dirty;
@@ -101,7 +101,7 @@ static int64_t dirty_rows(const lc_table *t) {
 
 lc_code lc_table_changed(const lc_table *t, struct ArrowArray *out, lc_table_range *ranges, int64_t *range_count,
                          lc_error *error) {
-  int64_t count = dirty_rows(t), first = 0;
+  int64_t count = lc_table_changes(t), first = 0;
   int64_t *found = lc_malloc((size_t)count * sizeof *found), *numbers = lc_malloc((size_t)count * sizeof *numbers);
   int64_t *ends = lc_calloc((size_t)t->slots, sizeof *ends);
   lc_code code = LC_OK;

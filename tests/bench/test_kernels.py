@@ -13,7 +13,7 @@ from libcore import IMPLEMENTATION, build_ffi
 from libcore.hashing import xxh64
 
 # what only makes, frees or tells: its cost is no row's
-NO_ROWS = re.compile(r"lc_\w+_(free|new)|lc_table_(bytes|rows)|lc_keep_freed")
+NO_ROWS = re.compile(r"lc_\w+_(free|new)|lc_table_(bytes|changes|rows)|lc_keep_freed")
 
 
 def _functions() -> set[str]:

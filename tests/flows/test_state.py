@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pytest
@@ -103,7 +104,11 @@ def test_what_was_durable_comes_back(seed: int, tmp_path_factory: pytest.TempPat
 
 def check_life(seed: int, directory: Path | str) -> None:
     """A life of two stores with crashes and rescales, at a place of their own; asserts what the tests claim."""
-    random = Random(seed)
+    with patch.object(log_module, "_ROWS_A_SLOT", seed % 3):
+        _live(Random(seed), seed, directory)
+
+
+def _live(random: Random, seed: int, directory: Path | str) -> None:
     cluster = Cluster(directory, random.randint(1, 3), {})
     live: dict[str, dict[int, str]] = {"facts": {}, "dimension": {}}
     durable = {name: dict(rows) for name, rows in live.items()}

@@ -91,6 +91,7 @@ def _check_same(case: Case) -> None:
     assert same(whole, case.plain.whole(None))
     record, ranges = case.face.changed()
     expected_record, expected_ranges = case.plain.changed()
+    assert case.face.changes == case.plain.changes == record.num_rows
     check_sound(record)
     assert same(record, expected_record)
     assert ranges == expected_ranges

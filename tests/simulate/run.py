@@ -112,6 +112,7 @@ def _tuned(scenario: Scenario) -> Iterator[None]:
     """
     with (
         patch.object(log, "_INLINE_ROWS_MAX", scenario.inline_rows),
+        patch.object(log, "_ROWS_A_SLOT", scenario.seed % 3),
         patch.object(merge, "_ENTRIES_MAX", scenario.entries),
         patch.object(os, "fsync", lambda descriptor: None),
     ):

@@ -28,6 +28,7 @@ def flow(directory: str, start: int) -> Dataflow:
     scenario = pickle.loads((Path(directory) / "scenario.pickle").read_bytes())
     run = runs(scenario)[start]
     log._INLINE_ROWS_MAX, merge._ENTRIES_MAX = scenario.inline_rows, scenario.entries
+    log._ROWS_A_SLOT = scenario.seed % 3
     if run.restart is not None and run.restart.where == "stop":
         stop.request()  # as the signal does it, in all processes, also in those without a partition
     context = Context(scenario.slots, run.workers, int(os.environ["HEADRACE_WORKER"]), Path(directory) / "segments")

@@ -109,6 +109,9 @@ typedef struct lc_table_range {
 lc_code lc_table_changed(const lc_table *table, struct ArrowArray *out, lc_table_range *ranges, int64_t *range_count,
                          lc_error *error);
 
+/* How many rows lc_table_changed would give. */
+int64_t lc_table_changes(const lc_table *table);
+
 /* Count changes anew.  A store that is empty then numbers its rows from 0 again and gives its memory back. */
 void lc_table_mark(lc_table *table);
 
