@@ -15,6 +15,7 @@ FUZZ_SECONDS ?= 45
 MINUTES ?= 30
 BENCH_MINUTES ?= 10
 UNIT ?= all
+EXAMPLES ?= 100000
 SEEDS ?= 200
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 MODE ?= kernel
@@ -26,7 +27,7 @@ INSTALLED := .venv/.installed
 BUILT := .venv/.built-$(CORE)
 C_WARNINGS := -std=c11 -Wall -Wextra -Werror -Wno-unused-parameter -fsyntax-only -Ilibcore/include -Ilibcore/src
 
-.PHONY: help build demo test check sanitize fuzz fuzz-guided coverage valgrind simulate bench crash soak golden clean
+.PHONY: help build demo test check sanitize fuzz fuzz-guided coverage valgrind examples simulate bench crash soak golden clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -60,6 +61,9 @@ coverage: build ## lines and branches of the C sources that the tests reach
 
 valgrind: build ## the C tests and fuzz corpora under valgrind
 	@$(PY) -m tests.libcore.c.memcheck
+
+examples: build ## EXAMPLES=100000 of each property that holds C equal to its reference, of UNIT=compact or of all
+	@$(PY) -m tests.libcore.examples $(UNIT) --examples $(EXAMPLES) --jobs $(JOBS) --record
 
 simulate: build ## SEEDS=200 seeded runs of joins and windows with kills, against SQL; SEED=7 replays one (MODE=kernel)
 	@$(PY) -m tests.simulate --jobs $(JOBS) --mode $(MODE) $(if $(filter undefined default file,$(origin SEED)),--seeds $(SEEDS),--seed $(SEED))

@@ -16,7 +16,8 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ class SegmentStore:
 
         Raises: FileNotFoundError, CorruptionError where it was cut.
         """
-        with self._files.open_input_file(f"{self._directory}/{name}") as source:
+        with self._opened(name) as source:
             size = source.size()
             tail = source.read_at(min(size, _TAIL_BYTES), max(0, size - _TAIL_BYTES))
             if (wanted := min(size, segment.tail_bytes(tail))) > len(tail):
@@ -141,11 +142,24 @@ class SegmentStore:
         for found in self._list():
             if found.endswith(".freed") and (name := _about(found)) in wanted:
                 try:
-                    with self._files.open_input_file(f"{self._directory}/{found}") as source:
+                    with self._opened(found) as source:
                         said.setdefault(name, set()).update(json.loads(source.read()))
                 except (FileNotFoundError, ValueError):
                     continue  # another process deletes, or writes it at this moment: it will see ours
         return said
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[pa.NativeFile]:
+        """A file to read. Raises FileNotFoundError also where an object goes while it is read."""
+        path = f"{self._directory}/{name}"
+        try:
+            with self._files.open_input_file(path) as source:
+                yield source
+        except OSError as error:
+            # of an object that was there when it was opened, S3 tells no more than that a request failed
+            if self._files.get_file_info(path).type == fs.FileType.NotFound:
+                raise FileNotFoundError(path) from error
+            raise
 
     def wrote(self, name: str) -> bool:
         """Whether a segment was written by a process of this number."""
