@@ -16,6 +16,7 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "debezium"
 IN_ORDER = ("truncme", "orders")
 SQL_FILES = ("src.sql", "changes0.sql", "changes1.sql", "changes2.sql")
 
+DATED_ORDER = 13  # its due_on is the day of the recording, current_date in the SQL
 # now() cannot be run again: the truth takes these columns from the recorded messages. (table, key column, column)
 NOW_COLUMNS = [
     ("customers", "id", "updated_at"),
@@ -132,12 +133,13 @@ def pipeline_text(stream: str, servers: str) -> str:
 
 
 def make_truth(connection: psycopg.Connection[Any], stream: str) -> None:
-    """Run the recorded SQL in schema `truth`. What now() gave, and the rows that Debezium itself wrote into its signal
-    table (the borders of an incremental snapshot's windows), are taken from the messages."""
+    """Run the recorded SQL in schema `truth`. What now() and current_date gave, and the rows that Debezium itself wrote
+    into its signal table (the borders of an incremental snapshot's windows), are taken from the messages."""
     connection.execute("CREATE SCHEMA truth; SET search_path = truth; SET TimeZone = 'UTC'")
+    (day,) = (row["due_on"] for row in last_rows(stream, "orders").values() if row["id"] == DATED_ORDER)
     for name in SQL_FILES:
         for statement in _statements((GOLDEN / name).read_text(encoding="utf-8")):
-            connection.execute(statement)
+            connection.execute(statement.replace("current_date", f"date '1970-01-01' + {day}"))
     for row in last_rows(stream, "dbz_signal").values():
         connection.execute(
             "INSERT INTO truth.dbz_signal VALUES (%(id)s, %(type)s, %(data)s) ON CONFLICT DO NOTHING", row

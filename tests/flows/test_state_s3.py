@@ -121,6 +121,16 @@ def test_a_store_that_is_down_is_another_matter(monkeypatch: pytest.MonkeyPatch)
         assert store.read(name).parts[0][1].equals(record)
 
 
+def test_a_file_that_goes_while_it_is_read_is_gone(place: Place) -> None:
+    """Processes delete what no slot needs while others look at it: for them it is as if it had not been there."""
+    store = SegmentStore(place.uri("going"), "step", 0)
+    name = store.new_name()
+    store.write(name, [(Table("t", ()), pa.record_batch([pa.array(range(50_000))], names=["id"]))], {SLOTS: {}})
+    with pytest.raises(FileNotFoundError), store._opened(name) as source:
+        store.delete([name])
+        source.read()
+
+
 @pytest.mark.parametrize("location", ["s3://AKIA:top-secret@bucket/x", "s3://AKIA:top/secret@bucket/x"])
 def test_keys_in_a_location_are_refused(location: str) -> None:
     """A location with keys in it is refused, and the message does not show them."""
