@@ -78,7 +78,7 @@ soak: build ## 20 million events through a small spool into a slow target
 	@$(PY) -m bench.run soak
 
 golden: build ## write the golden files anew; read the diff like code
-	@HEADRACE_GOLDEN=write $(PY) -m pytest -q tests/habits tests/libcore tests/flows/test_golden_recovery.py
+	@HEADRACE_GOLDEN=write $(PY) -m pytest -q tests/habits tests/libcore
 
 clean: ## remove what make made
 	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,6 +1,7 @@
 """A state directory that version 1 wrote is resumed by this release: tests/golden/recovery-v1.
 
-It was written by a join that was killed in mid-stream. HEADRACE_GOLDEN=write writes it anew:
+It was written by a join that was killed in mid-stream, and stays as it is for good, so `make golden` leaves it alone;
+HEADRACE_GOLDEN=write with this file alone writes it anew:
 
     pipeline.toml          the pipeline; servers and dsn are given by the test
     messages.jsonl.gz      [topic, key, value, partition] of all messages, also of those that came after the kill
