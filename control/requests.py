@@ -6,12 +6,12 @@ The files are those of connectors/base/requests.py and request_progress.py.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from control.live_line import clock
 from control.status import RUN
+from flows import json_file
 
 _ASKED = "requests"
 
@@ -49,10 +49,6 @@ class OpenRequest:
         ends = "" if left is None else f"  ETA {clock(left)}"
         return f"{self.table}: {self.rows:,}{of} rows  {self.rate(now):,.0f} rows/s{ends}"
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
 
 def asked_file(state: Path, identity: str) -> Path:
     """Where a request goes, in the state directory of its source."""
@@ -66,9 +62,8 @@ def answer_file(state: Path, identity: str) -> Path:
 
 def open_request(state: Path, identity: str, table: str) -> OpenRequest:
     """How far one request is."""
-    try:
-        told = json.loads((state / RUN / f"request-{identity}.progress.json").read_text("utf-8"))
-    except FileNotFoundError:
+    told = json_file.read(state / RUN / f"request-{identity}.progress.json", None)
+    if told is None:
         return OpenRequest(identity, table)
     return OpenRequest(identity, table, told["rows"], told["expected"], told["begun_at"])
 

@@ -22,7 +22,6 @@ from bytewax.dataflow import Dataflow, Stream
 
 from connectors import registry
 from connectors.base import metrics, stop
-from connectors.base.epoch_writes import EpochWrites
 from connectors.base.sink import SpooledSink
 from connectors.base.target import PREFLIGHT_S
 from connectors.postgres.config import PostgresConfig, TargetTable
@@ -169,7 +168,7 @@ def prepare(
             pipeline.sink.settings.spool_bytes,
             store.store_id,
             target,
-            EpochWrites() if context is None else context.writes,
+            None if context is None else context.writes,
         ),
         steps,
         context,

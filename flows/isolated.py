@@ -19,11 +19,10 @@ from typing import Any
 import structlog
 from bytewax.inputs import StatefulSourcePartition
 
-from connectors.base import stop
+from connectors.base import json_file, stop
 from connectors.base.items import Item
 from connectors.base.metrics import SOURCE_FAILED, SOURCE_FAILURES
 from connectors.base.source import Pacing
-from flows import json_file
 from libcore.errors import ConfigurationError, FatalError, HeadraceError, TransientError
 
 _LOOK_S = 1.0

@@ -15,8 +15,7 @@ import structlog
 from prometheus_client import start_http_server
 from prometheus_client.metrics import MetricWrapperBase
 
-from connectors.base import metrics, stop
-from flows import json_file
+from connectors.base import json_file, metrics, stop
 from libcore.errors import ConfigurationError
 
 INTERVAL_S = 0.5

@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 import structlog
 from bytewax.inputs import FixedPartitionedSource
 
+from connectors.base import json_file
 from connectors.base.database import SourceTable
 from connectors.base.items import Item, Tick
-from flows import json_file, spec, topics
+from flows import spec, topics
 from flows.isolated import Failures, Isolated, named
 from flows.spec_source import OneSource, Source
 from libcore.change import ChangeBatch

@@ -118,11 +118,14 @@ class Pace:
         if rate:
             self._due = max(self._due, self._monotonic()) + rows / rate
 
+    def fewer(self, rows: int) -> int:
+        """How many rows to ask for where `rows` are best: fewer behind queries that took too long; 1 or more."""
+        return max(1, rows // self.divisor)
+
     def most(self, rows: int) -> int:
-        """How many rows one turn may read where `rows` are best: fewer behind queries that took too long; 1 or more."""
-        rate = self._guardian.rows_per_second_max
-        fewer = rows // self.divisor
-        return max(1, min(fewer, int(rate * _BURST_S)) if rate else fewer)
+        """How many rows one turn may read: `fewer`, and no more than some seconds of the rate; 1 or more."""
+        rate, rows = self._guardian.rows_per_second_max, self.fewer(rows)
+        return max(1, min(rows, int(rate * _BURST_S))) if rate else rows
 
     def too_long(self) -> None:
         """A query was given up: the next ones shall be smaller."""

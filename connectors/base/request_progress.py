@@ -7,20 +7,13 @@ answer.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from connectors.base import json_file
+
 _EVERY_S = 1.0
-
-
-def put(file: Path, words: Mapping[str, Any]) -> None:
-    """Put the words in the file's place; who reads meanwhile sees the old ones or the new."""
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(words), "utf-8")
-    part.rename(file)
 
 
 def path(run: Path, identity: str) -> Path:
@@ -56,4 +49,4 @@ class RequestProgress:
         if self._path is not None and time.monotonic() >= self._write_at:
             self._write_at = time.monotonic() + _EVERY_S
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            put(self._path, self._words)
+            json_file.write(self._path, self._words)

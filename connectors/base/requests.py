@@ -16,7 +16,8 @@ from typing import Any
 
 import structlog
 
-from connectors.base.request_progress import RequestProgress, path, put
+from connectors.base import json_file
+from connectors.base.request_progress import RequestProgress, path
 from libcore.errors import ConfigurationError
 
 Request = tuple[str, str, str, tuple[Any, ...] | None, tuple[str, ...]]
@@ -110,7 +111,7 @@ class Requests:
         assert self._directory is not None
         folder = self._directory / "run"
         folder.mkdir(parents=True, exist_ok=True)
-        put(folder / f"request-{identity}.json", words)
+        json_file.write(folder / f"request-{identity}.json", words)
         self._progress.pop(identity, None)
         path(folder, identity).unlink(missing_ok=True)
         (self._directory / "requests" / f"{identity}.json").unlink(missing_ok=True)

@@ -98,7 +98,7 @@ class Snapshot:
         yield Piece([], 0, self.state.packed())
 
     def _chunk(self, wanted: WantedTable) -> Iterator[Piece]:
-        size = max(1, self._config.chunk_rows // self._pace.divisor)
+        size = self._pace.fewer(self._config.chunk_rows)
         scn = self.state.read_scn or self.state.scn or None
         found = chunk_of(self._session, self._config, wanted, self.state.after, size, scn=scn)
         for rows in found:

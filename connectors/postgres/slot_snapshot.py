@@ -126,7 +126,7 @@ class SlotSnapshot:
 
     def _wanted(self, connection: Connection, tables: list[CatalogTable]) -> Iterator[Chunk]:
         begun, after = self.state.table, self.state.after
-        size = max(1, self._config.chunk_rows // self._pace.divisor)
+        size = self._pace.fewer(self._config.chunk_rows)
         for table in tables:
             yield from chunks(connection, table, size, after if table.name == begun else None)
 

@@ -224,7 +224,7 @@ class ODataReader:
 
     def _asked(self, link: str) -> Page:
         delta = self._state.phase == DELTA
-        prefer = [f"odata.maxpagesize={max(1, self._config.page_rows // self._pace.divisor)}"]
+        prefer = [f"odata.maxpagesize={self._pace.fewer(self._config.page_rows)}"]
         if not delta and self._follows:
             prefer.append("odata.track-changes")
         headers = {"Accept": _ACCEPT[self._entity.version], "Prefer": ",".join(prefer)}

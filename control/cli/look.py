@@ -58,7 +58,7 @@ def status(file: File, as_json: AsJson = False) -> None:
             document: dict[str, Any] = {"name": plan.name, "state_dir": str(plan.state_dir), "supervisor": supervisor}
             document["dropped_slots"] = dropped_slots(plan.state_dir)
             document["failed_sources"] = failed_sources(plan.state_dir)
-            document["requests"] = [one.as_dict() for one in open_requests(plan.state_dir)]
+            document["requests"] = [asdict(one) for one in open_requests(plan.state_dir)]
             document |= {"totals": asdict(sums), "workers": [asdict(worker) for worker in workers]}
             typer.echo(json.dumps(document))
             return

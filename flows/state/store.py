@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from flows import json_file
+from connectors.base import json_file
 from libcore.errors import ConfigurationError
 from libcore.schema import Table
 from libcore.segment import table_as_json, table_from_json

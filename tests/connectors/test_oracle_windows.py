@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-import psycopg
 import pytest
 
-from flows import build, json_file, reading
-from flows.testing import run_flow
+from flows import build, reading
 from tests.connectors.oracle_parts import LOGIN
+from tests.connectors.window_parts import closed, has_read, hourly, run_until
 from tests.doubles.oracle.database import OracleDatabase
 from tests.doubles.oracle.install import environment, install
 
+BY = "CUSTOMER"
 PIPELINE = f"""name = "hourly"
 [source.oracle]
 {LOGIN}default_schema = "ERP"
@@ -21,32 +20,13 @@ poll_s = 0.02
 settle_s = 0
 [tables.orders]
 topic = "ORDERS"
-[[step]]
-window = "orders"
-by = ["CUSTOMER"]
-time = "AT"
-size = "1h"
-aggregate = {{ orders = "count(*)" }}
-emit = "final"
-as = "hourly"
-[sink.postgres]
-dsn = "env:WAREHOUSE_DSN"
-"""
+{hourly("orders", BY, "AT")}"""
 COLUMNS = [("ID", "NUMBER(10)"), ("CUSTOMER", "VARCHAR2(20)"), ("AT", "TIMESTAMP(6)")]
-CLOSED = 'SELECT "CUSTOMER", window_start::time::text, orders FROM hourly ORDER BY 1, 2'
 
 
 def order(number: int, at: str, customer: str) -> dict[str, object]:
     """A row."""
     return {"ID": number, "CUSTOMER": customer, "AT": f"2026-03-02 {at}:00"}
-
-
-def closed(dsn: str) -> list[tuple[object, ...]]:
-    """The windows that were told; none while their table is not there."""
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        if connection.execute("SELECT to_regclass('hourly')").fetchall() == [(None,)]:
-            return []
-        return connection.execute(CLOSED).fetchall()
 
 
 def test_windows_close(postgres: str, tmp_path: Path) -> None:
@@ -59,21 +39,17 @@ def test_windows_close(postgres: str, tmp_path: Path) -> None:
     rows = [order(1, "08:10", "a"), order(2, "08:50", "a"), order(3, "09:10", "b"), order(4, "10:05", "a")]
 
     def written_behind_the_snapshot() -> bool:
-        path = tmp_path / "state" / "run" / "worker-0.json"
-        if rows and json_file.read(path, {"events": 0})["events"]:
+        if rows and has_read(tmp_path):
             database.write("ERP.ORDERS", rows)
             rows.clear()
         return not rows
 
-    def run(ready: Callable[[], bool]) -> None:
-        given = {"WAREHOUSE_DSN": postgres, **environment(tmp_path / "oracle.db")}
-        run_flow(f"flows.build:flow({str(file)!r})", tmp_path, kill_after_s=0.5, ready=ready, environment=given)
-
-    run(lambda: written_behind_the_snapshot() and len(closed(postgres)) == 2)
-    assert closed(postgres) == [("a", "08:00:00", 2), ("b", "09:00:00", 1)]
+    given = environment(tmp_path / "oracle.db")
+    run_until(file, postgres, lambda: written_behind_the_snapshot() and len(closed(postgres, BY)) == 2, **given)
+    assert closed(postgres, BY) == [("a", "08:00:00", 2), ("b", "09:00:00", 1)]
     database.write("ERP.ORDERS", [order(5, "10:40", "a"), order(6, "11:00", "a")])
-    run(lambda: len(closed(postgres)) == 3)
-    assert closed(postgres) == [("a", "08:00:00", 2), ("a", "10:00:00", 2), ("b", "09:00:00", 1)]
+    run_until(file, postgres, lambda: len(closed(postgres, BY)) == 3, **given)
+    assert closed(postgres, BY) == [("a", "08:00:00", 2), ("a", "10:00:00", 2), ("b", "09:00:00", 1)]
     database.close()
 
 

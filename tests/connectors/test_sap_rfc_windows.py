@@ -2,50 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-import psycopg
-
-from flows import json_file
-from flows.testing import run_flow
 from tests.connectors.sap_rfc_parts import ENVIRONMENT, Sales
+from tests.connectors.window_parts import closed, has_read, hourly, run_until
 from tests.doubles.sap_rfc.standard import CLIENT, Field
 
-WINDOW = """
-[[step]]
-window = "ZVISIT"
-by = ["AUART"]
-time = "AT"
-size = "1h"
-aggregate = { orders = "count(*)" }
-emit = "final"
-as = "hourly"
-[sink.postgres]
-dsn = "env:WAREHOUSE_DSN"
-"""
+BY = "AUART"
 VISITS = [CLIENT, Field("VBELN", "CHAR", 10, key=True), Field("AUART", "CHAR", 4), Field("AT", "DEC", 15)]
 COLUMNS = 'key = ["VBELN"]\ncolumns = { VBELN = "string", AUART = "string", AT = "timestamp" }\n'
-
-
-def found(dsn: str) -> list[tuple[object, ...]]:
-    """The windows that are closed."""
-    with psycopg.connect(dsn, autocommit=True) as target:
-        if target.execute("SELECT to_regclass('hourly')").fetchone() == (None,):
-            return []
-        return target.execute('SELECT "AUART", window_start::time::text, orders FROM hourly ORDER BY 2').fetchall()
 
 
 def test_windows_close(postgres: str, tmp_path: Path) -> None:
     """Rows of the snapshot close nothing; changes close the windows behind them, one of which stays open."""
     sales = Sales(tmp_path)
     sales.system.add_table("ZVISIT", VISITS, object_class="ZVISIT")
-    file = sales.pipeline("ZVISIT", extra=COLUMNS, sink=WINDOW)
+    file = sales.pipeline("ZVISIT", extra=COLUMNS, sink=hourly("ZVISIT", BY, "AT"))
     # a change document of the last minutes would name it again, as a change
     sales.system.write({"ZVISIT": [_visit(0, "120000")]}, documents=False)
     rows = [_visit(1, "081000"), _visit(2, "085000"), _visit(3, "091000"), _visit(4, "100500")]
-    live(file, postgres, lambda: _written(sales, tmp_path, rows) and len(found(postgres)) == 2)
-    assert found(postgres) == [("TA", "08:00:00", 2), ("TA", "09:00:00", 1)]
+    run_until(file, postgres, lambda: _written(sales, tmp_path, rows) and len(closed(postgres, BY)) == 2, **ENVIRONMENT)
+    assert closed(postgres, BY) == [("TA", "08:00:00", 2), ("TA", "09:00:00", 1)]
 
 
 def _visit(number: int, clock: str) -> dict[str, str]:
@@ -54,15 +31,7 @@ def _visit(number: int, clock: str) -> dict[str, str]:
 
 def _written(sales: Sales, directory: Path, rows: list[dict[str, str]]) -> bool:
     """Write the rows, once the snapshot has been read."""
-    read = json_file.read(directory / "state" / "run" / "worker-0.json", {"events": 0})["events"]
-    if rows and read:
+    if rows and has_read(directory):
         sales.system.write({"ZVISIT": rows})
         rows.clear()
     return not rows
-
-
-def live(file: Path, dsn: str, ready: Callable[[], bool]) -> None:
-    """Run until that is so, and then kill."""
-    environment = {"WAREHOUSE_DSN": dsn, **ENVIRONMENT}
-    flow = f"flows.build:flow({str(file)!r})"
-    run_flow(flow, file.parent, kill_after_s=0.5, ready=ready, environment=environment)

@@ -5,28 +5,15 @@ The ODBC driver and the wire are real; behind them is the double of tests/double
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from random import Random
-from typing import Any
 
-import psycopg
-
-from flows import json_file
 from flows.testing import run_flow
 from tests.connectors.contract_source import some_rows
 from tests.connectors.sqlserver_parts import SqlServerSystem, asked
+from tests.connectors.window_parts import closed, found, has_read, hourly, run_until
 
 _SINK = '[sink.postgres]\ndsn = "env:TARGET_DSN"\n'
-
-
-def _found(dsn: str, query: str) -> list[tuple[Any, ...]]:
-    """Rows of a query at the target; none while there is no such table or column."""
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        try:
-            return list(connection.execute(query))  # type: ignore[arg-type]
-        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
-            return []
 
 
 def test_killed_while_capture_instances_rotate(captured: SqlServerSystem, postgres: str, tmp_path: Path) -> None:
@@ -43,7 +30,7 @@ def test_killed_while_capture_instances_rotate(captured: SqlServerSystem, postgr
         return [name for (name,) in asked(captured, text)]
 
     def extended() -> bool:
-        if _found(postgres, "SELECT count(*) FROM items") != [(1500,)]:
+        if found(postgres, "SELECT count(*) FROM items") != [(1500,)]:
             return False
         if len(instances()) == 1 and not asked(captured, "SELECT 1 FROM sys.columns WHERE name = N'extra'"):
             captured.run("ALTER TABLE dbo.items ADD extra int NULL")
@@ -51,7 +38,7 @@ def test_killed_while_capture_instances_rotate(captured: SqlServerSystem, postgr
         return len(instances()) == 2
 
     def partly_filled() -> bool:
-        return 0 < (_found(postgres, "SELECT count(extra) FROM items") or [(0,)])[0][0] < 1500
+        return 0 < (found(postgres, "SELECT count(extra) FROM items") or [(0,)])[0][0] < 1500
 
     killed = run_flow(flow, tmp_path, environment=environment, kill_after_s=0.0, ready=extended)
     assert "dbo_items_2" in instances()
@@ -63,8 +50,8 @@ def test_killed_while_capture_instances_rotate(captured: SqlServerSystem, postgr
     ended = run_flow(f"flows.build:flow('{file}', until_end=True)", tmp_path, processes=2, environment=environment)
     assert (killed, ended) == ([-9, -9], [0, 0]), (tmp_path / "process-0.log").read_text()[-3000:]
     query = "SELECT id, name, price, extra FROM {}items"
-    assert sorted(_found(postgres, query.format(""))) == sorted(asked(captured, query.format("dbo.")))
-    assert sum(row[3] is not None for row in _found(postgres, query.format(""))) == 1499
+    assert sorted(found(postgres, query.format(""))) == sorted(asked(captured, query.format("dbo.")))
+    assert sum(row[3] is not None for row in found(postgres, query.format(""))) == 1499
 
 
 _HOURLY = """
@@ -74,14 +61,6 @@ dsn = "env:ERP_DSN"
 poll_s = 0.02
 [tables.orders]
 topic = "dbo.orders"
-[[step]]
-window = "orders"
-by = ["shop"]
-time = "at"
-size = "1h"
-aggregate = { orders = "count(*)" }
-emit = "final"
-as = "hourly"
 """
 
 
@@ -90,30 +69,25 @@ def test_windows_close_over_a_table(captured: SqlServerSystem, postgres: str, tm
     captured.run("CREATE TABLE dbo.orders (id int NOT NULL PRIMARY KEY, shop nvarchar(9) NOT NULL, at datetime2(3))")
     captured.run("EXEC sys.sp_cdc_enable_table @source_schema = N'dbo', @source_name = N'orders', @role_name = NULL")
     file = tmp_path / "hourly.toml"
-    file.write_text(_HOURLY + _SINK, "utf-8")
-    environment = {"TARGET_DSN": postgres}
+    file.write_text(_HOURLY + hourly("orders", "shop", "at"), "utf-8")
     numbers = iter(range(1, 99))
 
     def order(at: str) -> None:
         captured.run(f"INSERT INTO dbo.orders VALUES ({next(numbers)}, N'a', '2026-03-02 {at}')")
 
-    def closed() -> list[tuple[Any, ...]]:
-        return _found(postgres, "SELECT window_start, orders FROM hourly ORDER BY 1")
-
     order("08:10")
     coming = ["08:50", "09:10", "10:05"]
 
     def hours() -> bool:
-        if coming and json_file.read(tmp_path / "state" / "run" / "worker-0.json", {"events": 0})["events"]:
+        if coming and has_read(tmp_path):
             order(coming.pop(0))  # behind the snapshot
-        return len(closed()) == 2
+        return len(closed(postgres, "shop")) == 2
 
     def late() -> bool:
-        return len(closed()) == 3 and _found(postgres, "SELECT count(*) FROM hourly_late") == [(1,)]
+        return len(closed(postgres, "shop")) == 3 and found(postgres, "SELECT count(*) FROM hourly_late") == [(1,)]
 
-    flow = f"flows.build:flow('{file}')"
-    assert run_flow(flow, tmp_path, environment=environment, kill_after_s=0.5, ready=hours) == [-9]
+    run_until(file, postgres, hours)
     for at in ("08:20", "11:00"):
         order(at)
-    assert run_flow(flow, tmp_path, environment=environment, kill_after_s=0.5, ready=late) == [-9]
-    assert closed() == [(datetime(2026, 3, 2, hour), count) for hour, count in ((8, 2), (9, 1), (10, 1))]
+    run_until(file, postgres, late)
+    assert closed(postgres, "shop") == [("a", "08:00:00", 2), ("a", "09:00:00", 1), ("a", "10:00:00", 1)]

@@ -14,9 +14,10 @@ import pytest
 
 from connectors.kafka.topics import create_topics, produce
 from control.embedded import EmbeddedPostgres
-from flows import build, json_file, reading
+from flows import build, reading
 from flows.testing import run_flow
 from libcore.errors import ConfigurationError
+from tests.connectors.window_parts import has_read
 from tests.flows.debezium import change
 
 PIPELINE = """
@@ -131,8 +132,7 @@ def test_windows_close_over_a_table_that_is_read_directly(
     rows = [insert(1, "08:10"), insert(2, "08:50", "A"), insert(3, "09:10", "b"), insert(4, "10:05")]
 
     def written_behind_the_snapshot() -> bool:
-        path = tmp_path / "state" / "run" / "worker-0.json"
-        if rows and json_file.read(path, {"events": 0})["events"]:
+        if rows and has_read(tmp_path):
             write(*rows)
             rows.clear()
         return not rows
