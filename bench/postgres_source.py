@@ -112,7 +112,7 @@ def postgres_source(items: int, pairs: int, processes: int) -> Result:
                     begun, rows, state = 0.0, 0, SlotState().packed()
                     for piece in _pieces(changes, state):
                         begun = begun or time.monotonic()  # the first piece says that the slot is made
-                        rows += piece.rows
+                        rows += sum(item.row_count for item in piece.items)
                         state = piece.state
                         if state[1] == "stream":
                             break

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* The part of libpq-fe.h that is used; its binary interface has not changed since version 5.0. */
@@ -150,8 +151,14 @@ static int hand_over(rows *r, struct ArrowArray *out) {
 
 /* ---- libpq ---- */
 
-/* One message, with its size; 0 where none comes within wait_ms; below 0 at the end, with *state set. */
-static int next_message(void *connection, int wait_ms, int gather, uint8_t **message, int32_t *state) {
+static int64_t now_ms(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* One message, with its size; 0 where none comes until then (0: none is there); below 0 at the end, with *state set. */
+static int next_message(void *connection, int64_t until_ms, uint8_t **message, int32_t *state) {
   for (int waited = 0;;) {
     char *found = NULL;
     int size = api.get_copy_data(connection, &found, 1);
@@ -161,11 +168,12 @@ static int next_message(void *connection, int wait_ms, int gather, uint8_t **mes
       *state = size == -1 ? HP_ENDED : HP_BROKEN;
       return -1;
     }
+    int64_t wait_ms = waited || until_ms == 0 ? 0 : until_ms - now_ms();
     struct pollfd ready = {.fd = api.socket(connection), .events = POLLIN};
-    if (poll(&ready, 1, waited ? 0 : wait_ms) <= 0) {
-      if (waited || wait_ms == 0) return 0;
-    } else if (gather && !waited && wait_ms > 0) {
-      usleep(GATHER_US); /* a walsender sends message by message: an eager reader would be woken for each */
+    if (poll(&ready, 1, wait_ms > 0 ? (int)wait_ms : 0) <= 0) {
+      if (wait_ms <= 0) return 0;
+    } else if (wait_ms > 0) {
+      usleep(GATHER_US); /* a server sends message by message: an eager reader would be woken for each */
     }
     waited = 1;
     if (!api.consume_input(connection)) {
@@ -226,9 +234,10 @@ int64_t hp_stream(uintptr_t connection, int64_t rows_max, int64_t bytes_max, int
                   hp_event *event) {
   rows r = {0};
   *event = (hp_event){.keepalive_lsn = -1, .wal_end = -1, .last_begin = -1, .last_commit = -1};
+  int64_t until_ms = now_ms() + wait_ms;
   while (r.count < rows_max && r.bytes < bytes_max) {
     uint8_t *message;
-    int size = next_message((void *)connection, r.count > 0 ? 0 : wait_ms, 1, &message, &event->state);
+    int size = next_message((void *)connection, r.count > 0 ? 0 : until_ms, &message, &event->state);
     if (size <= 0) break;
     int kept = take_stream(&r, message, size, event);
     api.free(message);
@@ -285,9 +294,10 @@ int64_t hp_rows(uintptr_t connection, uint32_t oid, const char *forms, int32_t c
   static const char signature[] = "PGCOPY\n\377\r\n";
   rows r = {0};
   *event = (hp_event){.keepalive_lsn = -1, .wal_end = -1, .last_begin = -1, .last_commit = -1};
+  int64_t until_ms = now_ms() + wait_ms; /* of all rows: nobody waits for the first one */
   while (r.count < rows_max && r.bytes < bytes_max) {
     uint8_t *message;
-    int size = next_message((void *)connection, r.count > 0 ? 0 : wait_ms, 0, &message, &event->state);
+    int size = next_message((void *)connection, until_ms, &message, &event->state);
     if (size <= 0) break;
     const uint8_t *p = message, *end = message + size;
     int kept = 1;

@@ -42,6 +42,7 @@ int64_t hp_stream(uintptr_t connection, int64_t rows_max, int64_t bytes_max, int
  *
  *   connection  a PGconn in COPY_OUT
  *   forms       a column each: 'b' or 't', what its values are
+ *   wait_ms     how long to wait for rows in all: a call brings as many as come, so that the work on them is worth it
  *   started     in and out: 0 before the first call
  *
  * The rest as with hp_stream.

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from connectors.base.background import Piece
+from connectors.base.background import Piece, snapshot_share
 from connectors.base.database import SourceContext
 from connectors.base.guardian import Pace, hours, spent
 from connectors.base.items import Truncate
@@ -143,7 +143,8 @@ class SlotSnapshot:
                 self.state = self.state.complete(name, part.shapes)
             elif part.ended:
                 self.state = replace(self.state, after=chunk.until)
-            yield Piece(part.items, part.rows, self.state.packed(), part.size)
+            share = snapshot_share(part.rows, part.size, self._config.batch_rows_max)
+            yield Piece(part.items, share, self.state.packed(), part.size)
             yield from spent(self._pace, part.rows)
             if part.ended and not self._pace.allowed and len(self.state.done) < len(self._tables):
                 raise _OutOfHours

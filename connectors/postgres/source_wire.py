@@ -8,6 +8,7 @@ import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from time import monotonic
 from typing import Any, Protocol
 
 import psycopg
@@ -51,7 +52,10 @@ class Wire(Protocol):
         """What a walsender sent; waits at most so long for the first message. Raises TransientError, FatalError."""
 
     def rows(self, oid: int, forms: str, lsn: int, rows_max: int, bytes_max: int, wait_ms: int) -> Taken:
-        """Rows of a binary COPY as INSERT messages of relation `oid`; forms: "b" or "t" a column."""
+        """Rows of a binary COPY as INSERT messages of relation `oid`, as many as come within wait_ms.
+
+        forms: "b" or "t" a column.
+        """
 
 
 @lru_cache(maxsize=1)
@@ -145,7 +149,7 @@ class PlainWire:
         lsns: list[int] = []
         size, keepalive, wal_end, reply, ended = 0, -1, -1, False, False
         while len(payloads) < rows_max and size < bytes_max and not reply:
-            data, ended = self._next(0 if payloads else wait_ms)
+            data, ended = self._next(0 if payloads else wait_ms / 1000)
             if data is None:
                 break
             if data[:1] == b"k":
@@ -167,8 +171,9 @@ class PlainWire:
         """See Wire.rows."""
         payloads: list[bytes] = []
         size, ended = 0, False
+        until = monotonic() + wait_ms / 1000
         while len(payloads) < rows_max and size < bytes_max:
-            data, ended = self._next(0 if payloads else wait_ms)
+            data, ended = self._next(max(0.0, until - monotonic()))
             if data is None:
                 break
             if not self._started:
@@ -194,7 +199,7 @@ class PlainWire:
             _check(_MALFORMED, self._libpq)
         return b"".join(out)
 
-    def _next(self, wait_ms: int) -> tuple[bytes | None, bool]:
+    def _next(self, wait_s: float) -> tuple[bytes | None, bool]:
         """(a message or None, whether the COPY is over)."""
         for attempt in range(2):
             try:
@@ -204,7 +209,7 @@ class PlainWire:
                 if size > 0:
                     return bytes(data), False
                 if attempt == 0:
-                    select.select([self._libpq.socket], [], [], wait_ms / 1000)
+                    select.select([self._libpq.socket], [], [], wait_s)
                     self._libpq.consume_input()
             except psycopg.Error as error:
                 raise TransientError(f"source.postgres: {str(error).strip()}") from error

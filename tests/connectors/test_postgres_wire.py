@@ -51,6 +51,23 @@ def test_both_readers_give_the_same_rows(postgres: str, query: str) -> None:
 
 
 @pytest.mark.parametrize("kind", WIRES)
+def test_a_call_brings_the_rows_that_come_within_its_wait(postgres: str, kind: str) -> None:
+    """A server that sends four rows every 8 ms is not asked for each handful: what is done a batch is worth it."""
+    slow = "SELECT repeat('x', 2000) FROM generate_series(1, 200) g, pg_sleep(0.002 * (g > 0)::int)"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.pgconn.exec_(f"COPY ({slow}) TO STDOUT (FORMAT binary)".encode())
+        wire, sizes, ended = source_wire.wire(connection, kind), [], False
+        while not ended:
+            taken = wire.rows(77, "t", 5, 1000, 1 << 20, 20_000)
+            ended = taken.ended
+            sizes.append(0 if taken.messages is None else taken.messages.num_rows)
+        while connection.pgconn.get_result() is not None:
+            continue
+    assert sum(sizes) == 200
+    assert len(sizes) <= 10, sizes
+
+
+@pytest.mark.parametrize("kind", WIRES)
 def test_what_is_no_binary_copy_is_refused(postgres: str, kind: str) -> None:
     """Another number of columns, or a COPY of text, is no row of ours."""
     with pytest.raises(FatalError, match="binary COPY"):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import sqlite3
-import threading
 import time
 from contextlib import closing
 from datetime import date, datetime
@@ -17,11 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.base import background
-from connectors.base.background import BackgroundPartition, Piece
 from connectors.sqlite.types import convert, exact_type
 from flows import build, direct, reading
-from libcore.errors import ConfigurationError, FatalError, TransientError
+from libcore.errors import ConfigurationError, FatalError
 from libcore.schema import Column, parse_type
 from tests.connectors.contract_source import Followed
 
@@ -220,61 +216,3 @@ def test_a_dropped_column_stops_the_flow(tmp_path: Path) -> None:
         with pytest.raises(FatalError, match="table a: expected column name as it was, found it dropped"):
             followed.until(lambda: False)
         followed.close()
-
-
-class Numbers:
-    """A reader of numbers, which fails transiently now and then, and tells what was durable."""
-
-    told: list[int]
-
-    def __init__(self, state: tuple[Any, ...], told: list[int], failing: set[int]) -> None:
-        self._next, self.told, self._failing = state[1], told, failing
-
-    def pieces(self) -> Any:
-        while self._next < 60:
-            if self._next in self._failing:
-                self._failing.discard(self._next)
-                raise TransientError("not now")
-            self._next += 1
-            yield Piece([], 1, (1, self._next), size=10)
-
-    def durable(self, state: tuple[Any, ...]) -> None:
-        self.told.append(state[1])
-
-    def close(self) -> None:
-        self._next = 1000
-
-
-def test_a_partition_goes_on_after_transient_errors_and_tells_durable_states(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is lost or doubled by a reader made anew; a state is told two epochs after its own, never sooner."""
-    monkeypatch.setattr(background, "_RETRY_S_MIN", 0.001)
-    told: list[int] = []
-    failing = {5, 23, 24}
-    partition = BackgroundPartition(
-        "n", lambda state: Numbers(state, told, failing), (1, 0), rows_max=7, queued_bytes_max=50, poll_s=0.01
-    )
-    snapshots: list[int] = []
-    while True:
-        try:
-            partition.next_batch()
-        except StopIteration:
-            break
-        assert told == [] or told[-1] <= (snapshots[-2] if len(snapshots) > 1 else -1)
-        snapshots.append(partition.snapshot()[1])
-        time.sleep(0.001)
-    partition.close()
-    assert snapshots == sorted(snapshots)
-    assert (snapshots[-1], failing) == (60, set())
-    assert all(after - before <= 7 for before, after in itertools.pairwise(snapshots))
-
-
-def test_a_full_queue_holds_the_reader_and_a_stop_frees_it() -> None:
-    """No more is read ahead than the bound in bytes; close ends a reader that waits for room."""
-    before = threading.active_count()
-    partition = BackgroundPartition(
-        "n", lambda state: Numbers(state, [], set()), (1, 0), rows_max=7, queued_bytes_max=50, poll_s=0.01
-    )
-    time.sleep(0.05)
-    assert partition._queue._bytes == 50
-    partition.close()
-    assert threading.active_count() == before
