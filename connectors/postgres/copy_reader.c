@@ -158,7 +158,7 @@ static int64_t now_ms(void) {
 }
 
 /* One message, with its size; 0 where none comes until then (0: none is there); below 0 at the end, with *state set. */
-static int next_message(void *connection, int64_t until_ms, uint8_t **message, int32_t *state) {
+static int next_message(void *connection, int64_t until_ms, int gather, uint8_t **message, int32_t *state) {
   for (int waited = 0;;) {
     char *found = NULL;
     int size = api.get_copy_data(connection, &found, 1);
@@ -172,8 +172,8 @@ static int next_message(void *connection, int64_t until_ms, uint8_t **message, i
     struct pollfd ready = {.fd = api.socket(connection), .events = POLLIN};
     if (poll(&ready, 1, wait_ms > 0 ? (int)wait_ms : 0) <= 0) {
       if (wait_ms <= 0) return 0;
-    } else if (wait_ms > 0) {
-      usleep(GATHER_US); /* a server sends message by message: an eager reader would be woken for each */
+    } else if (gather && wait_ms > 0) {
+      usleep(GATHER_US); /* a walsender sends message by message: an eager reader would be woken for each */
     }
     waited = 1;
     if (!api.consume_input(connection)) {
@@ -237,7 +237,7 @@ int64_t hp_stream(uintptr_t connection, int64_t rows_max, int64_t bytes_max, int
   int64_t until_ms = now_ms() + wait_ms;
   while (r.count < rows_max && r.bytes < bytes_max) {
     uint8_t *message;
-    int size = next_message((void *)connection, r.count > 0 ? 0 : until_ms, &message, &event->state);
+    int size = next_message((void *)connection, r.count > 0 ? 0 : until_ms, 1, &message, &event->state);
     if (size <= 0) break;
     int kept = take_stream(&r, message, size, event);
     api.free(message);
@@ -297,7 +297,7 @@ int64_t hp_rows(uintptr_t connection, uint32_t oid, const char *forms, int32_t c
   int64_t until_ms = now_ms() + wait_ms; /* of all rows: nobody waits for the first one */
   while (r.count < rows_max && r.bytes < bytes_max) {
     uint8_t *message;
-    int size = next_message((void *)connection, until_ms, &message, &event->state);
+    int size = next_message((void *)connection, until_ms, 0, &message, &event->state);
     if (size <= 0) break;
     const uint8_t *p = message, *end = message + size;
     int kept = 1;
