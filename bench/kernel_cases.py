@@ -59,17 +59,25 @@ def avro_messages(rows: int) -> list[Case]:
 
 
 def source_messages(rows: int) -> list[Case]:
-    """What PostgreSQL, Oracle and SAP send themselves."""
-    from bench import pgoutput, redo, sapfmt
+    """What PostgreSQL, Oracle, OpenLogReplicator and SAP send themselves."""
+    from bench import openlogreplicator, pgoutput, redo, sapfmt
+    from libcore.openlogreplicator import split
     from libcore.redo import parse_redo
     from libcore.sapfmt import read_rows
 
     messages, statements, cells = pgoutput.messages(rows), redo.statements(rows), sapfmt.rows(rows)
-    redo_plan, sap_plan = redo.plan(), sapfmt.plan()
+    redo_plan, sap_plan, changes = redo.plan(), sapfmt.plan(), openlogreplicator.messages(rows)
     return [
         _one("pgoutput", "lc_pgoutput_decode", "item lines as text tuples", messages, pgoutput.decoder(messages)),
         _one(
             "redo", "lc_redo_parse", "statements of item lines", statements, lambda: parse_redo(redo_plan, statements)
+        ),
+        _one(
+            "openlogreplicator",
+            "lc_openlogreplicator_split",
+            "changes of two tables, a message each",
+            changes,
+            lambda: split(openlogreplicator.TABLES, changes),
         ),
         _one("sapfmt", "lc_sap_read", "VBAP rows, 10 fields", cells, lambda: read_rows(sap_plan, cells)),
     ]

@@ -134,12 +134,15 @@ SYSTEMS: Mapping[str, System] = {
 DECODERS: Mapping[str, str] = {
     "debezium-json": "connectors.formats.debezium:DebeziumDecoder",
     "debezium-avro": "connectors.formats.avro:AvroDecoder",
+    "openlogreplicator": "connectors.formats.openlogreplicator:OpenLogReplicatorDecoder",
     "pgoutput": "connectors.formats.pgoutput:PgoutputDecoder",
 }
 
 
 def decoder(format_name: str, schemas: SchemaRegistryConfig | None = None) -> Any:
     """What decodes a format's messages: (topic, partition, binding, state) -> a Decoder.
+
+    Where the messages of one topic are of many tables (openlogreplicator, pgoutput), "binding" is one for each.
 
     Args:
         format_name: one of DECODERS. schemas: where the schemas are, for a format whose messages only name them.

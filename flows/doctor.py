@@ -57,6 +57,8 @@ def _kafka(pipeline: spec.Pipeline, path: str) -> list[Finding]:
     kafka = pipeline.source.kafka
     assert kafka is not None
     names = {pipeline.topic(name) for name, table in pipeline.tables.items() if not table.is_pattern}
+    if kafka.topic is not None:
+        names = {kafka.topic}
     found: list[Finding] = []
     if any(table.is_pattern for table in pipeline.tables.values()):
         patterns = {name: table for name, table in pipeline.tables.items() if table.is_pattern}

@@ -23,7 +23,8 @@ def withheld(
         wired: the mask step. wiring: all steps.
         tables: the table of each stream in front of the step. bindings: by the table's NAME in the file.
     Returns: (step, table) of a dead letter -> columns of its row. The step is "" for all that happens to a topic's rows
-        in front of the steps; the columns are the topic's own there.
+        in front of the steps; the columns are the topic's own there. Of a topic that holds several tables also its own
+        name, with those of all.
     """
     assert isinstance(wired.spec, MaskStep), wired
     hidden: dict[Node, set[str]] = {}
@@ -45,7 +46,11 @@ def withheld(
         if node.step < 0:
             binding = bindings[node.name]
             source = {target: name for name, target in binding.spec.rename.items()}
-            found["", binding.topic] = frozenset(source.get(name, name) for name in columns)
+            hides = frozenset(source.get(name, name) for name in columns)
+            # of a message that cannot be read nobody knows which of its partition's tables it was for
+            shared = binding.partition.rpartition("/")[0]
+            for letter in (binding.topic, shared) if shared else (binding.topic,):
+                found["", letter] = found.get(("", letter), frozenset()) | hides
     return found
 
 

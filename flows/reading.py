@@ -14,6 +14,7 @@ from connectors import registry
 from connectors.base.items import Item
 from connectors.formats.binding import TopicBinding
 from connectors.formats.declared import declared_column
+from connectors.kafka.config import KafkaConfig
 from flows import direct, sources, spec, topics
 from flows.spec_source import Source
 from flows.state.store import Store
@@ -40,13 +41,16 @@ def _look(pipeline: spec.Pipeline, path: str) -> sources.Found:
         return direct.look(pipeline, path)
     from connectors.kafka.source import list_topics
 
-    return sources.Found(list_topics(kafka))
+    existing = list_topics(kafka)
+    return sources.Found(existing if kafka.topic is None else topics.sharing(pipeline, kafka.topic, existing, path))
 
 
 def _bound(pipeline: spec.Pipeline, path: str, found: sources.Found) -> list[topics.Binding]:
     if pipeline.source.kafka is None:
         return direct.bound(pipeline, path, found)
     bindings = topics.resolve(pipeline, found.existing, path)
+    if (shared := pipeline.source.kafka.topic) is not None:
+        bindings = [replace(binding, partition=f"{shared}/0") for binding in bindings]
     if pipeline.document is not None:
         truncates = {binding.topic: binding.spec.on_truncate for binding in bindings}
         pipeline.document.check(found.existing, truncates, path)
@@ -92,15 +96,20 @@ def make_source(
             from connectors.formats.transactions import TransactionDecoder
 
             return TransactionDecoder(topic, partition, state)
-        return decoder(topic, partition, topic_bindings[topic], state, flow=pipeline.name)
+        bound = topic_bindings if kafka.topic is not None else topic_bindings[topic]
+        return decoder(topic, partition, bound, state, flow=pipeline.name)
 
+    read = list(topic_bindings)
+    if kafka.topic is not None:
+        read = [kafka.topic]
+        known_topics = frozenset(read) if known_topics & frozenset(topic_bindings) else frozenset()
     return registry.system("kafka").source(
         kafka,
-        [*topic_bindings, *marks],
+        [*read, *marks],
         decoder_of,
         until_end=until_end,
         known_topics=known_topics,
-        beating=[*marks, *_beating(pipeline, topic_bindings)],
+        beating=[*marks, *_beating(pipeline, read)],
         prefix=f"{pipeline.source.label}." if pipeline.source.label else "",
     )
 
@@ -123,9 +132,18 @@ def _make_several(
             member.pipeline, own, until_end=until_end, known_topics=known, path=path, directory=directory
         )
         is_kafka = member.one.kind == "kafka"
-        counts[member.name] = [f"{one.topic}/{n}" for one in own for n in range(one.partitions)] if is_kafka else []
+        counts[member.name] = _partitions(member.one.settings, own)
         parts.append((member, source, partial(_probe, member.pipeline, path) if is_kafka else _no_probe))
     return sources.Several(parts, counts, until_end=until_end, run=None if directory is None else directory / "run")
+
+
+def _partitions(settings: Any, bindings: Sequence[topics.Binding]) -> list[str]:
+    """The partitions that Kafka has of these tables as it was last found; none of a system that asks by itself."""
+    if not isinstance(settings, KafkaConfig):
+        return []
+    if settings.topic is not None:
+        return [f"{settings.topic}/0"]
+    return [f"{one.topic}/{number}" for one in bindings for number in range(one.partitions)]
 
 
 def _probe(pipeline: spec.Pipeline, path: str) -> None:

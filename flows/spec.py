@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,7 +22,9 @@ from pydantic import (
 )
 
 from connectors.base.secrets import Reference
-from connectors.formats.declared import declared_column
+from connectors.formats import declared, openlogreplicator_plan
+from connectors.formats.declared import DeclaredColumn, declared_column
+from connectors.kafka.config import KafkaConfig
 from flows.document_spec import DocumentSpec
 from flows.spec_base import Names, Section
 from flows.spec_errors import configuration_error, near
@@ -70,11 +72,27 @@ def _column_type(value: str) -> str:
         raise ValueError(f'|{expected}|"{value}"{near(value, _TYPE_NAME.findall(expected))}') from error
 
 
-def _check_column(name: str, column: str | ColumnSpec) -> None:
+def _check_column(
+    name: str, column: str | ColumnSpec, written: Callable[[DeclaredColumn], object] = declared.wire, table: str = ""
+) -> None:
+    """`written`: how the messages have it. `table`: the table's place in the file and a dot."""
     try:
-        declared_column(name, column if isinstance(column, str) else column.model_dump(exclude_none=True))
+        written(declared_column(name, column if isinstance(column, str) else column.model_dump(exclude_none=True)))
     except ConfigurationError as error:
-        raise ValueError(f"columns.{name}||{error.message.removeprefix(f'column {name}: ')}") from error
+        raise ValueError(f"{table}columns.{name}||{error.message.removeprefix(f'column {name}: ')}") from error
+
+
+def _check_sharing(name: str, table: TableSpec) -> None:
+    """A table whose topic holds others, too: what its messages do not say must stand in the file."""
+    beside = 'beside format = "openlogreplicator", whose messages do not say'
+    if table.columns is None:
+        raise ValueError(f"tables.{name}.columns|columns {beside} their types|none")
+    if not table.key:
+        raise ValueError(f"tables.{name}.key|key columns {beside} them|none")
+    if table.on_new_column == "add":
+        raise ValueError(f"tables.{name}.on_new_column|ignore or refuse {beside} a column's type|add")
+    for column, given in table.columns.items():
+        _check_column(column, given, openlogreplicator_plan.wire, f"tables.{name}.")
 
 
 def _template(value: str) -> str:
@@ -282,9 +300,11 @@ class Pipeline(Section):
             raise ValueError(f"sink.{self.sink.name}.parts|at most `slots` ({self.slots})|{self.sink.settings.parts}")
         for name, table in self.tables.items():
             try:
-                self.source.of(table.source)
+                one = self.source.of(table.source)
             except ValueError as error:
                 raise ValueError(f"tables.{name}.source{error}") from None
+            if isinstance(one.settings, KafkaConfig) and one.settings.topic is not None:
+                _check_sharing(name, table)
         topics = [self.topic(name) for name in self.tables]
         if twice := [topic for topic in topics if topics.count(topic) > 1]:
             raise ValueError(f"tables|each topic once|topic {twice[0]!r} in two tables")

@@ -69,14 +69,17 @@ class Spill:
         return Table(newest.name, tuple(Column(c.name, c.type) for c in known.values()), newest.key)
 
     def folded(self) -> Iterator[ChangeBatch]:
-        """The last state, bucket by bucket: only upserts; a column that no message carried stays unset."""
+        """The last state, bucket by bucket: only upserts; a column that no message carried stays unset.
+
+        Updates of a row that never came (Op.UPDATE) make none.
+        """
         table = self.table
         for pieces in self._pieces.values():
             assert table is not None
             records = [self._cleared(start, widened(self._read(start, length), shape, table), table)
                        for start, length, shape in pieces]  # fmt: skip
             rows = compact(pa.Table.from_batches(records).combine_chunks().to_batches()[0], table)
-            alive = rows.filter(pc.invert(op_is(rows, Op.DELETE)))
+            alive = rows.filter(pc.invert(pc.or_(op_is(rows, Op.DELETE), op_is(rows, Op.UPDATE))))
             if alive.num_rows:
                 yield ChangeBatch(table, alive)
 

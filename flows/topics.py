@@ -84,6 +84,27 @@ def resolve(pipeline: Pipeline, existing: Mapping[str, int], file: str | None = 
     return found
 
 
+def sharing(pipeline: Pipeline, topic: str, existing: Mapping[str, int], file: str | None = None) -> dict[str, int]:
+    """The pipeline's tables where one topic holds all of them, as `resolve` takes them.
+
+    Args:
+        topic: that topic. existing: partition count by topic.
+    Raises: ConfigurationError where it does not exist or has several partitions.
+    """
+    if topic not in existing:
+        raise ConfigurationError(
+            f"source.kafka.topic: expected {topic!r} at the broker, found none of that name{near(topic, existing)}",
+            file=file,
+        )
+    if existing[topic] != 1:
+        raise ConfigurationError(
+            f"source.kafka.topic: expected one partition of {topic}, as the order of changes is known in one only, "
+            f"found {existing[topic]}",
+            file=file,
+        )
+    return {pipeline.topic(name): 1 for name in pipeline.tables}
+
+
 def _place(pipeline: Pipeline, topic: str) -> str:
     name = pipeline.source.name
     return f"topic {topic!r} at the broker" if name == "kafka" else f"table {topic!r} in [source.{name}]"

@@ -167,8 +167,9 @@ def _fill(pipeline: spec.Pipeline, path: str, bindings: Sequence[Binding], spill
         elif isinstance(item, ClearColumn):
             spills[item.table].clear_column(item.column)
         elif isinstance(item, ChangeBatch) and item.table == DEAD_LETTERS:
-            for topic in item.record.column("table_name").to_pylist():
-                unreadable[topic] += 1
+            for name in item.record.column("table_name").to_pylist():
+                for topic in [name] if name in unreadable else unreadable:  # of which table, the message does not say
+                    unreadable[topic] += 1
         elif isinstance(item, ChangeBatch):
             spills[item.table.name].add(item)
     return unreadable

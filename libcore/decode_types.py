@@ -39,6 +39,8 @@ class Encoding(enum.IntEnum):
     RAW_JSON = 22
     ARRAY = 23
     DECIMAL_STRUCT = 24
+    HEX = 25
+    NAMED_TIMESTAMP = 26
 
 
 class ErrorCode(enum.IntEnum):

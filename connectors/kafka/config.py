@@ -56,8 +56,10 @@ class KafkaConfig(Config):
 
     servers: str
     """Bootstrap servers: "host:port", several separated by commas."""
-    format: Literal["debezium-json", "debezium-avro"] = "debezium-json"
+    format: Literal["debezium-json", "debezium-avro", "openlogreplicator"] = "debezium-json"
     """What the messages hold."""
+    topic: str | None = Field(default=None, min_length=1)
+    """The one topic that holds all tables, with openlogreplicator."""
     registry: SchemaRegistryConfig | None = None
     """Where the schemas of debezium-avro are."""
     start: Literal["earliest", "latest"] | StartOffset | StartTimestamp = "earliest"
@@ -102,6 +104,12 @@ class KafkaConfig(Config):
     def _schemas_are_somewhere(self) -> KafkaConfig:
         if (self.format == "debezium-avro") != (self.registry is not None):
             raise ValueError('expected [source.kafka.registry] beside format = "debezium-avro", and nowhere else')
+        return self
+
+    @model_validator(mode="after")
+    def _the_topic_is_shared(self) -> KafkaConfig:
+        if (self.format == "openlogreplicator") != (self.topic is not None):
+            raise ValueError('expected `topic` beside format = "openlogreplicator", and nowhere else')
         return self
 
     @property

@@ -28,6 +28,13 @@ Cell = Any
 """int, bool, float, bytes (texts too), None for NULL, or UNSET; decimals unscaled, dates and times in their unit."""
 
 _INTEGER = re.compile(rb"-?[0-9]+")
+_HEX = re.compile(rb"(?:[0-9a-fA-F]{2})*")
+_CLOCK_TEXTS = frozenset(
+    {
+        Encoding.ISO_DATE, Encoding.ISO_TIME, Encoding.ISO_TIMESTAMP, Encoding.ZONED_TIMESTAMP,
+        Encoding.NAMED_TIMESTAMP,
+    }
+)  # fmt: skip
 # Debezium has lost an array's inner arrays already and writes what Java prints for them.
 _JAVA_PRINT = re.compile(rb"\[+(?:L[^;]+;|[BCDFIJSZ])@[0-9a-f]+")
 _FLOAT_WORDS = {b"NaN": float("nan"), b"Infinity": float("inf"), b"-Infinity": float("-inf")}
@@ -115,6 +122,12 @@ class CellReader:
             return UNSET
         return _strict_base64(value)
 
+    def _hex(self, data: bytes, node: Node) -> Cell:
+        value = self._text(data, node)
+        if not _HEX.fullmatch(value):
+            raise NotExact(ErrorCode.TYPE)
+        return bytes.fromhex(value.decode())
+
     def _bits(self, data: bytes, node: Node) -> Cell:
         value = self._base64(data, node)
         if value is UNSET:
@@ -198,7 +211,7 @@ class CellReader:
         encoding = self._wire.encoding
         if encoding in (Encoding.STRING, Encoding.RAW_JSON):
             return b'"%b"' % value.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
-        if encoding == Encoding.BASE64:
+        if encoding in (Encoding.BASE64, Encoding.HEX):
             return b'"\\\\x%b"' % value.hex().encode()
         if encoding == Encoding.BOOL:
             return b"t" if value else b"f"
@@ -206,7 +219,7 @@ class CellReader:
             return self._text_or_number(data, node)
         if pa.types.is_decimal(self._type):
             return decimal.unscaled_text(value, self._type.scale)
-        if encoding in (Encoding.ISO_DATE, Encoding.ISO_TIME, Encoding.ISO_TIMESTAMP, Encoding.ZONED_TIMESTAMP):
+        if encoding in _CLOCK_TEXTS:
             return b'"%b"' % text(data, node)
         return value if isinstance(value, bytes) else self._plain_text(value).encode()
 
@@ -265,4 +278,6 @@ _READERS: dict[Encoding, tuple[str, Callable[[pa.DataType], bool]]] = {
     Encoding.RAW_JSON: ("raw_json", pa.types.is_string),
     Encoding.ARRAY: ("array", pa.types.is_string),
     Encoding.DECIMAL_STRUCT: ("decimal_struct", pa.types.is_decimal),
+    Encoding.HEX: ("hex", pa.types.is_binary),
+    Encoding.NAMED_TIMESTAMP: ("iso", pa.types.is_timestamp),
 }

@@ -22,8 +22,10 @@ _WIRE_DIGITS = {
 _DATE = rb"(?P<sign>[+-]?)(?P<year>[0-9]{4,6})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})"
 _TIME = rb"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})(?:\.(?P<fraction>[0-9]+))?"
 _OFFSET = rb"(?:Z|(?P<east>[+-])(?P<hours>[0-9]{2}):(?P<minutes>[0-9]{2}))"
+_INFINITE = (Encoding.ZONED_TIMESTAMP, Encoding.ISO_TIMESTAMP, Encoding.NAMED_TIMESTAMP)
 _ISO = {
     Encoding.ZONED_TIMESTAMP: re.compile(_DATE + rb"T" + _TIME + _OFFSET),
+    Encoding.NAMED_TIMESTAMP: re.compile(_DATE + rb"T" + _TIME + _OFFSET + rb"(?: .*)?", re.S),
     Encoding.ISO_DATE: re.compile(_DATE + rb"Z?"),
     Encoding.ISO_TIME: re.compile(_TIME + rb"Z?"),
     Encoding.ISO_TIMESTAMP: re.compile(_DATE + rb"T" + _TIME + rb"Z?"),
@@ -50,10 +52,11 @@ def from_integer(encoding: Encoding, value: int, digits: int) -> int:
 
 def from_text(encoding: Encoding, text: bytes, digits: int) -> int:
     """ISO text: days for ISO_DATE, else units of 10^-digits seconds. Raises NotExact: TYPE, then RANGE, then SCALE."""
-    if encoding in (Encoding.ZONED_TIMESTAMP, Encoding.ISO_TIMESTAMP) and digits == 6:
-        if text == b"infinity":
+    if encoding in _INFINITE and digits == 6:
+        word = text.partition(b" ")[0] if encoding == Encoding.NAMED_TIMESTAMP else text
+        if word == b"infinity":
             return INFINITY_US
-        if text == b"-infinity":
+        if word == b"-infinity":
             return MINUS_INFINITY_US
     match = _ISO[encoding].fullmatch(text)
     if match is None:

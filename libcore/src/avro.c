@@ -77,6 +77,10 @@ static lc_code plan_check(const lc_avro_plan *plan, lc_error *error) {
   if (code != LC_OK) return code;
   if (plan->rows.schema != NULL || plan->rows.carried != NULL || plan->rows.stop_on_unknown)
     return lc_fail(error, LC_INVALID, -1, -1, "a schema part, carried columns and unknown ones belong to JSON");
+  for (int32_t c = 0; c < plan->rows.column_count; c++)
+    if (plan->rows.columns[c].encoding > LC_ENCODING_DECIMAL_STRUCT)
+      return lc_fail(error, LC_INVALID, -1, -1, "column %d: encoding %d belongs to JSON", c,
+                     plan->rows.columns[c].encoding);
   if (plan->framing != 0 && plan->framing != 4 && plan->framing != 8)
     return lc_fail(error, LC_INVALID, -1, -1, "expected ids of 0, 4 or 8 bytes, found %d", plan->framing);
   if (plan->mode != LC_AVRO_ENVELOPE && plan->mode != LC_AVRO_FLAT)

@@ -3,7 +3,7 @@
 #include "envelope_shared.h"
 
 static bool allowed(const lc_wire_column *column) {
-  static const uint8_t kinds[25] = {[LC_ENCODING_INT] = 1,
+  static const uint8_t kinds[27] = {[LC_ENCODING_INT] = 1,
                                     [LC_ENCODING_BOOL] = 2,
                                     [LC_ENCODING_FLOAT] = 3,
                                     [LC_ENCODING_STRING] = 4,
@@ -26,8 +26,10 @@ static bool allowed(const lc_wire_column *column) {
                                     [LC_ENCODING_BITS] = 4,
                                     [LC_ENCODING_RAW_JSON] = 4,
                                     [LC_ENCODING_ARRAY] = 4,
-                                    [LC_ENCODING_DECIMAL_STRUCT] = 6};
-  if (column->encoding < 1 || column->encoding > 24) return false;
+                                    [LC_ENCODING_DECIMAL_STRUCT] = 6,
+                                    [LC_ENCODING_HEX] = 5,
+                                    [LC_ENCODING_NAMED_TIMESTAMP] = 9};
+  if (column->encoding < 1 || column->encoding > 26) return false;
   int32_t type = column->type;
   switch (kinds[column->encoding]) {
     case 1: return type == LC_TYPE_INT16 || type == LC_TYPE_INT32 || type == LC_TYPE_INT64;

@@ -182,6 +182,29 @@ static const uint8_t *bits_decode(lc_decoder *d, column_t *column, int64_t row, 
   return after;
 }
 
+static int hex_digit(uint8_t c) {
+  uint8_t letter = (uint8_t)((c | 0x20) - 'a');
+  return lc_is_digit(c) ? c - '0' : letter < 6 ? letter + 10 : -1;
+}
+
+static const uint8_t *hex_decode(lc_decoder *d, column_t *column, int64_t row, const uint8_t *p) {
+  if (*p != '"') return type_fault(d, column, p);
+  const uint8_t *text;
+  size_t size;
+  const uint8_t *after = lc_text_take(d, column, p, &text, &size);
+  if (after == NULL || after > d->end) return NULL;
+  d->bytes.size = 0;
+  if (d->bytes.capacity < size && !lc_buffer_reserve(&d->bytes, size)) return lc_decoder_fails(d, LC_NO_MEMORY);
+  int bad = size % 2 == 0 ? 0 : -1;
+  for (size_t i = 0; i + 1 < size; i += 2) {
+    int high = hex_digit(text[i]), low = hex_digit(text[i + 1]);
+    bad |= high | low; /* negative as soon as one is */
+    d->bytes.data[i / 2] = (uint8_t)(((unsigned)high << 4) | ((unsigned)low & 15));
+  }
+  if (bad < 0) return type_fault(d, column, p);
+  return text_store(d, column, row, d->bytes.data, size / 2) ? after : NULL;
+}
+
 static const uint8_t *date_decode(lc_decoder *d, column_t *column, int64_t row, const uint8_t *p) {
   int64_t value;
   const uint8_t *after = int_take(d, column, p, &value);
@@ -210,8 +233,14 @@ static const uint8_t *iso_decode(lc_decoder *d, column_t *column, int64_t row, c
   size_t size;
   const uint8_t *after = lc_text_take(d, column, p, &text, &size);
   if (after == NULL || after > d->end) return NULL;
+  int32_t encoding = column->wire->encoding;
+  if (encoding == LC_ENCODING_NAMED_TIMESTAMP) {
+    const uint8_t *blank = size > 0 ? memchr(text, ' ', size) : NULL;
+    size = blank == NULL ? size : (size_t)(blank - text);
+    encoding = LC_ENCODING_ZONED_TIMESTAMP;
+  }
   int64_t value;
-  int code = lc_iso_read(column->wire->encoding, column->wire->scale, text, text + size, &value);
+  int code = lc_iso_read(encoding, column->wire->scale, text, text + size, &value);
   if (code != 0) return lc_fault(d, code, p, column);
   if (column->width == 4)
     store32(column, row, (int32_t)value);
@@ -258,11 +287,13 @@ const uint8_t *lc_value_decode(lc_decoder *d, column_t *column, int64_t row, con
     case LC_ENCODING_ZONED_TIMESTAMP:
     case LC_ENCODING_ISO_DATE:
     case LC_ENCODING_ISO_TIME:
-    case LC_ENCODING_ISO_TIMESTAMP: return iso_decode(d, column, row, p);
+    case LC_ENCODING_ISO_TIMESTAMP:
+    case LC_ENCODING_NAMED_TIMESTAMP: return iso_decode(d, column, row, p);
     case LC_ENCODING_BITS: return bits_decode(d, column, row, p);
     case LC_ENCODING_RAW_JSON: return raw_decode(d, column, row, p);
     case LC_ENCODING_ARRAY: return lc_array_decode(d, column, row, p);
     case LC_ENCODING_DECIMAL_STRUCT: return lc_decimal_struct_decode(d, column, row, p);
+    case LC_ENCODING_HEX: return hex_decode(d, column, row, p);
     default: return lc_decoder_fails(d, LC_INVALID); /* the plan was checked */
   }
 }

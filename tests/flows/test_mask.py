@@ -230,13 +230,16 @@ key = "env:MASK_SECRET"
     bindings: Any = {name: _Binding(pipeline.topic(name), settings) for name, settings in pipeline.tables.items()}
     found = withheld(pipeline.wiring.steps[2], pipeline.wiring, tables, bindings)
     assert found["", "TOPIC"] == {"name", "id"} and found["", "orders"] == {"customer"}
+    assert found["", "shared"] == {"name", "id", "customer"}  # a message of which none can say whose rows it has
     assert found["join-orders-customers", "TOPIC"] == {"full_name", "id"}
     assert found["select-orders", "orders"] == {"who", "customer"}
     assert found["mask-orders", "orders"] == {"loud", "customer", "who"} - {"who"}
 
 
 class _Binding:
-    """What a topic's binding says of itself."""
+    """What a binding says of itself, of a table that shares its topic with others."""
+
+    partition = "shared/0"
 
     def __init__(self, topic: str, settings: Any) -> None:
         self.topic, self.spec = topic, settings

@@ -177,7 +177,7 @@ WRONG = [
         '"127.0.0.1:9092"',
         '"127.0.0.1:9092"\nformat = "debezium-jsn"',
         6,
-        'source.kafka.format: expected "debezium-json" or "debezium-avro", found "debezium-jsn" '
+        'source.kafka.format: expected "debezium-json", "debezium-avro" or "openlogreplicator", found "debezium-jsn" '
         "(did you mean 'debezium-json'?)",
     ),
     (

@@ -26,7 +26,7 @@ CHAPTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Words": ("What all other headers speak of.", ("types", "memory")),
     "Formats in": (
         "Bytes of a source to the columns of a change batch.",
-        ("json", "envelope", "avro", "pgoutput", "redo", "delimited", "fixed_width", "sapfmt"),
+        ("json", "envelope", "avro", "pgoutput", "redo", "openlogreplicator", "delimited", "fixed_width", "sapfmt"),
     ),
     "Records": ("Keys, their slots, and the last change of each.", ("hash", "slots", "compact")),
     "Stores": ("Rows kept by key, and how they lie on disk.", ("table", "segment")),

@@ -52,6 +52,7 @@ PROPERTIES: dict[str, tuple[str, ...]] = {
         "test_mask.test_the_face_agrees_with_the_reference",
         "test_mask.test_many_texts_get_the_tokens_that_each_gets_alone",
     ),
+    "openlogreplicator": ("test_openlogreplicator.test_agrees_with_the_reference",),
     "pgcopy": ("test_pgcopy.test_agrees_with_the_reference",),
     "pgoutput": (
         "test_pgoutput.test_agrees_with_the_reference",

@@ -156,6 +156,17 @@ _PLAIN = [
     ),
     (E.ISO_TIME, "time", {'"24:00:00"': 86_400_000_000, '"24:00:01"': C.RANGE, '"13:14:15.5Z"': 47_655_500_000}),
     (E.ISO_TIMESTAMP, "timestamp", {'"2018-06-20T15:13:16.945104Z"': 1529507596945104, '"infinity"': PLUS}),
+    (
+        E.HEX,
+        "bytes",
+        {'"00fF10"': b"\x00\xff\x10", '""': b"", '"0"': C.TYPE, '"0g"': C.TYPE, '"\\u0030a"': b"\n", "0": C.TYPE},
+    ),
+    (E.NAMED_TIMESTAMP, "timestamptz", {'"1970-01-01T00:00:00.000001Z Europe/Warsaw"': 1, '"1970-01-01T00:00:00Z"': 0}),
+    (
+        E.NAMED_TIMESTAMP,
+        "timestamptz",
+        {'"1970-01-01T01:00:00+01:00 x y"': 0, '"1970-01-01 00:00:00Z x"': C.TYPE, '"infinity x"': PLUS, "0": C.TYPE},
+    ),
     (E.RAW_JSON, "json", {'{"a" : [1, "\\u00e4"]}': b'{"a" : [1, "\\u00e4"]}', '"s\\n"': b"s\n", "1.50": b"1.50"}),
     (E.RAW_JSON, "json", {f'{{"{PLACEHOLDER}":"{PLACEHOLDER}"}}': UNSENT, f'"{PLACEHOLDER}"': UNSENT, "null": None}),
 ]
@@ -228,14 +239,14 @@ def test_null_is_null_everywhere(decode: Any, encoding: Encoding) -> None:
         E.BOOL: "bool",
         E.FLOAT: "float64",
         E.BASE64: "bytes",
+        E.HEX: "bytes",
         E.DATE_DAYS: "date",
         E.ISO_DATE: "date",
     }
     types |= dict.fromkeys((E.DECIMAL_TEXT, E.DECIMAL_BASE64, E.DECIMAL_STRUCT), "decimal(9,2)")
     types |= dict.fromkeys((E.TIME_MS, E.TIME_US, E.ISO_TIME), "time") | {E.TIME_NS: "time_ns"}
-    types |= dict.fromkeys(
-        (E.TIMESTAMP_MS, E.TIMESTAMP_US, E.TIMESTAMP_NS, E.ZONED_TIMESTAMP, E.ISO_TIMESTAMP), "timestamp"
-    )
+    clocks = (E.TIMESTAMP_MS, E.TIMESTAMP_US, E.TIMESTAMP_NS, E.ZONED_TIMESTAMP, E.ISO_TIMESTAMP, E.NAMED_TIMESTAMP)
+    types |= dict.fromkeys(clocks, "timestamp")
     wire = wire_column("v", types.get(encoding, "string"), encoding, bit_length=3)
     assert decoded_value(decode, wire, "null") is None
 

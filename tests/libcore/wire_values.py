@@ -30,10 +30,13 @@ _PLAIN_TYPES = {
     Encoding.ISO_TIMESTAMP: ["timestamp"],
     Encoding.BITS: ["bits"],
     Encoding.RAW_JSON: ["json", "string"],
+    Encoding.HEX: ["bytes"],
+    Encoding.NAMED_TIMESTAMP: ["timestamptz"],
 }
 _DECIMALS = ["5,2", "18,4", "18,4", "18,0", "19,4", "38,10", "38,0", "39,1", "76,38", "76,0", "1,1"]
 _NAMES = ["id", "line_no", "v", "größe", 'a"b', "back\\slash", "", "before", "Key Col", "n" * 70, *"abcdefgh"]
 
+_ZONES = ("", " Europe/Warsaw", " +02:00", " ", " UTC")
 _NUMBERS = (
     "NaN", "NAN", "nan", "Infinity", "-Infinity", "+Infinity", "POSITIVE_INFINITY", "NEGATIVE_INFINITY", "-0", "-0.00",
     "0e5", "0e-5", "1e-20001", "1e19999", "1e20000", "1e99999999999999999999", "0e99999999999999999999", "0e-20000",
@@ -196,6 +199,11 @@ def good_text(r: Random, wire: WireColumn) -> bytes:
             return b"%d" % (_integer(r, 53) * 1000)
         case Encoding.ZONED_TIMESTAMP:
             return _string(r, f"{_date(r)}T{_time(r)}{r.choice(_OFFSETS[:5])}")
+        case Encoding.NAMED_TIMESTAMP:
+            return _string(r, f"{_date(r)}T{_time(r)}{r.choice(_OFFSETS[:5])}{r.choice(_ZONES)}")
+        case Encoding.HEX:
+            text = r.randbytes(r.choice((0, 1, 2, 3, 40))).hex()
+            return _string(r, r.choice((text, text.upper())))
         case Encoding.ISO_DATE:
             return _string(r, _date(r) + r.choice(("", "Z")))
         case Encoding.ISO_TIME:
@@ -229,6 +237,11 @@ def edge_text(r: Random, wire: WireColumn) -> bytes:
         case Encoding.ZONED_TIMESTAMP | Encoding.ISO_TIMESTAMP:
             text = f"{r.choice((_date(r), *_DATES))}T{r.choice((_time(r), *_TIMES))}{r.choice(_OFFSETS)}"
             return _string(r, r.choice((text, text, text, "infinity", "-infinity", "Infinity", "")))
+        case Encoding.NAMED_TIMESTAMP:
+            text = f"{r.choice((_date(r), *_DATES))}T{r.choice((_time(r), *_TIMES))}{r.choice(_OFFSETS)}"
+            return _string(r, r.choice((text, text, "infinity", "-infinity", "")) + r.choice((*_ZONES, " a b", "X")))
+        case Encoding.HEX:
+            return _string(r, r.choice(("0", "0g", "g0", "00 ", "é", "0x00", "AbCd", "a" * 65, "/0", ":0", "@0")))
         case Encoding.ISO_DATE:
             return _string(r, r.choice((*_DATES, "infinity")) + r.choice(("", "Z", "ZZ", "+00:00")))
         case Encoding.ISO_TIME:

@@ -97,7 +97,11 @@ typedef enum lc_encoding {
    * canonical text, integers of dates and times as ISO text, t and f; an inner array, or a string like "[I@1b2c"
    * (Java's print of one): ARRAY */
   LC_ENCODING_ARRAY = 23,
-  LC_ENCODING_DECIMAL_STRUCT = 24 /* as NUMERIC_STRUCT -> a decimal */
+  LC_ENCODING_DECIMAL_STRUCT = 24, /* as NUMERIC_STRUCT -> a decimal */
+  /* Of JSON alone, not of Avro: */
+  LC_ENCODING_HEX = 25, /* pairs of hexadecimal digits, else TYPE -> BINARY */
+  /* as ZONED_TIMESTAMP, with perhaps a blank and the name of a zone behind, which says nothing more */
+  LC_ENCODING_NAMED_TIMESTAMP = 26
 } lc_encoding;
 
 /* One column and its encoding; as an array's element only the fields from `encoding` on count. */

@@ -75,6 +75,10 @@ static void decode(const uint8_t *data, size_t size, bool last) {
     lc_wire_column columns[EVERY_COUNT];
     memcpy(columns, EVERY_COLUMN, sizeof columns);
     columns[0].is_key = variant < 3;
+    if (variant >= 3) { /* the forms that Avro lacks */
+      columns[6].encoding = LC_ENCODING_HEX;
+      columns[16].encoding = LC_ENCODING_NAMED_TIMESTAMP;
+    }
     plan.columns = columns;
     plan.transactions = variant >= 3;
     if (variant == 0 || variant == 3) seen = false;

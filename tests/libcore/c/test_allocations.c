@@ -50,6 +50,10 @@ static void test_envelope(void) {
   plan.transactions = 1;
   message within = MESSAGE("{\"op\":\"c\",\"after\":{\"id\":1},\"transaction\":{\"id\":\"5:6\"}}");
   check_allocation_failures(decode, &within);
+  lc_wire_column bytes = {.name = "id", .name_size = 2, .encoding = LC_ENCODING_HEX, .type = LC_TYPE_BINARY};
+  plan = plan_of(&bytes);
+  message hexadecimal = MESSAGE("{\"op\":\"d\",\"before\":{\"id\":\"00fF\"}}");
+  check_allocation_failures(decode, &hexadecimal);
 #undef MESSAGE
 }
 

@@ -25,11 +25,11 @@ static void test_envelope(void) {
   lc_envelope_plan plan = {
       .columns = &column, .column_count = 1, .placeholder = (const uint8_t *)"?", .placeholder_size = 1};
   int accepted = 0;
-  for (column.encoding = 0; column.encoding <= LC_ENCODING_DECIMAL_STRUCT + 1; column.encoding++)
+  for (column.encoding = 0; column.encoding <= LC_ENCODING_NAMED_TIMESTAMP + 1; column.encoding++)
     for (column.type = 0; column.type < TYPES; column.type++)
       accepted += envelope(&plan) == LC_OK;
   /* INT 3, FLOAT 2, the three forms of a decimal 2 each, all others 1 */
-  CHECK_EQUAL(24 + 2 + 1 + 3, accepted);
+  CHECK_EQUAL(26 + 2 + 1 + 3, accepted);
   column.encoding = LC_ENCODING_TIME_MS;
   column.type = LC_TYPE_TIME64;
   REFUSED_WITH(column.scale, 3, envelope(&plan));
@@ -89,6 +89,9 @@ static void test_avro(void) {
   REFUSED_WITH(plan.framing, 5, avro(&plan));
   REFUSED_WITH(plan.mode, 2, avro(&plan));
   REFUSED_WITH(plan.rows.stop_on_unknown, 1, avro(&plan));
+  column.type = LC_TYPE_BINARY;
+  REFUSED_WITH(column.encoding, LC_ENCODING_HEX, avro(&plan));
+  column.type = LC_TYPE_INT64;
   REFUSED_WITH(plan.value.root, 2, avro(&plan));
   REFUSED_WITH(plan.value.root, -1, avro(&plan));
   REFUSED_WITH(plan.value.node_count, 0, avro(&plan));
