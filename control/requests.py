@@ -36,18 +36,26 @@ class OpenRequest:
         return self.rows / (now - self.begun_at) if self.begun_at and now > self.begun_at else 0.0
 
     def left_seconds(self, now: float) -> float | None:
-        """How long it will still take, by the rate so far; None where that is not known."""
+        """How long it will still take, by the rate so far; None where nobody knows, or more came than was expected."""
         rate = self.rate(now)
-        return None if self.expected is None or not rate else max(0.0, self.expected - self.rows) / rate
+        if self.expected is None or self.rows > self.expected or not rate:
+            return None
+        return (self.expected - self.rows) / rate
 
     def text(self, now: float) -> str:
         """One line for a person."""
         if not self.begun_at:
             return f"{self.table}: waits for its turn"
-        of = f" of about {self.expected:,}" if self.expected is not None else ""
         left = self.left_seconds(now)
-        ends = "" if left is None else f"  ETA {clock(left)}"
-        return f"{self.table}: {self.rows:,}{of} rows  {self.rate(now):,.0f} rows/s{ends}"
+        ends = "unknown" if left is None else clock(left)
+        return f"{self.table}: {self._read()}  {self.rate(now):,.0f} rows/s  ETA {ends}"
+
+    def _read(self) -> str:
+        if self.expected is None:
+            return f"{self.rows:,} rows"
+        if self.rows > self.expected:
+            return f"{self.rows:,} rows, about {self.expected:,} were expected"
+        return f"{self.rows:,} of about {self.expected:,} rows"
 
 
 def asked_file(state: Path, identity: str) -> Path:

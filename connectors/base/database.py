@@ -98,6 +98,14 @@ class TableBinding(Protocol):
     def new_column(self) -> str:
         """What to do where the table gains a column: add, ignore or refuse."""
 
+    @property
+    def whole(self) -> str:
+        """Why its rows must come with all of their columns; "": they need not."""
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Columns that are not written."""
+
 
 @dataclass(frozen=True)
 class SourceContext:

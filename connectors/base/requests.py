@@ -17,12 +17,14 @@ from typing import Any
 import structlog
 
 from connectors.base import json_file
+from connectors.base.columns import AskedTable, refuse_of_whole
 from connectors.base.request_progress import RequestProgress, path
 from libcore.errors import ConfigurationError
 
-Request = tuple[str, str, str, tuple[Any, ...] | None, tuple[str, ...]]
-"""Id, table, condition ("": every row), the key up to which it is read (None: nothing yet), columns ((): all)."""
-_FIELDS_OF_OLD = 4  # what an older version kept: without columns
+Request = tuple[str, str, str, tuple[Any, ...] | None, tuple[str, ...], int]
+"""Id, table, condition ("": every row), the key up to which it is read (None: nothing yet), columns ((): all), and how
+many rows that were, where the source counts them."""
+_LATER: tuple[Any, ...] = ((), 0)  # in the place of the last fields, which older versions did not keep
 _LOOK_S = 1.0  # how often the directory is looked at
 _ANSWERS = 100
 _log = structlog.get_logger()
@@ -39,6 +41,7 @@ class Requests:
 
     def __init__(self, directory: Path | None, takes: Callable[[Request], bool]) -> None:
         self._directory, self._takes = directory, takes
+        self._run = None if directory is None else directory / "run"
         self._look_at = 0.0
         self._found: tuple[Request, ...] = ()
         self._refused: set[str] = set()
@@ -60,19 +63,28 @@ class Requests:
         known = {request[0] for request in requests} | set(answered) | self._refused
         return (*still, *(request for request in self._found if request[0] not in known))
 
-    def has_begun(self, request: Request) -> bool:
-        """Whether this process has begun to read it."""
-        return request[0] in self._progress
+    def begin(self, request: Request, expected: Callable[[], int | None]) -> None:
+        """It is read from here on, unless this process has begun it before.
 
-    def begin(self, request: Request, expected: int | None = None) -> None:
-        """It is read from here on; `expected`: rows that are still to be read, about, None where nobody knows."""
-        run = None if self._directory is None else self._directory / "run"
-        self._progress[request[0]] = RequestProgress(run, request[0], request[1], expected)
+        Args:
+            expected: tells how many rows are still to be read, about; None where nobody knows.
+        """
+        identity, table, *_ = request
+        if identity not in self._progress:
+            self._progress[identity] = RequestProgress(self._run, identity, table, expected())
+
+    def begin_table(self, request: Request, rows: Callable[[], int | None]) -> None:
+        """The same for a source that knows only about how many rows all of a table has, not how many of a condition."""
+        _, _, where, _, _, before = request
+
+        def expected() -> int | None:
+            found = None if where else rows()
+            return None if found is None else max(0, found - before)
+
+        self.begin(request, expected)
 
     def read(self, request: Request, rows: int) -> None:
-        """So many rows more were read of it, for its answer."""
-        if not self.has_begun(request):
-            self.begin(request)
+        """So many rows more were read of one that has begun, for its answer."""
         self._progress[request[0]].read(rows)
 
     def refuse(self, request: Request, error: str) -> None:
@@ -100,42 +112,39 @@ class Requests:
             try:
                 asked: dict[str, Any] = json.loads(file.read_text("utf-8"))
                 columns = tuple(str(name) for name in asked.get("columns") or ())
-                request: Request = (identity, str(asked["table"]), str(asked.get("where") or ""), None, columns)
+                request: Request = (identity, str(asked["table"]), str(asked.get("where") or ""), None, columns, 0)
             except (OSError, ValueError, KeyError, TypeError) as error:
-                self.refuse((identity, "", "", None, ()), f"expected {{table, where}} as JSON, found {error!r}")
+                self.refuse((identity, "", "", None, (), 0), f"expected {{table, where}} as JSON, found {error!r}")
                 continue
             if self._is_taken(request):
                 yield request
 
     def _answer(self, identity: str, words: Mapping[str, Any]) -> None:
-        assert self._directory is not None
-        folder = self._directory / "run"
-        folder.mkdir(parents=True, exist_ok=True)
-        json_file.write(folder / f"request-{identity}.json", words)
+        assert self._directory is not None and self._run is not None
+        self._run.mkdir(parents=True, exist_ok=True)
+        json_file.write(self._run / f"request-{identity}.json", words)
         self._progress.pop(identity, None)
-        path(folder, identity).unlink(missing_ok=True)
+        path(self._run, identity).unlink(missing_ok=True)
         (self._directory / "requests" / f"{identity}.json").unlink(missing_ok=True)
 
 
 def _whole(request: tuple[Any, ...]) -> Request:
     """A request that a state kept, with the fields that it has now."""
-    identity, table, where, after = request[:_FIELDS_OF_OLD]
-    return identity, table, where, after, request[_FIELDS_OF_OLD] if len(request) > _FIELDS_OF_OLD else ()
+    identity, table, where, after, *later = request
+    columns, rows = [*later, *_LATER[len(later) :]]
+    return identity, table, where, after, columns, rows
 
 
-def keyed(keys: Mapping[str, Collection[str]]) -> Callable[[Request], bool]:
-    """What a source takes that reads tables with a key again; `keys`: of each of its tables, as the pipeline has it."""
+def keyed(tables: Mapping[str, AskedTable]) -> Callable[[Request], bool]:
+    """What a source takes that reads tables with a key again; which columns there are is seen when it reads them."""
 
     def takes(request: Request) -> bool:
-        _, name, _, _, columns = request
-        if name not in keys:
-            raise ConfigurationError(f"expected one of {', '.join(sorted(keys))}, found {name!r}")
-        if not keys[name]:
+        _, name, _, _, columns, _ = request
+        if name not in tables:
+            raise ConfigurationError(f"expected one of {', '.join(sorted(tables))}, found {name!r}")
+        if not tables[name].table.key:
             raise ConfigurationError(f"table {name} has no key: its rows would come twice; give it one by `key`")
-        if columns:
-            raise ConfigurationError(
-                f"table {name}: expected no --column, found {columns[0]!r}: this source reads whole rows again"
-            )
+        refuse_of_whole(name, columns, tables[name].whole)
         return True
 
     return takes
@@ -152,10 +161,19 @@ def done(answered: tuple[str, ...], request: Request) -> tuple[str, ...]:
 
 
 def behind(
-    requests: tuple[Request, ...], answered: tuple[str, ...], request: Request, after: tuple[Any, ...] | None
+    requests: tuple[Request, ...],
+    answered: tuple[str, ...],
+    request: Request,
+    after: tuple[Any, ...] | None,
+    rows: int = 0,
 ) -> tuple[tuple[Request, ...], tuple[str, ...]]:
-    """(open, done) with one read up to a key; None: to its end."""
+    """(open, done) with one read up to a key, so many rows further.
+
+    Args:
+        after: (): it begins anew behind a restart; None: it is read to its end.
+    """
     others = without(requests, request)
     if after is None:
         return others, done(answered, request)
-    return ((*request[:3], after, request[4]), *others), answered
+    identity, table, where, _, columns, before = request
+    return ((identity, table, where, after, columns, before + rows if after else 0), *others), answered

@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from connectors.base.background import Piece
+from connectors.base.columns import updates
 from connectors.base.guardian import Pace
 from connectors.base.requests import Request, Requests, behind, keyed, without
+from connectors.oracle import sql
 from connectors.oracle.catalog import WantedTable
 from connectors.oracle.config import OracleConfig
 from connectors.oracle.rows import chunk_of
@@ -27,7 +29,7 @@ class AskedRows:
     """Reads what a state's requests ask for; used by one thread.
 
     Args:
-        tables: those of the pipeline; only their keys are looked at.
+        tables: those of the pipeline, as they were at the start: which of them can be asked for.
         directory: where requests are; None: nobody can ask.
         pace: when and how fast rows may be read. flow: the pipeline's name, for dead letters.
     """
@@ -42,7 +44,7 @@ class AskedRows:
         flow: str,
     ) -> None:
         self._session, self._config, self._pace, self._flow = session, config, pace, flow
-        self._files = Requests(directory, keyed({name: one.table.key for name, one in tables.items()}))
+        self._files = Requests(directory, keyed(tables))
 
     def next(
         self, state: State, tables: Mapping[str, WantedTable], commit: int, durable: tuple[str, ...]
@@ -70,20 +72,28 @@ class AskedRows:
             state = replace(state, requests=without(state.requests, request))
             yield state, Piece([], 0, state.packed())
 
-    def _chunk(self, state: State, request: Request, wanted: WantedTable, commit: int) -> Iterator[tuple[State, Piece]]:
-        _, _, where, after, _ = request
+    def _chunk(self, state: State, request: Request, whole: WantedTable, commit: int) -> Iterator[tuple[State, Piece]]:
+        _, _, where, after, columns, _ = request
+        wanted = whole.part(columns)
+        self._files.begin_table(request, lambda: self._count(whole))
         size, count = self._pace.most(self._config.chunk_rows), 0
         for rows in chunk_of(self._session, self._config, wanted, after, size, scn=None, where=where):
             count += rows.count
-            requests, answered = behind(state.requests, state.answered, request, rows.last)
+            requests, answered = behind(state.requests, state.answered, request, rows.last, count)
             state = replace(state, requests=requests, answered=answered, rows=state.rows + rows.count)
             self._pace.read(rows.count)
             self._files.read(request, rows.count)
             first = state.rows - rows.count
             items = row_items(wanted, rows, Op.UPSERT, commit=commit, first=first, flow=self._flow)
             bytes_held = sum(item.record.nbytes for item in items if isinstance(item, ChangeBatch))
-            yield state, Piece(items, rows.count, state.packed(), bytes_held)
+            piece = Piece(items, rows.count, state.packed(), bytes_held)
+            yield state, updates(piece, whole.table) if columns else piece
         if count < size:
             requests, answered = behind(state.requests, state.answered, request, None)
             state = replace(state, requests=requests, answered=answered)
             yield state, Piece([], 0, state.packed())
+
+    def _count(self, wanted: WantedTable) -> int | None:
+        """About how many rows it has, by its statistics; None where there are none."""
+        found = self._session.all(sql.TABLE_ROWS, owner=wanted.found.owner, name=wanted.found.name)
+        return None if not found or found[0][0] is None else int(found[0][0])

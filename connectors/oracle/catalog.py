@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from connectors.base.columns import part
 from connectors.base.database import SourceTable, TableBinding
 from connectors.oracle import sql
 from connectors.oracle.session import Session
@@ -72,6 +73,7 @@ class WantedTable:
         generation: raised by a person when the database was restored.
         on_new_column: what to do where the table gains a column: add, ignore or refuse; None: add.
         on_truncate: what to do where it is truncated: stop, ignore or apply.
+        whole, dropped: see connectors.base.columns.AskedTable.
     """
 
     table: Table
@@ -79,6 +81,12 @@ class WantedTable:
     generation: int = 0
     on_new_column: str | None = None
     on_truncate: str = "stop"
+    whole: str = ""
+    dropped: tuple[str, ...] = ()
+
+    def part(self, columns: Sequence[str]) -> WantedTable:
+        """With its key and those columns alone; (): with all. Raises ConfigurationError."""
+        return replace(self, table=part(self, columns))
 
     @cached_property
     def readings(self) -> tuple[Reading, ...]:
@@ -115,7 +123,9 @@ def wanted_table(table: Table, found: OracleTable, binding: TableBinding) -> Wan
             raise ConfigurationError(f"source.oracle: table {table.name}: expected column {column.name}, found none")
         check_fits(found.by_name[column.name], column.type, table.name)
     on_truncate = getattr(binding, "on_truncate", "stop")
-    return WantedTable(table, found, binding.generation, binding.new_column, on_truncate)
+    return WantedTable(
+        table, found, binding.generation, binding.new_column, on_truncate, binding.whole, binding.dropped
+    )
 
 
 def names(session: Session, default_schema: str) -> dict[str, tuple[str, str]]:

@@ -71,6 +71,12 @@ class PollingReader(ABC):
     def changed(self, wanted: WantedTable) -> Iterator[Piece]:
         """What changed in a table since it was asked the last time."""
 
+    def again(self, asked: AskedRows) -> Iterator[Piece]:
+        """The next rows that a person asked for."""
+        for state, piece in asked.next(self.state, self.tables, self.state.rows + 1, self._answered):
+            self.state = state
+            yield piece
+
     def piece(self, items: list[Item], rows: int) -> Piece:
         """Rows as a piece; the state counts them."""
         self.state = replace(self.state, rows=self.state.rows + rows)
@@ -95,8 +101,8 @@ class PollingReader(ABC):
         asked = AskedRows(self.session, self.config, self.tables, self._directory, self._pace, self.flow)
         while True:
             count = 0
-            for state, piece in asked.next(self.state, self.tables, self.state.rows + 1, self._answered):
-                self.state, count = state, count + 1
+            for piece in self.again(asked):
+                count += 1
                 yield piece
             for wanted in self.tables.values():
                 for piece in self.changed(wanted):

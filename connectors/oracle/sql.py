@@ -165,6 +165,9 @@ OBJECT = (
 )
 """Binds owner, name. One row: int, int, datetime; none: no such table."""
 
+TABLE_ROWS = "SELECT NUM_ROWS FROM ALL_TABLES WHERE OWNER = :owner AND TABLE_NAME = :name"
+"""Binds owner, name. One row: how many rows it had when its statistics were gathered, NULL where they never were."""
+
 LOG_GROUPS = "SELECT LOG_GROUP_TYPE FROM ALL_LOG_GROUPS WHERE OWNER = :owner AND TABLE_NAME = :name"
 """Binds owner, name. Rows such as 'ALL COLUMN LOGGING' 'PRIMARY KEY LOGGING'."""
 

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from connectors.base.background import Piece
 from connectors.oracle import sql
+from connectors.oracle.asked import AskedRows
 from connectors.oracle.catalog import WantedTable
 from connectors.oracle.polling import PollingReader, arrow_fields
 from connectors.oracle.rows import exact
@@ -44,6 +45,12 @@ class TimestampReader(PollingReader):
                 newest = self.session.one(text)[0]
                 marks[name] = _FIRST if newest is None else min(newest.strip(), self._now())
         self.state = replace(self.state, marks=tuple(sorted(marks.items())))
+
+    def again(self, asked: AskedRows) -> Iterator[Piece]:
+        """The next rows that a person asked for; they say no more what was brought last."""
+        for piece in super().again(asked):
+            self._brought.clear()
+            yield piece
 
     def _forms(self, wanted: WantedTable) -> tuple[str, str]:
         """How the column's text is asked for, and how that text goes back."""

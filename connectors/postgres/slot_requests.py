@@ -32,7 +32,7 @@ from typing import Any
 import psycopg
 import structlog
 
-from connectors.base.columns import checked
+from connectors.base.columns import checked, refuse_of_whole
 from connectors.base.guardian import Pace
 from connectors.base.items import Item, Truncate
 from connectors.base.requests import Request, Requests, behind, without
@@ -122,7 +122,7 @@ class SlotRequests:
     def _new(self, state: SlotState) -> list[Request]:
         known = {request[0] for request in state.requests}
         names = [name for name in sorted(self._tables) if name not in state.done and NEW + name not in known]
-        return [(NEW + name, name, "", None, ()) for name in names]
+        return [(NEW + name, name, "", None, (), 0) for name in names]
 
     def _turn(self, state: SlotState, request: Request) -> Iterator[Step]:
         if self._open_walsender is None:
@@ -179,10 +179,10 @@ class SlotRequests:
 
         Their bounds are of this moment, not of the view that they are read in: any will do.
         """
-        identity, name, where, after, columns = request
+        identity, name, where, after, columns, _ = request
         table = self._described(name, columns)
-        if not identity.startswith(NEW) and not self._asked.has_begun(request):
-            self._asked.begin(request, expected_rows(self._connection, table, after, where))
+        if not identity.startswith(NEW):
+            self._asked.begin(request, lambda: expected_rows(self._connection, table, after, where))
         parallel = self._config.parallel
         rows = max(1, self._pace.most(CHUNK_ROWS * parallel) // parallel)
         found: list[Chunk] = []
@@ -201,7 +201,7 @@ class SlotRequests:
             there = replace(there, columns=tuple(column for column in there.columns if column.name in former))
         declared = None if binding.columns is None else {column.name for column in binding.columns}
         taken = [column.name for column in there.columns if declared is None or column.name in declared]
-        checked(name, columns, taken, dropped=binding.dropped)
+        checked(name, columns, taken, known.key, dropped=binding.dropped)
         return replace(there, key=known.key)
 
     def _emptied(self, state: SlotState, request: Request, place: int) -> tuple[SlotState, ChunkPart]:
@@ -258,7 +258,7 @@ class SlotRequests:
         return replace(state, requests=requests, answered=answered)
 
     def _takes(self, request: Request) -> bool:
-        _, name, where, _, columns = request
+        _, name, where, _, columns, _ = request
         if name in self._others:
             return False
         if name not in self._tables:
@@ -267,6 +267,5 @@ class SlotRequests:
             raise ConfigurationError(
                 f"table {name} has no key: it is read again whole, without a condition and with all columns"
             )
-        if columns and (why := self._bindings[name].whole):
-            raise ConfigurationError(f"table {name}: expected no --column, found {columns[0]!r}: {why}; read it whole")
+        refuse_of_whole(name, columns, self._bindings[name].whole)
         return True

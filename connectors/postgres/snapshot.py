@@ -168,7 +168,7 @@ class ChunkReader:
         nullable = {one.name: one.nullable for one in binding.columns or ()}
         columns = [replace(one, nullable=nullable.get(one.name, one.nullable)) for one in item.table.columns]
         read = [column.name for column in columns if chunk.reads(column.name)]
-        return partial(ChangeBatch(replace(item.table, columns=tuple(columns)), item.record), read)
+        return partial(item, replace(item.table, columns=tuple(columns)), read)
 
 
 def _relaxed(binding: Any, chunk: Chunk) -> Any:

@@ -21,6 +21,7 @@ from typing import Any
 import structlog
 
 from connectors.base.background import Piece
+from connectors.base.columns import updates
 from connectors.base.guardian import Pace
 from connectors.base.items import Truncate
 from connectors.base.requests import Request, Requests, behind, keyed, without
@@ -84,13 +85,14 @@ class SapRfcReader:
         self._config, self._wanted, self._flow, self._until_end = config, wanted, flow, until_end
         _, done, self._open, self._position, self._rows, self._number, self._pointers, self._compared, *asked = state
         self._requests, self._answered = asked
-        self._files = Requests(directory, keyed({name: one.table.key for name, one in wanted.items()}))
+        self._files = Requests(directory, keyed(wanted))
         self._done: dict[str, str] = dict(done)
         self._pace = pace
         self._session = Session(config)
         self._recent = Recent()
         self._durable = durable  # `state` itself may only be queued
         self._whole: dict[str, WholeRows] = {}
+        self._parts: dict[tuple[str, tuple[str, ...]], WholeRows] = {}  # of tables that are asked for by column
         self._logs: dict[str, KeyLog] = {}
         if directory is not None:
             compared = [name for name in wanted if config.compared(name)]
@@ -198,7 +200,7 @@ class SapRfcReader:
     def _page_rows(self) -> int:
         # a page may come out twice as large, where the function answers in no order
         most = min(self._config.chunk_rows, max(1, self._config.batch_rows_max // 2))
-        return self._pace.most(most)
+        return max(1, self._pace.most(2 * most) // 2)
 
     def _hours(self) -> Iterator[None]:
         while not self._pace.allowed:
@@ -280,10 +282,13 @@ class SapRfcReader:
             yield from self._page_of(able, self._requests[0])
 
     def _page_of(self, able: Ability, request: Request) -> Iterator[Piece]:
-        _, name, where, after, _ = request
-        wanted, also = self._wanted[name], f"( {where} )" if where else ""
+        _, name, where, after, columns, _ = request
+        whole, also = self._wanted[name], f"( {where} )" if where else ""
         try:
-            rows, until = next(pages(self._whole[name], able, wanted, after, self._page_rows, also))
+            wanted = whole.part(columns)
+            self._files.begin_table(request, lambda: self._session.row_count(name))
+            reader = self._reader(able, wanted, columns) if columns else self._whole[name]
+            rows, until = next(pages(reader, able, wanted, after, self._page_rows, also))
         except HeadraceError as error:
             # a condition that makes the call too much is refused, too: it would be so for ever
             if isinstance(error, TransientError) and not (where and isinstance(error, TooMuch)):
@@ -293,12 +298,24 @@ class SapRfcReader:
             yield Piece([], 0, self._state)
             return
         self._number += 1
-        self._recent.fresh(wanted, rows)  # all are brought; what a signal names again need not be
-        self._keep(wanted, rows)
-        self._requests, self._answered = behind(self._requests, self._answered, request, until)
+        if columns:
+            self._recent.forget(whole, rows)
+        else:
+            self._recent.fresh(whole, rows)  # all are brought; what a signal names again need not be
+            self._keep(whole, rows)
+        self._requests, self._answered = behind(self._requests, self._answered, request, until, len(rows))
         self._files.read(request, len(rows))
         self._pace.read(len(rows))
-        yield from self._brought(wanted, rows, Op.UPSERT, self._number)
+        for one in self._brought(wanted, rows, Op.UPSERT, self._number):
+            yield updates(one, whole.table) if columns else one
+
+    def _reader(self, able: Ability, wanted: WantedTable, columns: tuple[str, ...]) -> WholeRows:
+        """What reads some columns of a table; kept, as it learns how long a row may be, and currencies."""
+        mark = wanted.table.name, columns
+        if mark not in self._parts:
+            where_max = self._config.where_characters_max
+            self._parts[mark] = WholeRows(self._session, able, wanted, where_max=where_max)
+        return self._parts[mark]
 
     # -- all keys against all keys
 

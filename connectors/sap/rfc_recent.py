@@ -41,6 +41,11 @@ class Recent:
             rows = replace(rows, record=rows.record.filter(mask), keys=rows.keys.filter(mask))
         return replace(rows, letters=letters)
 
+    def forget(self, wanted: WantedTable, rows: Rows) -> None:
+        """Parts of these rows were brought: what a signal names of them is brought, whatever it is."""
+        for key in rows.all_keys(wanted):
+            self._marks.pop((wanted.table.name, key), None)
+
     def gone(self, wanted: WantedTable, keys: Sequence[Key]) -> list[Key]:
         """The keys whose delete was not brought last."""
         return [key for key in keys if self._new(wanted.table.name, key, _GONE)]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.base.background import Piece
+from connectors.base.columns import part
 from connectors.base.items import Item
 from connectors.base.rows import Refused, change_batch, delete_batch, refused_rows
 from connectors.sap.rfc_dictionary import Amount, Described
@@ -42,6 +43,7 @@ class WantedTable:
         initial_null, external: see SapRfcConfig.
         generation: raised by a person when the system was restored.
         client: that of the logon.
+        whole, dropped: see connectors.base.columns.AskedTable.
     """
 
     table: Table
@@ -53,6 +55,8 @@ class WantedTable:
     external: bool = False
     generation: int = 0
     client: str = ""
+    whole: str = ""
+    dropped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.found.key:
@@ -61,6 +65,12 @@ class WantedTable:
             )
         for column in self.table.columns:
             sap_field(self.found.field(column.name), column.type)
+
+    def part(self, columns: Sequence[str]) -> WantedTable:
+        """With its key and those columns alone; (): with all. Raises ConfigurationError."""
+        table = part(self, columns)
+        names = [column.name for column in table.columns]
+        return replace(self, table=table, amounts={name: one for name, one in self.amounts.items() if name in names})
 
     @cached_property
     def key_names(self) -> tuple[str, ...]:

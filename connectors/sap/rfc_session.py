@@ -95,6 +95,14 @@ class Session:
         """What the connection says of itself: host, system, release."""
         return dict(self._run("attributes", lambda connection: connection.get_connection_attributes()))
 
+    def row_count(self, table: str) -> int | None:
+        """How many rows a table has in this client; None where the user may not ask, or the answer takes too long."""
+        try:
+            rows = self.call("EM_GET_NUMBER_OF_ENTRIES", IT_TABLES=[{"TABNAME": table}])["IT_TABLES"]
+        except (ConfigurationError, TooMuch):
+            return None
+        return int(rows[0]["TABROWS"]) if rows else None
+
     def clock(self) -> datetime:
         """The system's own time, by which change documents are written."""
         text = str(self.call("STFC_CONNECTION", REQUTEXT="headrace")["RESPTEXT"])

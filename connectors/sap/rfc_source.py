@@ -91,7 +91,8 @@ class SapRfcChanges:
                 decimals = currency_decimals(session, able)
             wanted[one.name] = WantedTable(
                 one.table, described, places, decimals or {}, config.version.get(one.name, ""), config.initial_null,
-                config.alpha == "external", bindings[one.name].generation, config.client,
+                config.alpha == "external", bindings[one.name].generation, config.client, bindings[one.name].whole,
+                bindings[one.name].dropped,
             )  # fmt: skip
         return wanted
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from connectors.base.columns import part
 from connectors.base.database import SourceTable, TableBinding
 from connectors.sqlserver import sql
 from connectors.sqlserver.session import Session
@@ -48,6 +49,7 @@ class Wanted:
         generation: raised by a person when the database was restored.
         on_new_column: add, ignore or refuse.
         definitions: of the columns, as they are read.
+        whole, dropped: see connectors.base.columns.AskedTable.
     """
 
     table: Table
@@ -56,11 +58,19 @@ class Wanted:
     generation: int = 0
     on_new_column: str = "add"
     definitions: Mapping[str, Definition] = field(default_factory=dict)
+    whole: str = ""
+    dropped: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """ "schema.table"."""
         return self.table.name
+
+    def part(self, columns: Sequence[str]) -> Wanted:
+        """With its key and those columns alone; (): with all. Raises ConfigurationError."""
+        table = part(self, columns)
+        names = [column.name for column in table.columns]
+        return replace(self, table=table, readings=tuple(one for one in self.readings if one.name in names))
 
     def gained(self, found: CatalogTable, names: Sequence[str]) -> Wanted:
         """With columns of these names more, as they were found."""
@@ -181,6 +191,8 @@ def wanted(found: CatalogTable, table: Table, binding: TableBinding) -> Wanted:
         binding.generation,
         binding.new_column,
         {column.name: found.definitions[column.name] for column in table.columns},
+        binding.whole,
+        binding.dropped,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from connectors.base.background import Piece
+from connectors.base.columns import updates
 from connectors.base.guardian import Pace
 from connectors.base.requests import Request, Requests, behind, without
 from connectors.sqlserver import sql
@@ -55,20 +56,25 @@ class Chunks:
         read = next((one for one in state.reads if one.after is not None and one.table in self._wanted), None)
         if read is not None:
             op, commit = (Op.INSERT, 0) if read.how == "first" else (Op.UPSERT, commit)
-            for rows, after in self._rows(read.table, read.after):
+            wanted = self._wanted[read.table]
+            for rows, after in self._rows(wanted, read.after):
                 state = replace(state.with_read(replace(read, after=after)), rows=state.rows + len(rows))
-                yield state, self._piece(state, read.table, rows, op, commit)
+                yield state, self._piece(state, wanted, rows, op, commit)
         elif known := [one for one in state.requests if state.read(one[1]) is not None]:
             yield from self._again(state, known[0], commit)
 
     def _again(self, state: State, request: Request, commit: int) -> Iterator[tuple[State, Piece]]:
-        _, table, where, after, _ = request
+        _, table, where, after, columns, _ = request
+        whole = self._wanted[table]
         try:
-            for rows, until in self._rows(table, after or (), where):
-                requests, answered = behind(state.requests, state.answered, request, until)
+            wanted = whole.part(columns)
+            self._asked.begin_table(request, lambda: self._count(table))
+            for rows, until in self._rows(wanted, after or (), where):
+                requests, answered = behind(state.requests, state.answered, request, until, len(rows))
                 state = replace(state, requests=requests, answered=answered, rows=state.rows + len(rows))
                 self._asked.read(request, len(rows))
-                yield state, self._piece(state, table, rows, Op.UPSERT, commit)
+                piece = self._piece(state, wanted, rows, Op.UPSERT, commit)
+                yield state, updates(piece, whole.table) if columns else piece
         except HeadraceError as error:
             # a condition that makes the query slow is refused, too: it would be so for ever
             if isinstance(error, TransientError) and not (where and isinstance(error, QueryTooLong)):
@@ -77,19 +83,24 @@ class Chunks:
             state = replace(state, requests=without(state.requests, request))
             yield state, Piece([], 0, state.packed())
 
+    def _count(self, table: str) -> int | None:
+        """About how many rows it has; None where this login is not told."""
+        found = self._session.value(sql.TABLE_ROWS, sql.full_name(table))
+        return None if found is None else int(found)
+
     @property
     def _rows_max(self) -> int:
         return self._pace.most(min(self._config.chunk_rows, self._config.batch_rows_max))
 
-    def _rows(self, table: str, after: _Key, where: str = "") -> Iterator[tuple[Sequence[Row], _Key]]:
+    def _rows(self, wanted: Wanted, after: _Key, where: str = "") -> Iterator[tuple[Sequence[Row], _Key]]:
         """Rows from behind a key, and up to where; a table without a unique key comes whole."""
-        return self._in_order(table, after, where) if self._wanted[table].order else self._whole(table, where)
+        return self._in_order(wanted, after, where) if wanted.order else self._whole(wanted, where)
 
-    def _in_order(self, table: str, after: _Key, where: str) -> Iterator[tuple[Sequence[Row], _Key]]:
-        wanted, count = self._wanted[table], self._rows_max
+    def _in_order(self, wanted: Wanted, after: _Key, where: str) -> Iterator[tuple[Sequence[Row], _Key]]:
+        count = self._rows_max
         listed = [*wanted.readings, *(one for one in wanted.order if one not in wanted.readings)]
         statement = sql.chunk(
-            table,
+            wanted.name,
             [one.selected for one in listed],
             [one.selected for one in wanted.order],
             count,
@@ -103,11 +114,10 @@ class Chunks:
             until = tuple(plain(rows[-1][listed.index(one)]) for one in wanted.order)
         yield rows, until
 
-    def _whole(self, table: str, where: str) -> Iterator[tuple[Sequence[Row], _Key]]:
+    def _whole(self, wanted: Wanted, where: str) -> Iterator[tuple[Sequence[Row], _Key]]:
         """In one query: a crash begins it anew."""
-        wanted = self._wanted[table]
         large = [index for index, one in enumerate(wanted.readings) if one.large]
-        statement = sql.chunk(table, [one.selected for one in wanted.readings], where=where)
+        statement = sql.chunk(wanted.name, [one.selected for one in wanted.readings], where=where)
         cursor = self._session.open(statement, (), large)
         try:
             while not cursor.ended:
@@ -116,12 +126,11 @@ class Chunks:
         finally:
             cursor.close()
 
-    def _piece(self, state: State, table: str, rows: Sequence[Row], op: Op, commit: int) -> Piece:
+    def _piece(self, state: State, wanted: Wanted, rows: Sequence[Row], op: Op, commit: int) -> Piece:
         """Rows that the state, which stands behind them, has counted already."""
         self._pace.read(len(rows))
         if not rows:
             return Piece([], 0, state.packed())
-        wanted = self._wanted[table]
         columns = list(zip(*rows, strict=True))[: len(wanted.readings)]
         first = state.rows - len(rows)
         made = snapshot_batch(wanted, columns, op, commit=commit, first=first, flow=self._flow)

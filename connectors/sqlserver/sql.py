@@ -44,6 +44,11 @@ UNIQUE_KEYS = (
 """Of a table: columns of its unique indexes, the primary key first: number and name of the index, column, may be NULL.
 """
 
+TABLE_ROWS = (
+    "SELECT SUM(p.[rows]) FROM sys.partitions AS p WHERE p.[object_id] = OBJECT_ID(?) AND p.[index_id] IN (0, 1)"
+)
+"""Of a table: bigint, about how many rows its heap or its clustered index has; NULL: it may not be seen."""
+
 # -- change data capture
 
 MAX_LSN = "SELECT sys.fn_cdc_get_max_lsn()"

@@ -43,7 +43,7 @@ class TurnReader(ABC, Generic[End]):
         self._state = unpacked(state, config.mode)
         self._until_end = until_end
         self._session = Session(config)
-        self._asked = Requests(context.directory, keyed({name: one.table.key for name, one in wanted.items()}))
+        self._asked = Requests(context.directory, keyed(wanted))
         self._answered: tuple[str, ...] = ()
         self._chunks = Chunks(self._session, config, wanted, pace, context.flow, self._asked)
 

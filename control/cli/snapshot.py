@@ -22,7 +22,7 @@ def snapshot(
     where: Annotated[str, typer.Option("--where", help="Only rows with this condition, in the source's SQL.")] = "",
     column: Annotated[
         list[str] | None,
-        typer.Option("--column", help="Only this column, beside the key; more than once: these. PostgreSQL only."),
+        typer.Option("--column", help="Only this column, beside the key; more than once: these."),
     ] = None,
     source: Annotated[str | None, typer.Option("--source", help="Which of several sources.")] = None,
     wait: Annotated[float, typer.Option("--wait", help="Seconds to wait for its end; 0: do not wait.")] = 0.0,

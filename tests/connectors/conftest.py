@@ -24,7 +24,8 @@ collect_ignore += [] if shutil.which("redis-server") else ["test_redis_source.py
 if not find_library("odbc"):  # through which pyodbc finds drivers
     collect_ignore += ["test_contract_sqlserver.py", "test_sqlserver.py", "test_sqlserver_again.py"]
     collect_ignore += ["test_sqlserver_doctor.py", "test_sqlserver_page.py", "test_sqlserver_processes.py"]
-    collect_ignore += ["test_sqlserver_source.py"]
+    collect_ignore += ["test_sqlserver_source.py", "test_asked_again.py", "test_asked_columns.py"]
+    collect_ignore += ["test_asked_processes.py"]
 
 
 @pytest.fixture(params=READERS)

@@ -140,7 +140,7 @@ class Followed:
                 self.copies.setdefault(name, Counter())[row[:width]] += 1 if row[width] != Op.DELETE else -1
             elif row[width] == Op.DELETE:
                 self.tables.setdefault(name, {}).pop(key, None)
-            else:
+            elif row[width] != Op.UPDATE or key in self.tables.get(name, {}):
                 former = (*self.tables.setdefault(name, {}).get(key, ()), *(None,) * width)
                 unset = int.from_bytes(row[-1], "little") if item.has_unset else 0  # such a column keeps its value
                 kept = zip(row[:width], former[:width], strict=True)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+from libcore.schema import Column, Table, parse_type
 
 
 def ask(directory: Path, table: str, where: str = "", identity: str = "one", *, columns: Sequence[str] = ()) -> Path:
@@ -19,3 +22,9 @@ def ask(directory: Path, table: str, where: str = "", identity: str = "one", *, 
 def answered(path: Path) -> dict[str, Any]:
     """The answer's words."""
     return dict(json.loads(path.read_text("utf-8")))
+
+
+def asked_table(name: str, key: Sequence[str], *others: str, whole: str = "", dropped: Sequence[str] = ()) -> Any:
+    """A table of texts as a source reads it; see connectors.base.columns.AskedTable."""
+    columns = tuple(Column(one, parse_type("string"), one not in key) for one in (*key, *others))
+    return SimpleNamespace(table=Table(name, columns, tuple(key)), whole=whole, dropped=tuple(dropped))

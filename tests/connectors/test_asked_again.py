@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
-from typing import Any
 
-import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
@@ -20,80 +17,17 @@ from connectors.base.requests import Request, Requests, behind, keyed
 from connectors.oracle.session import Refused, sorted_error
 from control.cli.main import app
 from flows import build
-from libcore.change import POSITION, ChangeBatch
+from tests.connectors import asked_parts
+from tests.connectors.asked_parts import CONDITIONS, PLACES, REFUSALS, Marked, ways
 from tests.connectors.contract_source import Followed, SourceSystem, some_rows
-from tests.connectors.request_parts import answered, ask
-from tests.connectors.sap_rfc_parts import NARROW, PASSWORD, Items
-from tests.connectors.sqlserver_parts import WAYS, SqlServerSystem
-from tests.connectors.test_contract_oracle import MODES, OracleSystem
-from tests.doubles.oracle.install import install
+from tests.connectors.request_parts import answered, ask, asked_table
+from tests.connectors.sap_rfc_parts import PASSWORD, Items
+from tests.connectors.sqlserver_parts import WAYS
 from tests.doubles.sap_rfc import SHIM
 from tests.doubles.sap_rfc.standard import Field
 from tests.doubles.sap_rfc.system import System
 
-SAP = {"documents": {}, "narrow": NARROW}
-PLACES = [("sqlserver", way) for way in WAYS] + [("oracle", mode) for mode in MODES] + [("sap_rfc", way) for way in SAP]
-CONDITIONS = {
-    "sqlserver": ("dbo.items", "id < 120 OR id = 150"),
-    "oracle": ("items", '"id" < 120 OR "id" = 150'),
-    "sap_rfc": ("items", "id < '0000000120' or id = '0000000150'"),
-}
-"""What to ask for: the table's name, and a condition of 121 rows."""
-REFUSALS = {"sqlserver": "no_column", "oracle": "NO_COLUMN", "sap_rfc": "NO_COLUMN"}
-
-
-@pytest.fixture
-def kind(request: pytest.FixtureRequest) -> str:
-    """Which system."""
-    return str(request.param[0])
-
-
-@pytest.fixture
-def system(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SourceSystem]:
-    """An empty table, followed in one way."""
-    monkeypatch.setattr(requests, "_LOOK_S", 0.02)
-    name, way = request.param
-    if name == "sqlserver":
-        made = SqlServerSystem(request.getfixturevalue("sqlserver"), tmp_path, *way)
-        monkeypatch.setenv("ERP_DSN", made.dsn)
-        yield made
-        made.close()
-    elif name == "oracle":
-        install(monkeypatch, tmp_path / "oracle.db")
-        yield OracleSystem(tmp_path, way)
-    else:
-        monkeypatch.syspath_prepend(str(SHIM))
-        monkeypatch.setenv(PASSWORD, "secret")
-        yield Items(tmp_path, Field("name", "CHAR", 300), **SAP[way])
-
-
-def ways(places: list[tuple[str, Any]]) -> pytest.MarkDecorator:
-    """A test over these systems."""
-    names = [f"{name}-{way if isinstance(way, str) else '-'.join(way)}" for name, way in places]
-    return pytest.mark.parametrize(("system", "kind"), [(one, one) for one in places], ids=names, indirect=True)
-
-
-class Marked(Followed):
-    """A target with a watermark a row: what stands before the newest change of its key is passed over."""
-
-    def __init__(self, file: Path, directory: Path) -> None:
-        self._marks: dict[Any, bytes] = {}
-        super().__init__(file, directory)
-
-    @property
-    def durable(self) -> dict[str, Any]:
-        """The states in the recovery store."""
-        return self._states
-
-    def _apply(self, item: Any) -> None:
-        if isinstance(item, ChangeBatch) and item.table.key:
-            keys = zip(*(item.record.columns[index].to_pylist() for index in item.table.key_indexes), strict=True)
-            kept = []
-            for key, position in zip(keys, item.record.column(POSITION).to_pylist(), strict=True):
-                kept.append(position >= self._marks.get(key, b""))
-                self._marks[key] = max(position, self._marks.get(key, b""))
-            item = ChangeBatch(item.table, item.record.filter(pa.array(kept)))
-        super()._apply(item)
+kind, system = asked_parts.kind, asked_parts.system
 
 
 @ways(PLACES)
@@ -177,7 +111,7 @@ class TestFiles:
     """The directory, and what a source's state keeps."""
 
     def _requests(self, directory: Path) -> Requests:
-        return Requests(directory, keyed({"t": ("id",), "log": ()}))
+        return Requests(directory, keyed({"t": asked_table("t", ["id"]), "log": asked_table("log", [])}))
 
     def test_what_is_no_request_is_refused(self, tmp_path: Path) -> None:
         """A file that is not JSON, one without a table, a table without a key: each is answered, none is kept."""
@@ -192,8 +126,8 @@ class TestFiles:
         """Done in the open epoch it has no answer; a process that begins behind it answers, and does not read again."""
         answer = ask(tmp_path, "t", "x > 1")
         ((request),) = self._requests(tmp_path).joined((), (), ())
-        open_ones, done = behind((request,), (), request, ("7",))
-        assert (open_ones, done) == ((("one", "t", "x > 1", ("7",), ()),), ())
+        open_ones, done = behind((request,), (), request, ("7",), 5)
+        assert (open_ones, done) == ((("one", "t", "x > 1", ("7",), (), 5),), ())
         open_ones, done = behind(open_ones, done, open_ones[0], None)
         assert self._requests(tmp_path).joined(open_ones, done, ()) == ()
         assert (done, answer.exists()) == (("one",), False)
@@ -202,7 +136,7 @@ class TestFiles:
 
     def test_a_table_that_left_the_pipeline(self, tmp_path: Path) -> None:
         """A request of a former start that names it is refused, and is not open any more."""
-        gone: Request = ("one", "gone", "", ("5",), ())
+        gone: Request = ("one", "gone", "", ("5",), (), 0)
         assert self._requests(tmp_path).joined((gone,), (), ()) == ()
         assert "found 'gone'" in answered(tmp_path / "run" / "request-one.json")["error"]
 
@@ -224,12 +158,13 @@ def test_the_command_asks_and_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     file.write_text(text, "utf-8")
     directory = build.state_directory(build.load(str(file)), str(file))
     directory.mkdir(parents=True)
-    asked, done = Requests(directory, keyed({"dbo.items": ("id",)})), threading.Event()
+    asked, done = Requests(directory, keyed({"dbo.items": asked_table("dbo.items", ["id"])})), threading.Event()
 
     def serve() -> None:
         finished: tuple[str, ...] = ()
         while not done.is_set():
             for request in asked.joined((), finished, finished):
+                asked.begin_table(request, lambda: 1000)
                 asked.read(request, 1234)
                 finished = (request[0],)
             time.sleep(0.01)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
+from connectors.base import requests
+from connectors.oracle.asked import AskedRows
 from flows import build, reading
 from libcore.errors import ConfigurationError
 from tests.connectors.contract_source import Followed
 from tests.connectors.oracle_parts import opened, pipeline
+from tests.connectors.request_parts import ask
 from tests.doubles.oracle.database import OracleDatabase
 
 SETTINGS = 'mode = "timestamp"\ntimestamp_column = "AT"\ntimestamp_overlap_s = 10\n'
@@ -94,6 +98,30 @@ def test_a_row_dated_into_the_future_hides_nothing(database: OracleDatabase, tmp
     database.write("ERP.ITEMS", [{"ID": 2, "NAME": "c", "AT": "2026-01-02 03:04:04"}])
     followed.until(lambda: names(followed) == truth(database))
     followed.close()
+
+
+def test_a_row_that_was_asked_for_between_two_changes(
+    database: OracleDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row read again as it was between two looks, and set back since, with the same time, ends as it is."""
+    monkeypatch.setattr(requests, "_LOOK_S", 0.02)
+    put(database, 20, (1, "a"))
+    followed = Followed(pipeline(tmp_path, SETTINGS), tmp_path / "state")
+    followed.until(lambda: names(followed) == truth(database))
+    answer, read = ask(tmp_path / "state", "ITEMS"), AskedRows.next
+
+    def between(*given: Any) -> Iterator[Any]:
+        if answer.exists():
+            return
+        put(database, 20, (1, "b"))
+        yield from read(*given)
+        put(database, 20, (1, "a"))
+
+    monkeypatch.setattr(AskedRows, "next", between)
+    followed.until(lambda: names(followed) == {1: "b"})
+    followed.until(lambda: names(followed) == {1: "a"})
+    followed.close()
+    assert truth(database) == {1: "a"}
 
 
 @pytest.mark.parametrize(

@@ -161,29 +161,30 @@ def test_declared_columns_that_must_not_be_null(source: Connection, postgres: st
     _items(source, 200)
     columns = tuple(
         declared_column(name, {"type": kind, "nullable": False})
-        for name, kind in {"id": "int32", "line": "string", "n": "int64"}.items()
+        for name, kind in {"id": "int32", "line": "string", "n": "int64", "note": "string"}.items()
     )
     flow = Flow(postgres, tmp_path, ["public.items"], bindings={"columns": columns})
     flow.run()
     before = flow.target.table("public.items")
+    source.execute("ALTER TABLE items ADD weight int")
     flow.open(until_end=False)
-    answer = ask(tmp_path, "public.items", columns=["line"])
+    answer = ask(tmp_path, "public.items", columns=["note"])
     _until(flow, answer.exists)
-    other = ask(tmp_path, "public.items", columns=["note"], identity="two")
+    other = ask(tmp_path, "public.items", columns=["weight"], identity="two")
     _until(flow, other.exists)
     flow.crash()
     assert answered(answer) == {"done": True, "rows": 200} and flow.target.letters == []
     assert flow.target.table("public.items") == before
-    assert "expected columns of id, line, n; found 'note'" in answered(other)["error"]
+    assert "expected columns of id, line, n, note; found 'weight'" in answered(other)["error"]
     flow.close()
 
 
 def test_what_cannot_be_read_in_part_is_refused(source: Connection, postgres: str, tmp_path: Path) -> None:
-    """Unknown columns, columns of a table without a key, of one that a step reads; a comment in a condition."""
+    """Unknown columns, the key, columns of a table without one, of one that a step reads; a comment in a condition."""
     _items(source, 200)
     settings = {"whole": "a step reads it"}
     asked = [("no", "public.items", "", ["no"]), ("keyless", "public.log", "", ["a"])]
-    asked.append(("cut", "public.items", "1 = 1) -- the rest", []))
+    asked += [("cut", "public.items", "1 = 1) -- the rest", []), ("key", "public.items", "", ["line", "id"])]
     errors: dict[str, str] = {}
     flow = Flow(postgres, tmp_path, ["public.items", "public.log"])
     flow.run()
@@ -196,6 +197,7 @@ def test_what_cannot_be_read_in_part_is_refused(source: Connection, postgres: st
         errors |= {name: answered(answer)["error"] for name, answer in answers.items()}
     assert "table public.items: expected columns of id, line, n; found 'no'" in errors["no"]
     assert "has no key" in errors["keyless"] and "syntax error" in errors["cut"]
+    assert "table public.items: expected a column beside its key" in errors["key"] and "found 'line'" in errors["key"]
     assert "expected no --column, found 'n': a step reads it; read it whole" in errors["step"]
     flow.close()
 

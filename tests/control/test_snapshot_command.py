@@ -161,14 +161,15 @@ def test_a_column_read_again_over_a_kill(
 
 
 def test_what_is_shown() -> None:
-    """Rows of about how many, the rate since the begin, and when it will be done; what is not known is left out."""
+    """Rows of about how many, the rate since the begin, and when it will be done, or that nobody knows."""
     assert OpenRequest("1", "t").text(100.0) == "t: waits for its turn"
     assert (
         OpenRequest("1", "t", 5000, 20_000, 90.0).text(100.0) == "t: 5,000 of about 20,000 rows  500 rows/s  ETA 0:30"
     )
-    assert OpenRequest("1", "t", 5000, None, 90.0).text(100.0) == "t: 5,000 rows  500 rows/s"
-    assert OpenRequest("1", "t", 0, 7, 90.0).text(100.0) == "t: 0 of about 7 rows  0 rows/s"
-    assert OpenRequest("1", "t", 9, 7, 91.0).text(100.0).endswith("ETA 0:00")
+    assert OpenRequest("1", "t", 5000, None, 90.0).text(100.0) == "t: 5,000 rows  500 rows/s  ETA unknown"
+    assert OpenRequest("1", "t", 0, 7, 90.0).text(100.0) == "t: 0 of about 7 rows  0 rows/s  ETA unknown"
+    assert OpenRequest("1", "t", 7, 7, 93.0).text(100.0).endswith("ETA 0:00")
+    assert OpenRequest("1", "t", 9, 7, 91.0).text(100.0) == "t: 9 rows, about 7 were expected  1 rows/s  ETA unknown"
 
 
 def test_status_tells_of_open_requests(tmp_path: Path) -> None:

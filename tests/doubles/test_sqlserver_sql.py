@@ -99,6 +99,8 @@ def test_queries(connection: pyodbc.Connection) -> None:
         ("SELECT c.name, t.name FROM sys.columns c JOIN sys.types t ON t.user_type_id = c.user_type_id "
          "WHERE c.object_id = OBJECT_ID(N'[dbo].[a]') ORDER BY column_id",
          [("id", "int"), ("Name", "nvarchar"), ("p", "decimal")]),
+        ("SELECT index_id, rows FROM sys.partitions WHERE object_id = OBJECT_ID(N'dbo.a')", [(1, 3)]),
+        ("SELECT SUM([rows]) FROM sys.partitions WHERE object_id = OBJECT_ID(N'dbo.none')", [(None,)]),
     ):  # fmt: skip
         assert _ask(connection, query) == wanted, query
 

@@ -95,6 +95,11 @@ class OracleDatabase:
         self.create_table(log, [("SEQ", "NUMBER(18)"), *keys], logging=None)
         table.log = log
 
+    def gather_statistics(self, name: str) -> None:
+        """DBMS_STATS.GATHER_TABLE_STATS: until then, and behind every change, the dictionary's count is an old one."""
+        with self.lock:
+            self.setting(f"rows {name}", len(self.rows[name]))
+
     def add_column(self, name: str, column: str, kind: str, default: object = None) -> None:
         """ALTER TABLE ... ADD, with a default for the rows that are there."""
         with self.lock:

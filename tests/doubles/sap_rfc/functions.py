@@ -19,6 +19,7 @@ _TBLOUT = (128, 512, 2048, 8192, 30000)
 _PLAIN: dict[str, tuple[str, ...]] = {
     "STFC_CONNECTION": ("REQUTEXT", "ECHOTEXT", "RESPTEXT"),
     "DDIF_FIELDINFO_GET": ("TABNAME", "FIELDNAME", "LANGU", "ALL_TYPES", "DFIES_TAB"),
+    "EM_GET_NUMBER_OF_ENTRIES": ("IT_TABLES",),
     "CHANGE_POINTERS_READ": ("MESSAGE_TYPE", "READ_NOT_PROCESSED_POINTERS", "CHANGE_POINTERS"),
     "CHANGE_POINTERS_STATUS_WRITE": ("MESSAGE_TYPE", "CHANGE_POINTERS_IDENTS"),
     "BAPI_TRANSACTION_COMMIT": ("WAIT", "RETURN"),
@@ -152,6 +153,12 @@ def _field_info(connection: Any, given: dict[str, Any]) -> dict[str, Any]:
     return {"DFIES_TAB": [one.dfies(position) for position, one in enumerate(fields, 1)]}
 
 
+def _row_counts(connection: Any, given: dict[str, Any]) -> dict[str, Any]:
+    names = [str(row["TABNAME"]) for row in given["IT_TABLES"]]
+    counts = [_selected(connection.system, name, ["rowid"], {}) for name in names]
+    return {"IT_TABLES": [{"TABNAME": name, "TABROWS": len(rows)} for name, rows in zip(names, counts, strict=True)]}
+
+
 def _pointers(connection: Any, given: dict[str, Any]) -> dict[str, Any]:
     names = ("CPIDENT", "TABNAME", "TABKEY", "FLDNAME", "CDCHGID")
     columns = ", ".join(f'"{one}"' for one in names)
@@ -204,6 +211,7 @@ def _rollback(connection: Any, given: dict[str, Any]) -> dict[str, Any]:
 _FUNCTIONS: dict[str, Callable[[Any, dict[str, Any]], dict[str, Any]]] = {
     "STFC_CONNECTION": _connection,
     "DDIF_FIELDINFO_GET": _field_info,
+    "EM_GET_NUMBER_OF_ENTRIES": _row_counts,
     "CHANGE_POINTERS_READ": _pointers,
     "CHANGE_POINTERS_STATUS_WRITE": _status_write,
     "BAPI_SALESORDER_CHANGE": _order_change,

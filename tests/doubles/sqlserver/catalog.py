@@ -94,6 +94,14 @@ _VIEWS: dict[str, tuple[str, str]] = {
         "UNION ALL SELECT object_id, index_id, key_ordinal, column_id, key_ordinal, 0, 0 "
         'FROM "double.index_columns"',
     ),
+    "sys.partitions": (
+        "partition_id bigint, object_id int, index_id int, partition_number int, rows bigint",
+        "SELECT object_id, object_id, EXISTS (SELECT 1 FROM \"double.columns\" c WHERE c.object_id = o.object_id "
+        "AND c.key_ordinal > 0), 1, row_count(object_id) FROM \"double.objects\" o "
+        "WHERE \"schema\" <> 'double' AND may_see(object_id) UNION ALL "
+        "SELECT object_id * 1000 + index_id, object_id, index_id, 1, row_count(object_id) FROM \"double.indexes\" "
+        "WHERE may_see(object_id)",
+    ),
     "sys.databases": (
         "name nvarchar(128), database_id int, is_cdc_enabled bit, snapshot_isolation_state tinyint, "
         "snapshot_isolation_state_desc nvarchar(60), is_read_committed_snapshot_on bit, compatibility_level tinyint, "
@@ -219,6 +227,13 @@ def add_object(connection: sqlite3.Connection, name: str, columns: Sequence[Colu
     for number, column in enumerate(columns, 1):
         add_column(connection, added.lastrowid or 0, number, column)
     return added.lastrowid or 0
+
+
+def row_count(connection: sqlite3.Connection, number: int) -> int:
+    """How many rows the table of that number has, as this connection's transaction sees it."""
+    query = 'SELECT "schema" || \'.\' || name FROM "double.objects" WHERE object_id = ?'
+    (name,) = connection.execute(query, (number,)).fetchone()
+    return int(connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0])
 
 
 def add_column(connection: sqlite3.Connection, object_id: int, number: int, column: Column) -> None:

@@ -57,6 +57,7 @@ class Database:
         failures = functions.register(connection)
         connection.create_function("next_number", 0, self.next_number)
         connection.create_function("database_name", 0, lambda: self.name)
+        connection.create_function("row_count", 1, lambda number: catalog.row_count(connection, number))
         connection.create_function("agent_runs", 0, lambda: int(self.agent_runs))
         connection.create_function("captured_at", 0, lambda: self.stopped_at or functions.now("datetime"))
         return connection, failures
