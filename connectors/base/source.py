@@ -11,7 +11,7 @@ With an epoch interval of 0 a `next_batch` is an epoch. The rules below hold und
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import monotonic, time
 from typing import Protocol
 
@@ -101,6 +101,11 @@ class Pacing:
         self._awake = _grid(self._idle_ms)
         self._idle_ms = min(IDLE_MS_MAX, self._idle_ms * 2)
         return self._owed()
+
+    def wait(self, seconds: float) -> list[Item]:
+        """What to return where an epoch's rows come in a moment: nothing, not even the Tick that is owed."""
+        self._awake = datetime.now(UTC) + timedelta(seconds=seconds)
+        return []
 
     def ending(self) -> list[Item]:
         """What to return at the end: waits for the open epoch, then one Tick. Raises StopIteration after that."""

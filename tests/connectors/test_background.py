@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from connectors.base import background
 from connectors.base.background import BackgroundPartition, Piece, snapshot_share
+from connectors.base.items import Tick
 from libcore.errors import TransientError
 
 
@@ -56,6 +57,48 @@ class Numbers:
 
     def close(self) -> None:
         self._next = 1000
+
+
+ROWS = Tick("rows")
+
+
+class Fast:
+    """A reader of rows that come faster than epochs are worth it: 2,000 a millisecond, or what the machine can."""
+
+    def __init__(self, pieces: int) -> None:
+        self._left = pieces
+
+    def pieces(self) -> Any:
+        while self._left:
+            self._left -= 1
+            time.sleep(0.001)
+            yield Piece([ROWS], 2_000, (1, self._left), size=10)
+
+    def durable(self, state: tuple[Any, ...]) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+def test_fast_rows_come_in_few_epochs_and_all_of_them() -> None:
+    """An epoch waits a moment for its quota of 20,000 rows where they come at over 50,000 a second, and for no more."""
+    partition = BackgroundPartition(
+        "n", lambda state: Fast(100), (1, 0), rows_max=20_000, queued_bytes_max=1 << 20, poll_s=0.01
+    )
+    epochs: list[int] = []
+    while True:
+        try:
+            pieces = sum(item is ROWS for item in partition.next_batch())
+        except StopIteration:
+            break
+        epochs += [pieces] if pieces else []
+        partition.snapshot()
+        time.sleep(0.0005)  # an epoch's own time: without a wait each would bring a piece or two
+    partition.close()
+    assert sum(epochs) == 100
+    assert max(epochs) <= 10
+    assert len(epochs) <= 50, epochs
 
 
 def test_a_partition_goes_on_after_transient_errors_and_tells_durable_states(monkeypatch: pytest.MonkeyPatch) -> None:
