@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from connectors.base import json_file
 from libcore.schema import Column, Table, parse_type
 
 
@@ -15,7 +16,7 @@ def ask(directory: Path, table: str, where: str = "", identity: str = "one", *, 
     """A request file; where its answer comes."""
     (directory / "requests").mkdir(parents=True, exist_ok=True)
     words = {"table": table, "where": where, "columns": list(columns)}
-    (directory / "requests" / f"{identity}.json").write_text(json.dumps(words), "utf-8")
+    json_file.write(directory / "requests" / f"{identity}.json", words)  # as the command does: never seen half-written
     return directory / "run" / f"request-{identity}.json"
 
 

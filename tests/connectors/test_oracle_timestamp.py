@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -108,17 +109,22 @@ def test_a_row_that_was_asked_for_between_two_changes(
     put(database, 20, (1, "a"))
     followed = Followed(pipeline(tmp_path, SETTINGS), tmp_path / "state")
     followed.until(lambda: names(followed) == truth(database))
-    answer, read = ask(tmp_path / "state", "ITEMS"), AskedRows.next
+    answer, read, seen = tmp_path / "state" / "run" / "request-one.json", AskedRows.next, threading.Event()
 
     def between(*given: Any) -> Iterator[Any]:
-        if answer.exists():
+        if not asked.exists() or answer.exists():
             return
         put(database, 20, (1, "b"))
-        yield from read(*given)
+        pieces = list(read(*given))  # none before its directory was looked at
+        yield from pieces
+        assert not pieces or seen.wait(60)  # in the reading thread, which looks at nothing meanwhile
         put(database, 20, (1, "a"))
 
+    asked = tmp_path / "state" / "requests" / "one.json"
     monkeypatch.setattr(AskedRows, "next", between)
+    assert ask(tmp_path / "state", "ITEMS") == answer
     followed.until(lambda: names(followed) == {1: "b"})
+    seen.set()
     followed.until(lambda: names(followed) == {1: "a"})
     followed.close()
     assert truth(database) == {1: "a"}

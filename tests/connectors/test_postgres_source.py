@@ -113,7 +113,7 @@ def test_a_crash_anywhere_loses_and_doubles_nothing(
     _items(source, 3000)
     source.execute("ALTER TABLE items ALTER note SET STORAGE EXTERNAL")
     chance = random.Random(seed)
-    flow = Flow(postgres, tmp_path, ["public.items", "public.log"], chunk_rows=300, batch_rows_max=200)
+    flow = Flow(postgres, tmp_path, ["public.items", "public.log"], chunk_rows=300, batch_rows_max=40)
     writer = Writer(postgres, seed)
     writer.start()
     phases: set[str | None] = set()
@@ -285,7 +285,7 @@ def test_an_idle_slot_moves_on(source: Connection, postgres: str, tmp_path: Path
 def test_a_lost_connection_costs_nothing(source: Connection, postgres: str, tmp_path: Path) -> None:
     """All sessions are ended by the server, several times: the reader comes back and goes on."""
     _items(source, 3000)
-    flow = Flow(postgres, tmp_path, ["public.items", "public.log"], chunk_rows=300, batch_rows_max=200)
+    flow = Flow(postgres, tmp_path, ["public.items", "public.log"], chunk_rows=300, batch_rows_max=40)
     flow.open()
     others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'headrace slot%'"
     for number in range(1 << 30):

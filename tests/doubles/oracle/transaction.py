@@ -120,7 +120,8 @@ class Transaction:
         changed = {name: made.column(name).stored(value) for name, value in values.items()}
         after = before | changed
         logged = before if made.whole else {n: v for n, v in before.items() if n in made.key or n in changed}
-        basic = self._basic(made, changed)
+        # a LOB alone has no statement that it could stand in front of: its locator tells the row
+        basic = any(not _is_lob(made.column(n), v) for n, v in changed.items()) and self._basic(made, changed)
         if basic:
             changed = {name: value for name, value in changed.items() if not _is_lob(made.column(name), value)}
         outside = [name for name, value in changed.items() if made.column(name).outside(value)]
