@@ -291,7 +291,7 @@ class _Queue:
 
     @property
     def has_room(self) -> bool:
-        """Whether more may come."""
+        """Whether it is worth waiting for more: it may come, and the queue is less than half full."""
         return not self._ended and self._bytes < self._bytes_max // 2
 
     def finish(self, error: BaseException | None) -> None:

@@ -29,12 +29,6 @@ Cell = Any
 
 _INTEGER = re.compile(rb"-?[0-9]+")
 _HEX = re.compile(rb"(?:[0-9a-fA-F]{2})*")
-_CLOCK_TEXTS = frozenset(
-    {
-        Encoding.ISO_DATE, Encoding.ISO_TIME, Encoding.ISO_TIMESTAMP, Encoding.ZONED_TIMESTAMP,
-        Encoding.NAMED_TIMESTAMP,
-    }
-)  # fmt: skip
 # Debezium has lost an array's inner arrays already and writes what Java prints for them.
 _JAVA_PRINT = re.compile(rb"\[+(?:L[^;]+;|[BCDFIJSZ])@[0-9a-f]+")
 _FLOAT_WORDS = {b"NaN": float("nan"), b"Infinity": float("inf"), b"-Infinity": float("-inf")}
@@ -219,7 +213,7 @@ class CellReader:
             return self._text_or_number(data, node)
         if pa.types.is_decimal(self._type):
             return decimal.unscaled_text(value, self._type.scale)
-        if encoding in _CLOCK_TEXTS:
+        if encoding in clock.TEXTS:
             return b'"%b"' % text(data, node)
         return value if isinstance(value, bytes) else self._plain_text(value).encode()
 

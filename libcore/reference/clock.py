@@ -30,6 +30,8 @@ _ISO = {
     Encoding.ISO_TIME: re.compile(_TIME + rb"Z?"),
     Encoding.ISO_TIMESTAMP: re.compile(_DATE + rb"T" + _TIME + rb"Z?"),
 }
+TEXTS = frozenset(_ISO)
+"""Encodings that come as ISO text."""
 
 
 def from_integer(encoding: Encoding, value: int, digits: int) -> int:

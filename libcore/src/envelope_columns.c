@@ -131,26 +131,37 @@ static const uint8_t *float_decode(lc_decoder *d, column_t *column, int64_t row,
   return after;
 }
 
-static inline const uint8_t *string_decode(lc_decoder *d, column_t *column, int64_t row, const uint8_t *p) {
+/* The text of a string; NULL, with the fault said, where the value is none. */
+static inline const uint8_t *string_take(lc_decoder *d, column_t *column, const uint8_t *p, const uint8_t **text,
+                                         size_t *size) {
   if (*p != '"') return type_fault(d, column, p);
+  const uint8_t *after = lc_text_take(d, column, p, text, size);
+  return after == NULL || after > d->end ? NULL : after;
+}
+
+/* Room for that many decoded bytes, from the first on. */
+static bool bytes_room(lc_decoder *d, size_t size) {
+  d->bytes.size = 0;
+  return d->bytes.capacity >= size || lc_buffer_reserve(&d->bytes, size);
+}
+
+static inline const uint8_t *string_decode(lc_decoder *d, column_t *column, int64_t row, const uint8_t *p) {
   const uint8_t *text;
   size_t size;
-  const uint8_t *after = lc_text_take(d, column, p, &text, &size);
-  if (after == NULL || after > d->end) return NULL;
+  const uint8_t *after = string_take(d, column, p, &text, &size);
+  if (after == NULL) return NULL;
   if (is_placeholder(d, column, text, size) || is_placeholder_object(d, column, text, size))
     return cell_unset(column, row, after);
   return text_store(d, column, row, text, size) ? after : NULL;
 }
 
 const uint8_t *lc_bytes_take(lc_decoder *d, column_t *column, const uint8_t *p, bool *placeholder) {
-  if (*p != '"') return type_fault(d, column, p);
   const uint8_t *text;
   size_t size;
-  const uint8_t *after = lc_text_take(d, column, p, &text, &size);
-  if (after == NULL || after > d->end) return NULL;
+  const uint8_t *after = string_take(d, column, p, &text, &size);
+  if (after == NULL) return NULL;
   *placeholder = !column->element && is_bytes(text, size, d->placeholder_base64, d->placeholder_base64_size);
-  d->bytes.size = 0;
-  if (d->bytes.capacity < size && !lc_buffer_reserve(&d->bytes, size)) return lc_decoder_fails(d, LC_NO_MEMORY);
+  if (!bytes_room(d, size)) return lc_decoder_fails(d, LC_NO_MEMORY);
   int64_t decoded = lc_base64_decode(text, size, d->bytes.data);
   if (decoded < 0) return lc_fault(d, LC_ROW_BASE64, p, column);
   d->bytes.size = (size_t)decoded;
@@ -188,13 +199,11 @@ static int hex_digit(uint8_t c) {
 }
 
 static const uint8_t *hex_decode(lc_decoder *d, column_t *column, int64_t row, const uint8_t *p) {
-  if (*p != '"') return type_fault(d, column, p);
   const uint8_t *text;
   size_t size;
-  const uint8_t *after = lc_text_take(d, column, p, &text, &size);
-  if (after == NULL || after > d->end) return NULL;
-  d->bytes.size = 0;
-  if (d->bytes.capacity < size && !lc_buffer_reserve(&d->bytes, size)) return lc_decoder_fails(d, LC_NO_MEMORY);
+  const uint8_t *after = string_take(d, column, p, &text, &size);
+  if (after == NULL) return NULL;
+  if (!bytes_room(d, size)) return lc_decoder_fails(d, LC_NO_MEMORY);
   int bad = size % 2 == 0 ? 0 : -1;
   for (size_t i = 0; i + 1 < size; i += 2) {
     int high = hex_digit(text[i]), low = hex_digit(text[i + 1]);
@@ -228,11 +237,10 @@ static const uint8_t *clock_decode(lc_decoder *d, column_t *column, int64_t row,
 }
 
 static const uint8_t *iso_decode(lc_decoder *d, column_t *column, int64_t row, const uint8_t *p) {
-  if (*p != '"') return type_fault(d, column, p);
   const uint8_t *text;
   size_t size;
-  const uint8_t *after = lc_text_take(d, column, p, &text, &size);
-  if (after == NULL || after > d->end) return NULL;
+  const uint8_t *after = string_take(d, column, p, &text, &size);
+  if (after == NULL) return NULL;
   int32_t encoding = column->wire->encoding;
   if (encoding == LC_ENCODING_NAMED_TIMESTAMP) {
     const uint8_t *blank = size > 0 ? memchr(text, ' ', size) : NULL;

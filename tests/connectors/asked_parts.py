@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import pytest
 
 from connectors.base import requests
 from libcore.change import POSITION, ChangeBatch
-from tests.connectors.contract_source import Followed, SourceSystem
+from tests.connectors.contract_source import Followed, Rows, SourceSystem
 from tests.connectors.sap_rfc_parts import NARROW, PASSWORD, Items
 from tests.connectors.sqlserver_parts import WAYS, SqlServerSystem
 from tests.connectors.test_contract_oracle import MODES, OracleSystem
 from tests.doubles.oracle.install import install
 from tests.doubles.sap_rfc import SHIM
 from tests.doubles.sap_rfc.standard import Field
+from tests.doubles.sap_rfc.system import System
 
 SAP = {"documents": {}, "narrow": NARROW, "shuffled": NARROW | {"shuffled": True}}
 PLACES = [("sqlserver", way) for way in WAYS] + [("oracle", mode) for mode in MODES]
@@ -51,9 +53,21 @@ def system(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         install(monkeypatch, tmp_path / "oracle.db")
         yield OracleSystem(tmp_path, way)
     else:
-        monkeypatch.syspath_prepend(str(SHIM))
-        monkeypatch.setenv(PASSWORD, "secret")
-        yield Items(tmp_path, Field("name", "CHAR", 300), **SAP[way])
+        yield sap_items(tmp_path, monkeypatch, **SAP[way])
+
+
+def sap_items(directory: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Items:
+    """An empty table of an SAP system that this process may log on to."""
+    monkeypatch.syspath_prepend(str(SHIM))
+    monkeypatch.setenv(PASSWORD, "secret")
+    return Items(directory, Field("name", "CHAR", 300), **settings)
+
+
+def silently(system: Items, rows: Rows) -> None:
+    """Upserts that no change document tells of."""
+    with closing(System(system.path)) as silent:
+        made = [{"id": key, "name": name, "price": price} for key, name, price in rows.values()]
+        silent.write({"items": made}, documents=False)
 
 
 def ways(places: list[tuple[str, Any]]) -> pytest.MarkDecorator:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import closing
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -18,14 +17,10 @@ from connectors.oracle.session import Refused, sorted_error
 from control.cli.main import app
 from flows import build
 from tests.connectors import asked_parts
-from tests.connectors.asked_parts import CONDITIONS, PLACES, REFUSALS, Marked, ways
+from tests.connectors.asked_parts import CONDITIONS, PLACES, REFUSALS, Marked, sap_items, silently, ways
 from tests.connectors.contract_source import Followed, SourceSystem, some_rows
 from tests.connectors.request_parts import answered, ask, asked_table
-from tests.connectors.sap_rfc_parts import PASSWORD, Items
 from tests.connectors.sqlserver_parts import WAYS
-from tests.doubles.sap_rfc import SHIM
-from tests.doubles.sap_rfc.standard import Field
-from tests.doubles.sap_rfc.system import System
 
 kind, system = asked_parts.kind, asked_parts.system
 
@@ -91,14 +86,11 @@ def test_what_cannot_be_read_is_refused(system: SourceSystem, kind: str, tmp_pat
 def test_sap_knows_what_was_brought_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that no document told of comes by a request; that it is as before then comes by its document, again."""
     monkeypatch.setattr(requests, "_LOOK_S", 0.02)
-    monkeypatch.syspath_prepend(str(SHIM))
-    monkeypatch.setenv(PASSWORD, "secret")
-    system = Items(tmp_path, Field("name", "CHAR", 300))
+    system = sap_items(tmp_path, monkeypatch)
     followed = Followed(system.pipeline(), tmp_path / "state")
     system.write({1: (1, "old", None)})
     followed.until(lambda: followed.rows() == system.rows())
-    with closing(System(system.path)) as silent:
-        silent.write({"items": [{"id": 1, "name": "new", "price": None}]}, documents=False)
+    silently(system, {1: (1, "new", None)})
     answer = ask(tmp_path / "state", "items")
     followed.until(lambda: answer.exists() and followed.rows()[1][1] == "new")
     system.write({1: (1, "old", None)})

@@ -9,7 +9,6 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -19,14 +18,11 @@ import pytest
 
 from connectors.base import guardian, json_file, request_progress, requests
 from tests.connectors import asked_parts
-from tests.connectors.asked_parts import CONDITIONS, PLACES, Marked, ways
+from tests.connectors.asked_parts import CONDITIONS, PLACES, Marked, sap_items, silently, ways
 from tests.connectors.contract_source import Followed, Rows, SourceSystem, some_rows
 from tests.connectors.request_parts import answered, ask
-from tests.connectors.sap_rfc_parts import PASSWORD, Items
+from tests.connectors.sap_rfc_parts import Items
 from tests.connectors.sqlserver_parts import WAYS
-from tests.doubles.sap_rfc import SHIM
-from tests.doubles.sap_rfc.standard import Field
-from tests.doubles.sap_rfc.system import System
 
 kind, system = asked_parts.kind, asked_parts.system
 NARROW = ("sap_rfc", "narrow")
@@ -36,7 +32,8 @@ SYSTEMS = [PLACES[0], ("oracle", "logminer"), ("sap_rfc", "documents")]
 
 @pytest.fixture(autouse=True)
 def told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How far a request is stands in its file behind every chunk."""
+    """A request is found soon, and how far it is stands in its file behind every chunk."""
+    monkeypatch.setattr(requests, "_LOOK_S", 0.02)
     monkeypatch.setattr(request_progress, "_EVERY_S", 0.0)
 
 
@@ -53,13 +50,6 @@ def filled(system: SourceSystem) -> None:
         silently(system, rows)
     else:
         system.write(rows)
-
-
-def silently(system: Items, rows: Rows) -> None:
-    """Upserts that no change document tells of."""
-    with closing(System(system.path)) as silent:
-        made = [{"id": key, "name": name, "price": price} for key, name, price in rows.values()]
-        silent.write({"items": made}, documents=False)
 
 
 def bounded(system: SourceSystem, kind: str, bounds: str, **settings: Any) -> Path:
@@ -209,10 +199,7 @@ def test_not_above_the_rate(system: SourceSystem, kind: str, tmp_path: Path, mon
 
 def test_sap_does_not_know_what_it_brought_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row of which a column was read comes again by its document, also where it is as it was brought last, whole."""
-    monkeypatch.setattr(requests, "_LOOK_S", 0.02)
-    monkeypatch.syspath_prepend(str(SHIM))
-    monkeypatch.setenv(PASSWORD, "secret")
-    system = Items(tmp_path, Field("name", "CHAR", 300))
+    system = sap_items(tmp_path, monkeypatch)
     followed = Followed(system.pipeline(), tmp_path / "state")
     system.write({1: (1, "old", None)})
     settled(followed, system)
@@ -227,10 +214,7 @@ def test_sap_does_not_know_what_it_brought_in_part(tmp_path: Path, monkeypatch: 
 
 def test_sap_compares_what_it_brought_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that the target lacks, of which a column was read, comes whole with the next comparison of all keys."""
-    monkeypatch.setattr(requests, "_LOOK_S", 0.02)
-    monkeypatch.syspath_prepend(str(SHIM))
-    monkeypatch.setenv(PASSWORD, "secret")
-    system = Items(tmp_path, Field("name", "CHAR", 300))
+    system = sap_items(tmp_path, monkeypatch)
     system.write({1: (1, "a", None)})
     followed = Followed(system.pipeline(compare_seconds=1.0), tmp_path / "state")
     followed.until(lambda: followed.rows() == system.rows())
@@ -244,10 +228,7 @@ def test_sap_compares_what_it_brought_in_part(tmp_path: Path, monkeypatch: pytes
 
 def test_sap_users_who_may_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the function that counts is not for this user the table is read all the same, of nobody knows how many."""
-    monkeypatch.setattr(requests, "_LOOK_S", 0.02)
-    monkeypatch.syspath_prepend(str(SHIM))
-    monkeypatch.setenv(PASSWORD, "secret")
-    system = Items(tmp_path, Field("name", "CHAR", 300), denied_functions=["EM_GET_NUMBER_OF_ENTRIES"])
+    system = sap_items(tmp_path, monkeypatch, denied_functions=["EM_GET_NUMBER_OF_ENTRIES"])
     system.write(some_rows(Random(1), 0, 40))
     followed = Followed(system.pipeline(batch_rows_max=4), tmp_path / "state")
     answer, expected = ask(tmp_path / "state", "items"), set[int | None]()

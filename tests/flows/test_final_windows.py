@@ -17,7 +17,7 @@ from control.embedded import EmbeddedPostgres
 from flows import build, reading
 from flows.testing import run_flow
 from libcore.errors import ConfigurationError
-from tests.connectors.window_parts import has_read
+from tests.connectors.window_parts import closed, found, has_read, hourly
 from tests.flows.debezium import change
 
 PIPELINE = """
@@ -34,21 +34,10 @@ at = "timestamp"
 [[step]]
 select = {{ shop = "upper(customer)" }}
 of = "orders"
-[[step]]
-window = "orders"
-by = ["shop"]
-time = "ordered_at"
-size = "1h"
-aggregate = {{ orders = "count(*)" }}
-emit = "final"
-as = "hourly"
-[sink.postgres]
-dsn = "env:WAREHOUSE_DSN"
 """
 KAFKA = '[source.kafka]\nservers = "{}"'
 SQLITE = '[source.{}]\npath = "erp.db"\nfollow = "triggers"\npoll_s = 0.02'
 POSTGRES = '[source.postgres]\ndsn = "env:ERP_DSN"\nslot = "{}"'
-CLOSED = "SELECT shop, window_start::time::text, orders FROM hourly ORDER BY 1, 2"
 LATE = "SELECT shop, ordered_at::time::text FROM hourly_late"
 
 
@@ -59,16 +48,16 @@ def row(number: int, at: str, customer: str = "a") -> tuple[bytes | None, bytes]
     return key, value.replace(b'"source": {', b'"source": {"connector": "postgresql", ')
 
 
-def found(dsn: str, query: str) -> list[tuple[object, ...]]:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        return connection.execute(query).fetchall()  # type: ignore[call-overload,no-any-return]
+def written(file: Path, source: str, topic: str) -> str:
+    """A pipeline file over that table, and its text."""
+    text = PIPELINE.format(source=source, topic=topic) + hourly("orders", "shop", "ordered_at")
+    file.write_text(text)
+    return text
 
 
 def rows_of(dsn: str, table: str) -> int:
     """Rows of a table; 0 while it is not there."""
-    if found(dsn, f"SELECT to_regclass('{table}')") == [(None,)]:
-        return 0
-    return int(str(found(dsn, f"SELECT count(*) FROM {table}")[0][0]))
+    return int((found(dsn, f"SELECT count(*) FROM {table}") or [(0,)])[0][0])
 
 
 def live(file: Path, dsn: str, processes: int, ready: Callable[[], bool], **environment: str) -> None:
@@ -93,14 +82,14 @@ def test_a_window_is_told_once_and_late_rows_lie_beside_it(broker: str, postgres
     topic = f"t{uuid.uuid4().hex[:8]}.public.orders"
     create_topics(broker, {topic: 1})
     file = tmp_path / "hourly.toml"
-    file.write_text(PIPELINE.format(source=KAFKA.format(broker), topic=topic))
+    written(file, KAFKA.format(broker), topic)
     first = [row(1, "08:10"), row(2, "08:50", "A"), row(3, "09:10", "b"), row(4, "10:05")]
     produce(broker, topic, first)
     live(file, postgres, 1, lambda: told(postgres, windows=2, late=0))
-    assert found(postgres, CLOSED) == [("A", "08:00:00", 2), ("B", "09:00:00", 1)]
+    assert closed(postgres, "shop") == [("A", "08:00:00", 2), ("B", "09:00:00", 1)]
     produce(broker, topic, [row(5, "08:20"), row(6, "10:40"), row(7, "11:00")])
     live(file, postgres, 2, lambda: told(postgres, windows=3, late=1))
-    assert found(postgres, CLOSED) == [("A", "08:00:00", 2), ("A", "10:00:00", 2), ("B", "09:00:00", 1)]
+    assert closed(postgres, "shop") == [("A", "08:00:00", 2), ("A", "10:00:00", 2), ("B", "09:00:00", 1)]
     assert found(postgres, LATE) == [("A", "08:20:00")]
 
 
@@ -114,7 +103,7 @@ def test_windows_close_over_a_table_that_is_read_directly(
     dsn = postgres_server.create_database(erp) if is_postgres else ""
     text = POSTGRES.format(erp) if is_postgres else SQLITE.format(source)
     file = tmp_path / "hourly.toml"
-    file.write_text(PIPELINE.format(source=text, topic="public.orders" if is_postgres else "orders"))
+    written(file, text, "public.orders" if is_postgres else "orders")
 
     def write(*statements: str) -> None:
         if is_postgres:
@@ -142,10 +131,10 @@ def test_windows_close_over_a_table_that_is_read_directly(
         insert(0, "12:00", "later"),
     )
     live(file, postgres, 1, lambda: written_behind_the_snapshot() and told(postgres, 2, 0), ERP_DSN=dsn)
-    assert found(postgres, CLOSED) == [("A", "08:00:00", 2), ("B", "09:00:00", 1)]
+    assert closed(postgres, "shop") == [("A", "08:00:00", 2), ("B", "09:00:00", 1)]
     write(insert(5, "08:20"), insert(6, "10:40"), insert(7, "11:00"))
     live(file, postgres, 2, lambda: told(postgres, 3, 1), ERP_DSN=dsn)
-    assert found(postgres, CLOSED) == [("A", "08:00:00", 2), ("A", "10:00:00", 2), ("B", "09:00:00", 1)]
+    assert closed(postgres, "shop") == [("A", "08:00:00", 2), ("A", "10:00:00", 2), ("B", "09:00:00", 1)]
     assert found(postgres, LATE) == [("A", "08:20:00")]
     if is_postgres:
         postgres_server.drop_database(erp)
@@ -156,7 +145,7 @@ def test_a_computed_time_tells_no_lateness(broker: str, tmp_path: Path) -> None:
     topic = f"t{uuid.uuid4().hex[:8]}.public.orders"
     create_topics(broker, {topic: 1})
     file = tmp_path / "hourly.toml"
-    text = PIPELINE.format(source=KAFKA.format(broker), topic=topic)
+    text = written(file, KAFKA.format(broker), topic)
     file.write_text(text.replace('{ shop = "upper(customer)" }', '{ shop = "customer", ordered_at = "ordered_at" }'))
     pipeline = build.load(str(file))
     bindings = reading.bind(pipeline, str(file))
