@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from libcore.change import UNSET, arrow_schema, lacking_nothing
+from connectors.base.items import Item
+from libcore.change import UNSET, ChangeBatch, arrow_schema, lacking_nothing
 from libcore.schema import Table
 
 
@@ -21,3 +22,23 @@ def join(table: Table, records: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     plain = [pa.RecordBatch.from_arrays(record.columns, schema=schema) for record in records]
     batches = pa.Table.from_batches(plain, schema).combine_chunks().to_batches()
     return batches[0] if batches else plain[0]
+
+
+def gathered(items: Sequence[Item]) -> list[Item]:
+    """Batches of the same table as one, at the place of the first; everything else stays where it is."""
+    parts: dict[int, list[pa.RecordBatch]] = {}
+    places: dict[int, int] = {}
+    out: list[Item] = []
+    for item in items:
+        if isinstance(item, ChangeBatch):
+            known = parts.setdefault(id(item.table), [])
+            known.append(item.record)
+            if len(known) > 1:
+                continue
+            places[id(item.table)] = len(out)
+        out.append(item)
+    for table, place in places.items():
+        first = out[place]
+        if isinstance(first, ChangeBatch) and len(parts[table]) > 1:
+            out[place] = ChangeBatch(first.table, join(first.table, parts[table]))
+    return out

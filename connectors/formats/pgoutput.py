@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 
-from connectors.base.batches import join
+from connectors.base.batches import gathered
 from connectors.base.dead_letters import Failure, raw_messages
 from connectors.base.items import ClearColumn, Item, Truncate
 from connectors.base.metrics import BATCHES, DECODE_ERRORS, EVENTS, REDELIVERED
@@ -80,6 +80,8 @@ class PgoutputDecoder:
         self._streamed = replace(self._plan, streamed=True)
         self.heard: list[LogicalMessage] = []
         """Logical messages that the last call of decode met, in order; not of rolled back transactions."""
+        self.xids: set[int] = set()
+        """The transactions that the last call of decode met, as their BEGIN has them."""
         if state is not None:
             self._resume(state)
         self._kept = tuple(table.text() for table in self._tables.values())
@@ -125,7 +127,7 @@ class PgoutputDecoder:
             whole: end behind the last commit in `messages`, where there is one; without one all are consumed.
         Raises: FatalError at a truncate that stops and for a broken stream, ConfigurationError where no table fits.
         """
-        self.heard = []
+        self.heard, self.xids = [], set()
         if whole and self._streams.commit is None:
             borders = pc.indices_nonzero(pc.is_in(pc.binary_slice(messages.column(0), 0, 1), _COMMITS))
             messages = messages.slice(0, borders[-1].as_py() + 1) if len(borders) else messages
@@ -163,11 +165,13 @@ class PgoutputDecoder:
             raise self._fatal(messages, done.consumed, done.errors[-1].text)
         if done.errors:
             out += self._letters(done.errors, messages)
-        ends = done.commits.column("end_lsn").to_pylist() if done.commits.num_rows else []
-        if self._transactions and ends:
-            self._mark(plan, done, out)
-        if ends:
-            self._resume_lsn = max(self._resume_lsn, ends[-1])
+        if self._state.open:
+            self.xids.add(self._state.xid)
+        if done.commits.num_rows:
+            self.xids.update(done.commits.column("xid").to_pylist())
+            if self._transactions:
+                self._mark(plan, done, out)
+            self._resume_lsn = max(self._resume_lsn, done.commits.column("end_lsn")[-1].as_py())
 
     def _mark(self, plan: PgoutputPlan, done: PgoutputDecoded, out: list[Item]) -> None:
         parts: dict[int, list[tuple[str, int]]] = {}
@@ -216,23 +220,11 @@ class PgoutputDecoder:
         return items
 
     def _gathered(self, items: list[Item]) -> list[Item]:
-        """Batches of the same table as one, where nothing but batches stands between them; marks stay last."""
-        batches: dict[int, list[ChangeBatch]] = {}
-        out: list[Item] = []
-        for item in items:
-            if not isinstance(item, ChangeBatch) or self._transactions:  # the document step gathers by itself
-                out.append(item)
-                continue
-            same = batches.setdefault(id(item.table), [])
-            if not same:
-                out.append(item)
-            same.append(item)
-        for index, item in enumerate(out):
+        """Where nothing but batches stands between two of a table, they are one; marks stay last."""
+        out = items if self._transactions else gathered(items)  # the document step gathers by itself
+        for item in out:
             if isinstance(item, ChangeBatch):
-                parts = batches.get(id(item.table), [])
-                if len(parts) > 1 and parts[0] is item:
-                    out[index] = ChangeBatch(item.table, join(item.table, [part.record for part in parts]))
-                EVENTS.labels(item.table.name).inc(out[index].row_count)  # type: ignore[union-attr]
+                EVENTS.labels(item.table.name).inc(item.row_count)
                 BATCHES.labels(item.table.name).inc()
         return out
 

@@ -2,26 +2,34 @@
 
 Under the new key a target has no row that could keep it, so it is looked up at the source. The source's row may be
 newer than the change; then the changes in between follow in the stream, and end right. Where the row is gone, its
-delete or its next key change follows.
+delete or its next key change follows. It is never older: a commit is in the log before a snapshot shows it (for as long
+as it waits for a standby, with synchronous replication), so those that the stream has brought are waited for first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection, Generator, Sequence
 from typing import Any
 
+import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
+import structlog
 
+from connectors.base.items import Item
 from connectors.postgres import slot as slots
 from connectors.postgres.chunks import Chunk
-from connectors.postgres.session import literal, quote
+from connectors.postgres.session import Connection, literal, quote
 from connectors.postgres.snapshot import ChunkReader
 from connectors.postgres.source_catalog import CatalogTable
+from connectors.postgres.source_session import failed
 from libcore.change import POSITION, UNSET, ChangeBatch, Op, op_is
 from libcore.position import POSITION_BYTES
 
 _ROWS_A_QUERY = 1000
+_AGAIN_S, _TELL_S = 0.02, 10.0  # how often commits are looked for, and how long silently
+_log = structlog.get_logger()
 
 
 class MovedRows:
@@ -29,30 +37,68 @@ class MovedRows:
 
     Args:
         tables: by the name of their batches. open_reader: a ChunkReader, not yet open.
+        connection: tells which transactions are not over, in autocommit.
     """
 
-    def __init__(self, tables: dict[str, CatalogTable], open_reader: Callable[[], ChunkReader]) -> None:
-        self._tables, self._open_reader = tables, open_reader
+    def __init__(
+        self, tables: dict[str, CatalogTable], open_reader: Callable[[], ChunkReader], connection: Connection
+    ) -> None:
+        self._tables, self._open_reader, self._connection = tables, open_reader, connection
         self.seen_lsn = 0
         """Values that were looked up may be of what was committed up to there."""
 
-    def filled(self, batch: ChangeBatch) -> ChangeBatch:
-        """The batch with the values that its moved rows lack. Raises TransientError, ConfigurationError."""
-        table = self._tables.get(batch.table.name)
-        if not batch.has_unset or not batch.table.key or table is None:
-            return batch
-        record = batch.record
+    def filled(self, items: Sequence[Item], xids: Collection[int]) -> Generator[None, None, list[Item]]:
+        """The items with the values that their moved rows lack; None while the source does not show them yet.
+
+        Args:
+            xids: the transactions of the items.
+        Raises: TransientError, ConfigurationError.
+        """
+        out = list(items)
+        lacking = {place: rows for place, item in enumerate(out) if (rows := self._lacking(item))}
+        if lacking:
+            yield from self._shown(xids)
+        for place, rows in lacking.items():
+            batch = out[place]
+            assert isinstance(batch, ChangeBatch)
+            record = batch.record
+            keys = [tuple(record.column(name)[row].as_py() for name in batch.table.key) for row in rows]
+            found = self._look_up(self._tables[batch.table.name], batch, list(dict.fromkeys(keys)))
+            out[place] = ChangeBatch(batch.table, _patched(batch, rows, [found.get(key) for key in keys]))
+        return out
+
+    def _lacking(self, item: Item) -> list[int]:
+        """Rows of a batch under a new key that lack a value."""
+        if not isinstance(item, ChangeBatch) or not item.has_unset or not item.table.key:
+            return []
+        if item.table.name not in self._tables:
+            return []
+        record = item.record
         # the second row of a message, an upsert behind the delete of its old key, has an odd counter
         last = pc.binary_slice(record.column(POSITION).cast(pa.binary()), POSITION_BYTES - 1, POSITION_BYTES)
         odd = pc.is_in(last, pa.array([bytes([number]) for number in range(1, 256, 2)], pa.binary()))
         moved = pc.indices_nonzero(pc.and_(odd, op_is(record, Op.UPSERT))).to_pylist()
         unset = record.column(UNSET)
-        lacking = [row for row in moved if any(unset[row].as_py())]
-        if not lacking:
-            return batch
-        keys = [tuple(record.column(name)[row].as_py() for name in batch.table.key) for row in lacking]
-        found = self._look_up(table, batch, list(dict.fromkeys(keys)))
-        return ChangeBatch(batch.table, _patched(batch, lacking, [found.get(key) for key in keys]))
+        return [row for row in moved if any(unset[row].as_py())]
+
+    def _shown(self, xids: Collection[int]) -> Generator[None, None, None]:
+        """None, while a snapshot may not show all of those transactions."""
+        ours, begun, told = set(map(str, xids)), time.monotonic(), False
+        while True:
+            try:
+                hidden = ours & slots.writing(self._connection)
+            except psycopg.Error as error:
+                raise failed(error, "ask which transactions are not over") from error
+            if not hidden:
+                return
+            if not told and time.monotonic() - begun > _TELL_S:
+                _log.warning(
+                    "stream waits for commits that are in the log and are not shown yet", xids=sorted(hidden)[:5],
+                    why="a commit waits for a standby (synchronous_standby_names)?",
+                )  # fmt: skip
+                told = True
+            time.sleep(_AGAIN_S)
+            yield None
 
     def _look_up(
         self, table: CatalogTable, batch: ChangeBatch, keys: list[tuple[Any, ...]]

@@ -272,6 +272,7 @@ class SlotReader:
             moved=MovedRows(
                 {self._bindings[name].table: table for name, table in tables.items()},
                 partial(self._reader, View(1)),
+                connection,
             ),
             requests=self._requests_of(connection, tables),
         )

@@ -223,15 +223,14 @@ class SlotStream:
         if border < messages.num_rows:
             self._held.append(messages.slice(border))
 
-    def _decoded(self, messages: pa.RecordBatch) -> Iterator[Piece]:
+    def _decoded(self, messages: pa.RecordBatch) -> Iterator[Piece | None]:
         start = 0
         while start < messages.num_rows:
             items, consumed = self._decoder.decode(messages.slice(start))
             start += consumed
             if self._end_mark and any(heard.content == self._end_mark.encode() for heard in self._decoder.heard):
                 self._ended = True
-            passed = self._passed(items)
-            items = [self._moved.filled(item) if isinstance(item, ChangeBatch) else item for item in passed]
+            items = yield from self._moved.filled(self._passed(items), self._decoder.xids)
             state = self.state.seen(self._moved.seen_lsn)
             self.state = replace(state, decoder=self._decoder.state, starts=tuple(sorted(self._starts.items())))
             rows = max(consumed, sum(item.row_count for item in items if isinstance(item, ChangeBatch)))

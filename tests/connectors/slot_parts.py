@@ -170,3 +170,9 @@ def source_rows(dsn: str, table: str, columns: str = "*") -> list[list[Any]]:
     with psycopg.connect(dsn) as connection:
         found = connection.execute(f"SELECT {columns} FROM {table}").fetchall()
     return sorted([[v.encode() if isinstance(v, str) else v for v in row] for row in found], key=repr)
+
+
+def differences(wanted: list[list[Any]], found: list[list[Any]]) -> tuple[list[str], list[str]]:
+    """The first rows that only one of both has, cut to a line each: whole tables of large values cannot be read."""
+    lost, other = Counter(map(repr, wanted)), Counter(map(repr, found))
+    return [row[:100] for row in (lost - other).elements()][:5], [row[:100] for row in (other - lost).elements()][:5]

@@ -20,7 +20,7 @@ from connectors.postgres import slot as slots
 from connectors.postgres import slot_requests
 from connectors.postgres.source_config import PostgresGuardian
 from tests.connectors.request_parts import answered, ask
-from tests.connectors.slot_parts import SECONDS_MAX, Flow, source_rows
+from tests.connectors.slot_parts import SECONDS_MAX, Flow, differences, source_rows
 from tests.connectors.test_postgres_source import Writer, _equal, _items
 from tests.examples import TIMES
 
@@ -131,7 +131,7 @@ def test_changes_around_the_chunks(
     flow.crash()
     assert not changes and flow.run()
     wanted = [row for row in source_rows(postgres, "items") if row[:2] != [190, b"l0"]]
-    assert flow.target.table("public.items") == wanted
+    assert differences(wanted, flow.target.table("public.items")) == ([], [])
     flow.close()
 
 
@@ -152,7 +152,8 @@ def test_a_column_that_joined(source: Connection, postgres: str, tmp_path: Path)
     flow.crash()
     assert flow.run() and answered(answer) == {"done": True, "rows": 400}
     note = "CASE WHEN id = 7 THEN note ELSE 'mine' END"
-    assert flow.target.table("public.items") == source_rows(postgres, "items", f"id, line, n, {note}, weight")
+    wanted = source_rows(postgres, "items", f"id, line, n, {note}, weight")
+    assert differences(wanted, flow.target.table("public.items")) == ([], [])
     flow.close()
 
 
@@ -214,7 +215,7 @@ def test_an_open_request_of_an_older_version(source: Connection, postgres: str, 
     _until(flow, (tmp_path / "run" / "request-one.json").exists)
     flow.crash()
     wanted = source_rows(postgres, "(SELECT * FROM items WHERE (id, line) > (100, 'l0')) i")
-    assert flow.target.table("public.items") == wanted
+    assert differences(wanted, flow.target.table("public.items")) == ([], [])
     flow.close()
 
 

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from connectors.postgres import source_wire
-from tests.connectors.slot_parts import Flow, source_rows
+from tests.connectors.slot_parts import Flow, differences, source_rows
 from tests.connectors.test_pgoutput_real import _COLUMNS, _ROWS
 
 WIRES = ["plain", *([] if source_wire.missing() else ["c"])]
@@ -81,12 +81,8 @@ class Writer(threading.Thread):
 
 def _equal(flow: Flow, *tables: str) -> None:
     for table in tables:
-        found, wanted = flow.target.table(f"public.{table}"), source_rows(flow.dsn, table)
-        assert found == wanted, (
-            table,
-            [r for r in found if r not in wanted][:3],
-            [r for r in wanted if r not in found][:3],
-        )
+        lost, other = differences(source_rows(flow.dsn, table), flow.target.table(f"public.{table}"))
+        assert (table, lost, other) == (table, [], [])
 
 
 @pytest.mark.parametrize("reader", WIRES)

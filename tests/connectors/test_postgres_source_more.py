@@ -134,7 +134,9 @@ def test_by_functions_where_no_walsender_can_be_had(source: Connection, postgres
     writer.start()
     for epochs in (4, 9, 30, 60):
         flow.run(epochs)
-    source.execute("UPDATE items SET n = -1")  # larger than an epoch
+    with source.transaction():
+        source.execute("LOCK TABLE items IN EXCLUSIVE MODE")  # the writer takes rows in another order
+        source.execute("UPDATE items SET n = -1")  # larger than an epoch
     flow.run(20)
     writer.stop()
     while not flow.run(300):
