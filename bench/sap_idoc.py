@@ -24,7 +24,7 @@ from bench import rig
 from bench.measure import MemoryProbe, Result
 from bench.sap_parts import NULL, POSTGRES, Sums, compared
 from bench.w1 import say
-from flows.ports import free_port
+from flows.ports import free_port, listens
 
 IDOCS_MAX = 20_000
 SENDERS = 8
@@ -75,7 +75,7 @@ def _received(scratch: Path, sink: str, bodies: list[bytes], idocs: int, dsn: st
         process = rig.start(arguments, scratch / "ours.log", {**environment, "HEADRACE_STATE_DIR": text})
         try:
             with MemoryProbe(process.pid) as probe:
-                _wait(lambda: _listens(port), process)
+                _wait(lambda: listens(port), process)
                 began = time.perf_counter()
                 senders = _sent(port, bodies)
                 with closing(sqlite3.connect(f"file:{state}/idocs/idocs.db?mode=ro", uri=True)) as spool:
@@ -92,13 +92,6 @@ def _received(scratch: Path, sink: str, bodies: list[bytes], idocs: int, dsn: st
 
 def _durable(spool: sqlite3.Connection) -> int:
     return int(spool.execute("SELECT count(*) FROM idoc WHERE body IS NULL").fetchone()[0])
-
-
-def _listens(port: int) -> bool:
-    import socket
-
-    with socket.socket() as peer:
-        return peer.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _wait(reached: Any, process: Any) -> None:

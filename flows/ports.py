@@ -1,4 +1,4 @@
-"""TCP ports for processes that are about to start."""
+"""TCP ports of 127.0.0.1 for processes that are about to start."""
 
 from __future__ import annotations
 
@@ -27,3 +27,9 @@ def free_ports(count: int) -> list[int]:
 def free_port() -> int:
     """One of them."""
     return free_ports(1)[0]
+
+
+def listens(port: int) -> bool:
+    """Whether somebody answers there."""
+    with socket.socket() as peer:
+        return peer.connect_ex(("127.0.0.1", port)) == 0

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import psycopg
@@ -129,6 +133,25 @@ class Flow:
             time.sleep(max(0.0, (awake - datetime.now(UTC)).total_seconds()))
         return True
 
+    def until(self, reached: Callable[[], bool]) -> None:
+        """Epochs, one after the other, up to a moment that must come."""
+        deadline = time.monotonic() + SECONDS_MAX
+        while not reached():
+            assert self.epoch()
+            assert time.monotonic() < deadline, "it did not come"
+
+    def until_under_crashes(self, reached: Callable[[], bool], chance: Random) -> None:
+        """The same from a start on, with up to four crashes at any moment; ends with one."""
+        crashes = 0
+        self.open(until_end=False)
+        while not reached():
+            assert self.epoch()
+            if crashes < 4 and chance.random() < 0.1:
+                self.crash()
+                self.open(until_end=False)
+                crashes += 1
+        self.crash()
+
     def crash(self) -> None:
         """Leave as a killed worker does; what its epochs brought stays."""
         self.part.close()
@@ -176,3 +199,26 @@ def differences(wanted: list[list[Any]], found: list[list[Any]]) -> tuple[list[s
     """The first rows that only one of both has, cut to a line each: whole tables of large values cannot be read."""
     lost, other = Counter(map(repr, wanted)), Counter(map(repr, found))
     return [row[:100] for row in (lost - other).elements()][:5], [row[:100] for row in (other - lost).elements()][:5]
+
+
+@contextmanager
+def sessions_counted(dsn: str) -> Iterator[list[int]]:
+    """How many sessions a flow has in the database, time and again while the block runs."""
+    seen, ended = [0], threading.Event()
+
+    def count() -> None:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            while not ended.is_set():
+                found = connection.execute(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                    "AND application_name LIKE 'headrace %'"
+                ).fetchone()
+                seen.append(found[0] if found else 0)
+
+    counter = threading.Thread(target=count)
+    counter.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        counter.join()

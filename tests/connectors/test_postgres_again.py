@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from connectors.postgres import slot as slots
 from connectors.postgres import slot_requests
 from connectors.postgres.source_config import PostgresGuardian
 from tests.connectors.request_parts import answered, ask
-from tests.connectors.slot_parts import SECONDS_MAX, Flow, differences, source_rows
+from tests.connectors.slot_parts import Flow, differences, sessions_counted, source_rows
 from tests.connectors.test_postgres_source import Writer, _equal, _items
 from tests.examples import TIMES
 
@@ -42,13 +41,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_progress, "_EVERY_S", 0.0)
 
 
-def _until(flow: Flow, reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS_MAX
-    while not reached():
-        assert flow.epoch()
-        assert time.monotonic() < deadline
-
-
 @pytest.mark.parametrize("columns", [[], ["n"]])
 @pytest.mark.parametrize("seed", range(TIMES))
 def test_chunks_at_a_time_under_a_writer(
@@ -59,20 +51,12 @@ def test_chunks_at_a_time_under_a_writer(
     source.execute("ALTER TABLE items ALTER note SET STORAGE EXTERNAL")
     flow = Flow(postgres, tmp_path, ["public.items"], batch_rows_max=70, parallel=3)
     flow.run()
-    chance, rows = random.Random(seed), flow.target.rows["public.items"]
-    for row in rows.values():
+    for row in flow.target.rows["public.items"].values():
         row[2] = -1
     writer = Writer(postgres, seed)
     writer.start()
-    answer, crashes = ask(tmp_path, "public.items", columns=columns), 0
-    flow.open(until_end=False)
-    while not answer.exists():
-        assert flow.epoch()
-        if crashes < 4 and chance.random() < 0.1:
-            flow.crash()
-            flow.open(until_end=False)
-            crashes += 1
-    flow.crash()
+    answer = ask(tmp_path, "public.items", columns=columns)
+    flow.until_under_crashes(answer.exists, random.Random(seed))
     writer.stop()
     assert flow.run()
     _equal(flow, "items")
@@ -127,7 +111,7 @@ def test_changes_around_the_chunks(
     monkeypatch.setattr(slot_requests, "next_bound", next_bound)
     answer = ask(tmp_path, "public.items", columns=["n", "id"])
     flow.open(until_end=False)
-    _until(flow, answer.exists)
+    flow.until(answer.exists)
     flow.crash()
     assert not changes and flow.run()
     wanted = [row for row in source_rows(postgres, "items") if row[:2] != [190, b"l0"]]
@@ -144,10 +128,10 @@ def test_a_column_that_joined(source: Connection, postgres: str, tmp_path: Path)
         row[3] = b"mine"
     flow.open(until_end=False)
     source.execute("UPDATE items SET n = -3 WHERE id = 7")
-    _until(flow, lambda: -3 in {row[2] for row in flow.target.table("public.items")})  # what it knows of tables is old
+    flow.until(lambda: -3 in {row[2] for row in flow.target.table("public.items")})  # what it knows of tables is old
     source.execute("ALTER TABLE items ADD weight int DEFAULT 5")
     answer = ask(tmp_path, "public.items", columns=["weight"])
-    _until(flow, answer.exists)
+    flow.until(answer.exists)
     source.execute("UPDATE items SET weight = 6 WHERE id = 7")
     flow.crash()
     assert flow.run() and answered(answer) == {"done": True, "rows": 400}
@@ -170,9 +154,9 @@ def test_declared_columns_that_must_not_be_null(source: Connection, postgres: st
     source.execute("ALTER TABLE items ADD weight int")
     flow.open(until_end=False)
     answer = ask(tmp_path, "public.items", columns=["note"])
-    _until(flow, answer.exists)
+    flow.until(answer.exists)
     other = ask(tmp_path, "public.items", columns=["weight"], identity="two")
-    _until(flow, other.exists)
+    flow.until(other.exists)
     flow.crash()
     assert answered(answer) == {"done": True, "rows": 200} and flow.target.letters == []
     assert flow.target.table("public.items") == before
@@ -193,7 +177,7 @@ def test_what_cannot_be_read_in_part_is_refused(source: Connection, postgres: st
         flow.settings = bindings
         flow.open(until_end=False)
         answers = {one[0]: ask(tmp_path, one[1], one[2], one[0], columns=one[3]) for one in several}
-        _until(flow, lambda: all(answer.exists() for answer in answers.values()))  # noqa: B023
+        flow.until(lambda: all(answer.exists() for answer in answers.values()))  # noqa: B023
         flow.crash()
         errors |= {name: answered(answer)["error"] for name, answer in answers.items()}
     assert "table public.items: expected columns of id, line, n; found 'no'" in errors["no"]
@@ -212,7 +196,7 @@ def test_an_open_request_of_an_older_version(source: Connection, postgres: str, 
     ask(tmp_path, "public.items")
     flow.state = (*flow.state[:11], (("one", "public.items", "", ("100", "l0")),), *flow.state[12:])
     flow.open(until_end=False)
-    _until(flow, (tmp_path / "run" / "request-one.json").exists)
+    flow.until((tmp_path / "run" / "request-one.json").exists)
     flow.crash()
     wanted = source_rows(postgres, "(SELECT * FROM items WHERE (id, line) > (100, 'l0')) i")
     assert differences(wanted, flow.target.table("public.items")) == ([], [])
@@ -233,7 +217,7 @@ def test_progress_is_told(source: Connection, postgres: str, tmp_path: Path) -> 
             told.append(json.loads(file.read_text("utf-8")))
         return answer.exists()
 
-    _until(flow, look)
+    flow.until(look)
     flow.crash()
     rows = [one["rows"] for one in told]
     assert rows == sorted(rows) and len(set(rows)) > 3 and rows[-1] <= 1000 == answered(answer)["rows"]
@@ -249,19 +233,6 @@ def test_within_the_guardians_bounds(source: Connection, postgres: str, tmp_path
     flow = Flow(postgres, tmp_path, ["public.items"], parallel=10, guardian=guardian, snapshot="never")
     flow.run()
     flow.open(until_end=False)
-    seen, ended = [0], threading.Event()
-
-    def count() -> None:
-        with psycopg.connect(postgres, autocommit=True) as connection:
-            while not ended.is_set():
-                found = connection.execute(
-                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-                    "AND application_name LIKE 'headrace %'"
-                ).fetchone()
-                seen.append(found[0] if found else 0)
-
-    counter = threading.Thread(target=count)
-    counter.start()
     answer, file = ask(tmp_path, "public.items", "n <= 800"), tmp_path / "run" / "request-one.progress.json"
     above: list[float] = []
 
@@ -271,9 +242,8 @@ def test_within_the_guardians_bounds(source: Connection, postgres: str, tmp_path
             above.append(told["rows"] - 400 * (time.time() - told["begun_at"]))
         return answer.exists()
 
-    _until(flow, look)
-    ended.set()
-    counter.join()
+    with sessions_counted(postgres) as seen:
+        flow.until(look)
     flow.crash()
     assert answered(answer)["rows"] == 800
     assert len(above) > 10 and max(above) <= 2 * 100  # a turn of two chunks

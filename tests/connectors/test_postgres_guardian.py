@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,7 +16,7 @@ from connectors.base.guardian import BusinessHours, Guardian, Pace
 from connectors.postgres import slot as slots
 from connectors.postgres.source_config import PostgresGuardian
 from libcore.errors import FatalError
-from tests.connectors.slot_parts import Flow, source_rows
+from tests.connectors.slot_parts import Flow, sessions_counted, source_rows
 
 Connection = psycopg.Connection[Any]
 _SECONDS = 20.0
@@ -101,22 +100,8 @@ def test_an_unknown_zone_is_refused() -> None:
 def test_sessions_stay_within_their_bound(source: Connection, postgres: str, tmp_path: Path) -> None:
     """While ten sessions were asked for to read the snapshot, never more than sessions_max are open."""
     flow = _flow(postgres, tmp_path, PostgresGuardian(sessions_max=6), parallel=10, chunk_rows=500, batch_rows_max=500)
-    seen, ended = [0], threading.Event()
-
-    def count() -> None:
-        with psycopg.connect(postgres, autocommit=True) as connection:
-            while not ended.is_set():
-                row = connection.execute(
-                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-                    "AND application_name LIKE 'headrace %'"
-                ).fetchone()
-                seen.append(row[0] if row else 0)
-
-    counter = threading.Thread(target=count)
-    counter.start()
-    assert flow.run()
-    ended.set()
-    counter.join()
+    with sessions_counted(postgres) as seen:
+        assert flow.run()
     assert 4 <= max(seen) <= 6
     assert flow.target.table("public.t") == source_rows(postgres, "t")
     flow.close()

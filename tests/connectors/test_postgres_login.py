@@ -14,7 +14,7 @@ from connectors.base.metrics import LOGIN_REFUSED
 from connectors.formats.binding import TopicBinding
 from control.embedded import EmbeddedPostgres
 from libcore.errors import ConfigurationError
-from tests.connectors.slot_parts import SECONDS_MAX, Flow, source_rows
+from tests.connectors.slot_parts import Flow, source_rows
 
 END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'reader'"
 
@@ -53,7 +53,7 @@ def test_a_first_session_that_is_refused_ends_the_flow(server: EmbeddedPostgres,
     (tmp_path / "dsn").write_text(_dsn(server, "reader:wrong"), "utf-8")
     flow.part = made.build_part("step", made.list_parts()[0], None)
     with pytest.raises(ConfigurationError, match="password authentication failed"):
-        _until(flow, lambda: False)
+        flow.until(lambda: False)
     flow.crash()
 
 
@@ -71,25 +71,18 @@ def test_a_running_flow_waits_until_it_is_let_in(server: EmbeddedPostgres, tmp_p
     flow = Flow(_dsn(server), tmp_path, ["public.t"], slot="waits")
     refused = LOGIN_REFUSED.labels("waits")._value
     flow.open(until_end=False)
-    _until(flow, lambda: bool(flow.target.table("public.t")))
+    flow.until(lambda: bool(flow.target.table("public.t")))
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         breaks, mends = CHANGES[change]
         _insisted(connection, breaks)
-        _until(flow, lambda: refused.get() == 1)
+        flow.until(lambda: refused.get() == 1)
         _insisted(connection, mends)
     server.execute("INSERT INTO t SELECT max(id) + 1 FROM t", "erp")
     wanted = source_rows(server.dsn("erp"), "t")
-    _until(flow, lambda: flow.target.table("public.t") == wanted)
+    flow.until(lambda: flow.target.table("public.t") == wanted)
     assert refused.get() == 0
     flow.crash()
     flow.close()
-
-
-def _until(flow: Flow, reached: Any) -> None:
-    deadline = time.monotonic() + SECONDS_MAX
-    while not reached():
-        assert flow.epoch()
-        assert time.monotonic() < deadline
 
 
 def _insisted(connection: psycopg.Connection[Any], statement: str) -> None:

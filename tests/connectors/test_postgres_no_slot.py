@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 
 from connectors.postgres import slot_requests
 from control.embedded import EmbeddedPostgres
-from tests.connectors.request_parts import ask
+from tests.connectors.request_parts import answered, ask
 from tests.connectors.slot_parts import SECONDS_MAX, Flow, differences, source_rows
 from tests.connectors.test_postgres_source import Writer, _items
 from tests.examples import TIMES
@@ -40,31 +39,6 @@ def source(server: EmbeddedPostgres) -> Iterator[Connection]:
     server.drop_database("erp")
 
 
-class Asked:
-    """A request to read a table again, and its answer."""
-
-    def __init__(self, flow: Flow, table: str) -> None:
-        self.path = ask(Path(flow.context.directory or ""), table)
-
-    @property
-    def answered(self) -> bool:
-        """Whether it is done, or refused."""
-        return self.path.exists()
-
-    @property
-    def answer(self) -> dict[str, Any]:
-        """What it came to."""
-        found: dict[str, Any] = json.loads(self.path.read_text("utf-8"))
-        return found
-
-
-def _until(flow: Flow, reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS_MAX
-    while not reached():
-        assert flow.epoch()
-        assert time.monotonic() < deadline
-
-
 @pytest.mark.parametrize("seed", range(2 * TIMES))
 def test_a_table_is_read_again_under_a_writer(
     source: Connection, server: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
@@ -84,18 +58,11 @@ def test_a_table_is_read_again_under_a_writer(
             rows[key][2:] = [-1, b"wrong"]
     writer = Writer(server.dsn("erp"), seed)
     writer.start()
-    asked, crashes = Asked(flow, "public.items"), 0
-    flow.open(until_end=False)
-    while not asked.answered:
-        assert flow.epoch()
-        if crashes < 4 and chance.random() < 0.1:
-            flow.crash()
-            flow.open(until_end=False)
-            crashes += 1
-    flow.crash()
+    answer = ask(tmp_path, "public.items")
+    flow.until_under_crashes(answer.exists, chance)
     writer.stop()
     assert flow.run()
-    assert asked.answer["done"]
+    assert answered(answer)["done"]
     assert differences(source_rows(flow.dsn, "items"), flow.target.table("public.items")) == ([], [])
     flow.close()
 
@@ -110,14 +77,14 @@ def test_a_change_that_is_seen_in_the_log_first(source: Connection, server: Embe
         flow.open(until_end=False)
         held.start()
         wanted = [[number, 1] for number in range(1, 11)]
-        _until(flow, lambda: sorted(flow.target.table("public.t")) == wanted)
+        flow.until(lambda: sorted(flow.target.table("public.t")) == wanted)
         assert {row[1] for row in source_rows(flow.dsn, "t")} == {0}, "the commit was not held"
-        asked = Asked(flow, "public.t")
+        answer = ask(tmp_path, "public.t")
         ended = time.monotonic() + 2.5
-        _until(flow, lambda: time.monotonic() > ended)
-        assert not asked.answered
-    _until(flow, lambda: asked.answered)
-    assert asked.answer == {"done": True, "rows": 10}
+        flow.until(lambda: time.monotonic() > ended)
+        assert not answer.exists()
+    flow.until(answer.exists)
+    assert answered(answer) == {"done": True, "rows": 10}
     assert sorted(flow.target.table("public.t")) == wanted
     flow.crash()
     flow.close()
@@ -136,9 +103,9 @@ def test_a_key_changed_in_a_commit_that_no_snapshot_shows_yet(
         flow.open(until_end=False)
         held.start()
         ended = time.monotonic() + 1.5
-        _until(flow, lambda: time.monotonic() > ended)
+        flow.until(lambda: time.monotonic() > ended)
         assert min(row[0] for row in source_rows(flow.dsn, "t")) == 1, "the commit was not held"
-    _until(flow, lambda: min(flow.target.table("public.t"))[0] > 100)
+    flow.until(lambda: min(flow.target.table("public.t"))[0] > 100)
     assert differences(source_rows(flow.dsn, "t"), flow.target.table("public.t")) == ([], [])
     flow.crash()
     flow.close()
@@ -178,12 +145,12 @@ def test_the_stream_goes_on_beside_a_long_transaction(
         flow.open(until_end=False)
         for number in range(3):
             source.execute("UPDATE t SET x = %s", (number,))
-            _until(flow, lambda: {row[1] for row in flow.target.table("public.t")} == {number})  # noqa: B023
+            flow.until(lambda: {row[1] for row in flow.target.table("public.t")} == {number})  # noqa: B023
         assert flow.target.table("public.late") == []
         long.commit()
-    _until(flow, lambda: sorted(flow.target.table("public.late")) == [[number, 2] for number in range(1, 11)])
-    asked = Asked(flow, "public.keyless")
-    _until(flow, lambda: asked.answered)
-    assert "max_replication_slots" in asked.answer["error"]
+    flow.until(lambda: sorted(flow.target.table("public.late")) == [[number, 2] for number in range(1, 11)])
+    answer = ask(tmp_path, "public.keyless")
+    flow.until(answer.exists)
+    assert "max_replication_slots" in answered(answer)["error"]
     flow.crash()
     flow.close()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from connectors.formats.binding import TopicBinding
 from connectors.postgres import slot_requests
 from libcore.errors import ConfigurationError
-from tests.connectors.request_parts import ask
+from tests.connectors.request_parts import answered, ask
 from tests.connectors.slot_parts import Flow
 from tests.connectors.test_postgres_source import Writer, _equal, _items
 
@@ -25,19 +24,6 @@ def source(postgres: str) -> Iterator[Connection]:
     """A session with the source database."""
     with psycopg.connect(postgres, autocommit=True) as connection:
         yield connection
-
-
-def _ask(flow: Flow, table: str, where: str = "", name: str = "one") -> Path:
-    """A request file; where its answer comes."""
-    return ask(Path(flow.context.directory or ""), table, where, name)
-
-
-def _until(flow: Flow, done: Callable[[], bool]) -> None:
-    for _ in range(2000):
-        assert flow.epoch()
-        if done():
-            return
-    pytest.fail("it did not come")
 
 
 def test_a_table_joins_without_a_rebuild(source: Connection, postgres: str, tmp_path: Path) -> None:
@@ -74,23 +60,18 @@ def test_a_table_is_read_again_on_a_running_flow(
     writer = Writer(postgres, 5)
     writer.start()
     flow.open(until_end=False)
-    answer = _ask(flow, "public.items", "id % 2 <> 0")
-    _until(flow, answer.exists)
-    assert json.loads(answer.read_text())["rows"] > 500
-    answer.unlink()
-    _ask(flow, "public.log", name="two")
-    answer = answer.with_name("request-two.json")
-    _until(flow, answer.exists)
+    answer = ask(tmp_path, "public.items", "id % 2 <> 0")
+    flow.until(answer.exists)
+    assert answered(answer)["rows"] > 500
+    flow.until(ask(tmp_path, "public.log", identity="two").exists)
     flow.crash()
     writer.stop()
     assert flow.run()
     _equal(flow, "items", "log")
-    answer.unlink()
     flow.open(until_end=False)
-    _ask(flow, "public.items", "no such thing", name="three")
-    answer = answer.with_name("request-three.json")
-    _until(flow, answer.exists)
-    assert "syntax error" in json.loads(answer.read_text())["error"]
+    answer = ask(tmp_path, "public.items", "no such thing", "three")
+    flow.until(answer.exists)
+    assert "syntax error" in answered(answer)["error"]
     flow.crash()
     flow.close()
 
@@ -147,7 +128,7 @@ def test_by_functions_where_no_walsender_can_be_had(source: Connection, postgres
     source.execute("ALTER TABLE late ADD PRIMARY KEY (id, line)")
     flow.target.rows["public.items"].clear()
     flow.open(until_end=False)
-    _until(flow, _ask(flow, "public.items").exists)
+    flow.until(ask(tmp_path, "public.items").exists)
     flow.crash()
     assert flow.run()
     _equal(flow, "items", "late")

@@ -31,7 +31,7 @@ from connectors.sap.idoc_envelope import documents
 from connectors.sap.idoc_reader import FIRST, IdocReader
 from connectors.sap.idoc_spool import Spool
 from flows import build, direct
-from flows.ports import free_port
+from flows.ports import free_port, listens
 from flows.testing import run_flow
 from flows.verify import verify
 from libcore.errors import CapacityError, ConfigurationError
@@ -53,17 +53,12 @@ def receiver(tmp_path: Path) -> Iterator[Callable[..., tuple[Followed, int]]]:
         port = free_port()
         followed = Followed(pipeline(tmp_path, port, more=more, **settings), tmp_path / "state")
         started.append(followed)
-        followed.until(lambda: _listens(port))
+        followed.until(lambda: listens(port))
         return followed, port
 
     yield start
     for one in started:
         one.close()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as peer:
-        return peer.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _items(followed: Followed) -> list[Any]:
@@ -94,7 +89,7 @@ def test_a_number_that_comes_again_changes_nothing(receiver: Callable[..., tuple
     assert post(port, document(xml(7, "4711", ITEMS)))[1].startswith("1 of 1")
     followed.until(lambda: _items(followed) == ROWS)
     followed.crash()
-    followed.until(lambda: _listens(port))
+    followed.until(lambda: listens(port))
     assert post(port, document(xml(7, "4711", [("000010", "OTHER", "1")])))[1].startswith("0 of 1")
     assert post(port, flat(8, "4712"))[1].startswith("1 of 1")
     followed.until(lambda: len(followed.tables["E1EDK01"]) == 2)
