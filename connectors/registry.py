@@ -89,7 +89,11 @@ SYSTEMS: Mapping[str, System] = {
         ),
         System("files", "", "connectors.files.config:FilesConfig", changes_path="connectors.files.source:FilesChanges"),
         System(
-            "sqlite", "", "connectors.sqlite.config:SqliteConfig", changes_path="connectors.sqlite.source:SqliteChanges"
+            "sqlite",
+            "",
+            "connectors.sqlite.config:SqliteConfig",
+            changes_path="connectors.sqlite.source:SqliteChanges",
+            rereads=True,
         ),
         System(
             "redis", "redis", "connectors.redis.config:RedisConfig", changes_path="connectors.redis.source:RedisChanges"

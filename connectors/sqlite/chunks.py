@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
 from connectors.base.background import Piece
+from connectors.base.columns import part
 from connectors.base.items import Item
 from connectors.base.rows import Refused, change_batch, delete_batch, refused_rows
 from connectors.sqlite.database import Described, quote
@@ -33,6 +34,7 @@ class WantedTable:
         units: column -> what an INTEGER in it counts.
         generation: raised by a person when the database was restored.
         on_new_column: what to do where the table gains a column: add, ignore or refuse.
+        whole, dropped: see connectors.base.columns.AskedTable.
     """
 
     table: Table
@@ -40,6 +42,12 @@ class WantedTable:
     units: dict[str, str]
     generation: int = 0
     on_new_column: str = "add"
+    whole: str = ""
+    dropped: tuple[str, ...] = ()
+
+    def part(self, columns: Sequence[str]) -> WantedTable:
+        """With its key and those columns alone; (): with all. Raises ConfigurationError."""
+        return replace(self, table=part(self, columns))
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -53,14 +61,20 @@ class WantedTable:
 
 
 def chunks(
-    connection: sqlite3.Connection, wanted: WantedTable, last: Row | None, rows_max: int
+    connection: sqlite3.Connection, wanted: WantedTable, last: Row | None, rows_max: int, where: str = ""
 ) -> Iterator[tuple[list[Row], Row]]:
-    """(rows of the table's columns, where the next chunk begins) from behind `last` on, to the table's end."""
+    """(rows of the table's columns, where the next chunk begins) from behind `last` on, to the table's end.
+
+    Args:
+        where: a condition of theirs; "": every row.
+    """
     order = ", ".join(wanted.order)
     keys = len(wanted.order)
+    taken = f"({where}\n)" if where else "true"  # a comment at its end ends there
     while True:
-        behind = "" if last is None else f"WHERE ({order}) > ({', '.join('?' * keys)})"
-        text = f"SELECT {order}, {wanted.listed} FROM main.{quote(wanted.table.name)} {behind} ORDER BY {order} LIMIT ?"
+        behind = "" if last is None else f"AND ({order}) > ({', '.join('?' * keys)})"
+        table = f"main.{quote(wanted.table.name)}"
+        text = f"SELECT {order}, {wanted.listed} FROM {table} WHERE {taken} {behind} ORDER BY {order} LIMIT ?"
         found = fetched(connection, text, [*(last or ()), rows_max])
         if not found:
             return

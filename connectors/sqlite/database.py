@@ -82,10 +82,14 @@ def errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) or 0
-        if code & 0xFF in _WAIT:
+        if passes(error):
             raise TransientError(f"source.sqlite: {path}: {error}") from error
         raise FatalError(f"source.sqlite: {path}: {error}") from error
+
+
+def passes(error: sqlite3.Error) -> bool:
+    """Whether it may be gone at another try."""
+    return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF in _WAIT
 
 
 def quote(name: str) -> str:

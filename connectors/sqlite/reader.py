@@ -1,9 +1,10 @@
 """Reads one SQLite database: a snapshot in chunks in one read transaction, then appended rows or the triggers' log.
 
-State: (1, done, open, log, signature, rows, follows): `done` holds (table, fingerprint, last rowid) of tables whose
-snapshot is read, `open` is (table, fingerprint, behind which row) of the one that is being read, `log` is the number
-behind which the triggers' log goes on, `signature` tells whether the file was written since the snapshot began, `rows`
-counts, `follows` says that the first snapshot is over: what is read again then stands behind the changes so far.
+State: (1, done, open, log, signature, rows, follows, requests, answered): `done` holds (table, fingerprint, last rowid)
+of tables whose snapshot is read, `open` is (table, fingerprint, behind which row) of the one that is being read, `log`
+is the number behind which the triggers' log goes on, `signature` tells whether the file was written since the snapshot
+began, `rows` counts, `follows` says that the first snapshot is over: what is read again then stands behind the changes
+so far. The last two are what a person asked for (asked.py); states of older versions end before them.
 
 A crash ends the read transaction. Where a log follows, the rest of the snapshot is read as the database is then: the
 log brings every change since the beginning again, so the end is the same. Where none follows, the rest of it goes on
@@ -22,8 +23,10 @@ from typing import Any
 import structlog
 
 from connectors.base.background import Piece
+from connectors.base.columns import updates
 from connectors.base.guardian import Pace, hours, spent
 from connectors.base.items import Truncate
+from connectors.sqlite.asked import AskedRows
 from connectors.sqlite.chunks import Row, WantedTable, chunks, deletes, fetched, piece
 from connectors.sqlite.config import SqliteConfig
 from connectors.sqlite.database import connect, describe, errors, install_log, log_name, quote
@@ -32,7 +35,8 @@ from libcore.errors import ConfigurationError, FatalError
 from libcore.schema import Table
 
 STATE_VERSION = 1
-FIRST: tuple[Any, ...] = (STATE_VERSION, (), None, None, None, 0, False)
+FIRST: tuple[Any, ...] = (STATE_VERSION, (), None, None, None, 0, False, (), ())
+_FIELDS_MIN = 7
 _LOG_ROWS = 4000
 _KEYS_A_QUERY = 400
 _log = structlog.get_logger()
@@ -48,6 +52,7 @@ class SqliteReader:
         flow: the pipeline's name, for dead letters and the log.
         until_end: end behind what is there at the start.
         pace: when and how fast the snapshot may be read.
+        directory: where requests to read tables again are; None: nobody can ask.
     """
 
     def __init__(
@@ -60,25 +65,30 @@ class SqliteReader:
         flow: str,
         until_end: bool,
         pace: Pace,
+        directory: Path | None = None,
     ) -> None:
-        if len(state) != len(FIRST) or state[0] != STATE_VERSION:
+        if not _FIELDS_MIN <= len(state) <= len(FIRST) or state[0] != STATE_VERSION:
             raise ConfigurationError(
                 f"source.sqlite: expected recovery state of version {STATE_VERSION}, found {state[:1]}: "
                 "it was written by another version of headrace"
             )
         self._path, self._config, self._wanted = path, config, wanted
         self._flow, self._until_end, self._pace = flow, until_end, pace
-        _, done, self._open, self._log_seq, self._signature, self._rows, self._follows = state
+        state = (*state, *FIRST[len(state) :])
+        _, done, self._open, self._log_seq, self._signature, self._rows, self._follows, requests, answered = state
         self._done: dict[str, tuple[str, int | None]] = {name: (mark, rowid) for name, mark, rowid in done}
         self._rows_max = min(config.chunk_rows, config.batch_rows_max)
         self._durable: tuple[Any, ...] | None = None
         self._cleaned = 0
+        self._answered: tuple[str, ...] = ()
         self._connection = connect(path, config)
+        self._asked = AskedRows(self._connection, wanted, self._rows_max, directory, pace, requests, answered)
 
     @property
     def _state(self) -> tuple[Any, ...]:
         done = tuple((name, mark, rowid) for name, (mark, rowid) in self._done.items())
-        return (STATE_VERSION, done, self._open, self._log_seq, self._signature, self._rows, self._follows)
+        asked = (self._asked.requests, self._asked.answered)
+        return (STATE_VERSION, done, self._open, self._log_seq, self._signature, self._rows, self._follows, *asked)
 
     def pieces(self) -> Iterator[Piece | None]:
         """See PieceReader."""
@@ -86,15 +96,11 @@ class SqliteReader:
             if self._config.follow == "triggers":
                 self._prepare_log()
             yield from self._snapshot()
-            if self._config.follow == "nothing":
-                while not self._until_end:
-                    yield None
-                return
-            yield from self._follow()
+            yield from self._stay() if self._config.follow == "nothing" else self._follow()
 
     def durable(self, state: tuple[Any, ...]) -> None:
         """See PieceReader."""
-        self._durable = state
+        self._durable, self._answered = state, (*state, *FIRST[len(state) :])[-1]
 
     def close(self) -> None:
         """See PieceReader."""
@@ -181,6 +187,30 @@ class SqliteReader:
 
     # -- what comes later
 
+    def _stay(self) -> Iterator[Piece | None]:
+        """Nothing but what is asked for."""
+        while True:
+            if (one := self._again()) is not None:
+                yield one
+            elif self._until_end:
+                return
+            else:
+                yield None
+
+    def _again(self) -> Piece | None:
+        """The next rows that a person asked for; None where there are none now."""
+        ends = {name: rowid or 0 for name, (_, rowid) in self._done.items()} if self._config.follow == "rowid" else {}
+        found = self._asked.next(self._answered, ends)
+        if found is None:
+            return None
+        part, whole, rows = found
+        first, self._rows = self._rows, self._rows + len(rows)
+        if not rows:
+            return Piece([], 0, self._state)
+        commit = max(1, self._log_seq or 0)
+        one = piece(part, rows, Op.UPSERT, commit=commit, first=first, flow=self._flow, state=self._state)
+        return one if whole is None else updates(one, whole)
+
     def _follow(self) -> Iterator[Piece | None]:
         version, schema = -1, self._schema_version()
         end = self._log_end() if self._until_end and self._config.follow == "triggers" else None
@@ -188,6 +218,8 @@ class SqliteReader:
             if (found := self._schema_version()) != schema:
                 schema = found
                 yield from self._changed_shapes()
+            if (asked := self._again()) is not None:
+                yield asked
             now = self._connection.execute("PRAGMA main.data_version").fetchone()[0]
             count = 0
             if now != version:
@@ -196,9 +228,9 @@ class SqliteReader:
                     yield one
                 version = now if not count else -1
             self._clean()
-            if self._until_end and (end is None or self._log_seq >= end):
+            if self._until_end and asked is None and (end is None or self._log_seq >= end):
                 return
-            if not count:
+            if not count and asked is None:
                 yield None
 
     def _news(self) -> Iterator[Piece]:

@@ -105,7 +105,13 @@ class SqliteChanges:
                 binding = bindings[table.name]
                 units = {column.name: column.unit for column in binding.columns or () if column.unit is not None}
                 wanted[table.name] = WantedTable(
-                    table.table, describe(connection, table.name), units, binding.generation, binding.new_column
+                    table.table,
+                    describe(connection, table.name),
+                    units,
+                    binding.generation,
+                    binding.new_column,
+                    binding.whole,
+                    tuple(binding.dropped),
                 )
             return wanted
 
@@ -134,7 +140,14 @@ class SqliteSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
 
         def open_reader(state: tuple[Any, ...]) -> SqliteReader:
             return SqliteReader(
-                path, self._config, self._wanted, state, flow=flow, until_end=self._until_end, pace=pace
+                path,
+                self._config,
+                self._wanted,
+                state,
+                flow=flow,
+                until_end=self._until_end,
+                pace=pace,
+                directory=self._context.directory,
             )
 
         return BackgroundPartition(

@@ -16,6 +16,7 @@ from tests.connectors.contract_source import Followed, Rows, SourceSystem
 from tests.connectors.sap_rfc_parts import NARROW, PASSWORD, Items
 from tests.connectors.sqlserver_parts import WAYS, SqlServerSystem
 from tests.connectors.test_contract_oracle import MODES, OracleSystem
+from tests.connectors.test_contract_sqlite import SqliteFile
 from tests.doubles.oracle.install import install
 from tests.doubles.sap_rfc import SHIM
 from tests.doubles.sap_rfc.standard import Field
@@ -23,14 +24,15 @@ from tests.doubles.sap_rfc.system import System
 
 SAP = {"documents": {}, "narrow": NARROW, "shuffled": NARROW | {"shuffled": True}}
 PLACES = [("sqlserver", way) for way in WAYS] + [("oracle", mode) for mode in MODES]
-PLACES += [("sap_rfc", "documents"), ("sap_rfc", "narrow")]
+PLACES += [("sap_rfc", "documents"), ("sap_rfc", "narrow"), ("sqlite", "triggers")]
 CONDITIONS = {
     "sqlserver": ("dbo.items", "id < 120 OR id = 150"),
     "oracle": ("items", '"id" < 120 OR "id" = 150'),
     "sap_rfc": ("items", "id < '0000000120' or id = '0000000150'"),
+    "sqlite": ("items", "id < 120 OR id = 150 -- and no more"),
 }
 """What to ask for: the table's name, and a condition of 121 rows."""
-REFUSALS = {"sqlserver": "no_column", "oracle": "NO_COLUMN", "sap_rfc": "NO_COLUMN"}
+REFUSALS = {"sqlserver": "no_column", "oracle": "NO_COLUMN", "sap_rfc": "NO_COLUMN", "sqlite": "no_column"}
 
 
 @pytest.fixture
@@ -52,6 +54,8 @@ def system(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     elif name == "oracle":
         install(monkeypatch, tmp_path / "oracle.db")
         yield OracleSystem(tmp_path, way)
+    elif name == "sqlite":
+        yield SqliteFile(tmp_path)
     else:
         yield sap_items(tmp_path, monkeypatch, **SAP[way])
 

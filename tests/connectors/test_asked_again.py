@@ -1,4 +1,4 @@
-"""Tables that a person asks a running flow to read again: SQL Server, Oracle and SAP by RFC, over their doubles."""
+"""Tables that a person asks a running flow to read again: SQL Server, Oracle, SAP by RFC over their doubles; SQLite."""
 
 from __future__ import annotations
 
@@ -62,7 +62,16 @@ def test_read_again_under_a_writer(system: SourceSystem, kind: str, tmp_path: Pa
     assert list((tmp_path / "state" / "requests").iterdir()) == []
 
 
-@ways([PLACES[0], ("sqlserver", WAYS[-1]), ("oracle", "logminer"), ("oracle", "trigger_log"), ("sap_rfc", "documents")])
+@ways(
+    [
+        PLACES[0],
+        ("sqlserver", WAYS[-1]),
+        ("oracle", "logminer"),
+        ("oracle", "trigger_log"),
+        ("sap_rfc", "documents"),
+        ("sqlite", "triggers"),
+    ]
+)
 def test_what_cannot_be_read_is_refused(system: SourceSystem, kind: str, tmp_path: Path) -> None:
     """A condition that the database refuses, a table that is not there: the answer says so, and the flow goes on."""
     system.write(some_rows(Random(1), 0, 20))
@@ -135,11 +144,11 @@ class TestFiles:
 
 def test_sources_that_cannot_be_asked(tmp_path: Path) -> None:
     """The command refuses at once, and names what can be asked, where nobody would answer."""
-    file = tmp_path / "lite.toml"
-    file.write_text('name = "lite"\ntables = ["t"]\n[source.sqlite]\npath = "x.db"\n[sink.null]\n', "utf-8")
+    file = tmp_path / "events.toml"
+    file.write_text('name = "events"\ntables = ["t"]\n[source.redis]\nurl = "env:URL"\n[sink.null]\n', "utf-8")
     result = CliRunner().invoke(app, ["snapshot", str(file), "--table", "t", "--wait", "30"])
     assert result.exit_code == 78
-    assert "(postgres, sqlserver, oracle, sap_rfc), found [source.sqlite]" in " ".join(result.output.split())
+    assert "(postgres, sqlite, sqlserver, oracle, sap_rfc), found [source.redis]" in " ".join(result.output.split())
 
 
 def test_the_command_asks_and_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

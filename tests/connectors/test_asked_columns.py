@@ -1,6 +1,6 @@
-"""Single columns of tables that are read again, how far that is, and how fast: SQL Server, Oracle and SAP by RFC.
+"""Single columns of tables that are read again, how far that is, and how fast: SQL Server, Oracle, SAP by RFC, SQLite.
 
-Each over its double; what PostgreSQL does stands in test_postgres_again.py.
+The first three over their doubles; what PostgreSQL does stands in test_postgres_again.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.connectors.sqlserver_parts import WAYS
 kind, system = asked_parts.kind, asked_parts.system
 NARROW = ("sap_rfc", "narrow")
 MINE = Decimal(-7)
-SYSTEMS = [PLACES[0], ("oracle", "logminer"), ("sap_rfc", "documents")]
+SYSTEMS = [PLACES[0], ("oracle", "logminer"), ("sap_rfc", "documents"), ("sqlite", "triggers")]
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,7 @@ def settled(followed: Followed, system: SourceSystem) -> None:
         time.sleep(0.005)
 
 
-@ways([*SYSTEMS[:2], ("sqlserver", WAYS[-1]), ("oracle", "trigger_log"), NARROW])
+@ways([*SYSTEMS[:2], ("sqlserver", WAYS[-1]), ("oracle", "trigger_log"), NARROW, SYSTEMS[-1]])
 def test_one_column_under_a_writer(system: SourceSystem, kind: str, tmp_path: Path) -> None:
     """A column of what a target has comes right, and no other, a writer going on, crashed in mid-table; a row that it
     lost is not made of one column, and what the source writes comes whole."""

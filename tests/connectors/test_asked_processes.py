@@ -1,6 +1,6 @@
 """A column of a table read again through real processes into a real PostgreSQL, killed in mid-table.
 
-SQL Server and Oracle are the doubles of tests/doubles.
+SQL Server and Oracle are the doubles of tests/doubles; SQLite is itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ kind, system = asked_parts.kind, asked_parts.system
 ROWS, LOST = 1200, range(10)
 
 
-@ways([PLACES[0], ("oracle", "logminer")])
+@ways([PLACES[0], ("oracle", "logminer"), ("sqlite", "triggers")])
 def test_killed_in_mid_table(system: SourceSystem, kind: str, postgres: str, tmp_path: Path) -> None:
     """The column is right in all rows that the target has, no other column is, and no row is made of it."""
     system.write(some_rows(Random(1), 0, ROWS))
