@@ -71,7 +71,7 @@ simulate: build ## SEEDS=200 seeded runs of joins and windows with kills, agains
 bench: build ## every measure, side by side with its peer, and a table at the end
 	@$(PY) -m bench.run --all --minutes $(BENCH_MINUTES)
 
-crash: build ## RUNS=30 runs with kill -9 at random moments, each compared with the truth (SEED=1, FLOW=w1, w2 or postgres, ITEMS=rows)
+crash: build ## RUNS=30 runs with kill -9 at random moments, each compared with the truth (SEED=1, FLOW=w1, w2, postgres, sqlserver, oracle, sap_odata, sap_rfc or sap_idoc, ITEMS=rows)
 	@$(PY) -m bench.crash --runs $(RUNS) --seed $(SEED) --flow $(FLOW) $(if $(ITEMS),--items $(ITEMS))
 
 soak: build ## 20 million events through a small spool into a slow target

@@ -19,9 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Collection, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,11 @@ from bench import generate, rig, truth, w2
 from bench.measure import descendants
 from control.embedded import EmbeddedPostgres
 
-FLOWS = {"w1": 30_000, "w2": 60_000, "postgres": 40_000, "sqlserver": 8_000}  # item events of each flow's workload
+FLOWS = {
+    "w1": 30_000, "w2": 60_000, "postgres": 40_000, "sqlserver": 8_000, "oracle": 4_000, "sap_odata": 4_000,
+    "sap_rfc": 2_000, "sap_idoc": 3_000,
+}  # fmt: skip
+"""Item events of each flow's workload; of a source that is read directly the rows of its snapshot, or IDocs."""
 KEYED, KEYLESS = "erp.public.items", "erp.public.ledger"
 PARTITIONS = 2
 KINDS = ("worker", "commit", "all", "postgres")
@@ -65,7 +67,9 @@ class Rig:
 
     tables: tuple[str, ...] = ("items", "ledger")
     kinds: tuple[str, ...] = KINDS
-    seconds_max = RUN_SECONDS_MAX
+    seconds_max: float = RUN_SECONDS_MAX
+    until_end = True
+    """A run ends by itself."""
 
     def __init__(self, servers: str, postgres: EmbeddedPostgres, data: Path, scratch: Path) -> None:
         self.servers, self.postgres, self.data, self.scratch = servers, postgres, data, scratch
@@ -98,11 +102,21 @@ class Rig:
         self.postgres.create_database("crash")
         return self.write(self.scratch / "run")
 
-    def start(self, file: Path, processes: int) -> subprocess.Popen[bytes]:
-        """`headrace run FILE --until-end`."""
-        arguments, environment = rig.headrace_run(file, self.postgres.dsn("crash"), processes)
-        environment["HEADRACE_STATE_DIR"] = str(file.parent / "state")
+    def environment(self) -> dict[str, str]:
+        """Variables that a run needs beside its target's."""
+        return {}
+
+    def start(self, file: Path, processes: int, *, until_end: bool = False) -> subprocess.Popen[bytes]:
+        """`headrace run FILE`; up to the end of what is there where that is wanted, or all of the rig's runs are so."""
+        arguments, environment = rig.headrace_run(
+            file, self.postgres.dsn("crash"), processes, until_end=until_end or self.until_end
+        )
+        environment |= {"HEADRACE_STATE_DIR": str(file.parent / "state"), **self.environment()}
         return rig.start(arguments, file.parent / "run.log", environment)
+
+    def ended(self, process: subprocess.Popen[bytes]) -> int:
+        """The exit code of a run that nothing happens to any more. Raises subprocess.TimeoutExpired."""
+        return process.wait(self.seconds_max)
 
     def wait(self, process: subprocess.Popen[bytes], chance: random.Random) -> str:
         """Until a random moment of a run; which it is."""
@@ -213,7 +227,7 @@ def one(parts: Rig, number: int, seed: int) -> Outcome:
             if process.poll() is not None:
                 outcome.processes.append(chance.choice([n for n in (1, 2, 3) if n != outcome.processes[-1]]))
                 process = parts.start(file, outcome.processes[-1])
-        if process.wait(parts.seconds_max) != 0:
+        if parts.ended(process) != 0:
             raise SystemExit(f"bench: {outcome}\nended with code {process.returncode}:\n{log_end(file)}")
         outcome.compared = parts.compare()
     except subprocess.TimeoutExpired:
@@ -234,7 +248,7 @@ def clean(parts: Rig) -> float:
     file = parts.pipeline()
     process = parts.start(file, 1)
     try:
-        if process.wait(parts.seconds_max) != 0:
+        if parts.ended(process) != 0:
             raise SystemExit(f"bench: a run without any harm fails:\n{log_end(file)}")
     except subprocess.TimeoutExpired:
         raise SystemExit(
@@ -247,8 +261,10 @@ def clean(parts: Rig) -> float:
 
 def crash(runs: int, seed: int, first: int = 1, flow: str = "w1", items: int = 0) -> int:
     """All the runs; the number of those that ended equal. `items` 0: as many as FLOWS says."""
-    if flow in ("postgres", "sqlserver"):
-        return _crash_directly(runs, seed, first, flow, items or FLOWS[flow])
+    if flow not in ("w1", "w2"):
+        from bench.crash_direct import crash_directly
+
+        return crash_directly(runs, seed, first, flow, items or FLOWS[flow])
     data = generate.cached(items or FLOWS[flow], hard=True)
     equal = 0
     with (
@@ -268,41 +284,6 @@ def crash(runs: int, seed: int, first: int = 1, flow: str = "w1", items: int = 0
     return equal
 
 
-def _crash_directly(runs: int, seed: int, first: int, flow: str, rows: int) -> int:
-    equal, hits = 0, Counter[str]()
-    with (
-        rig.postgres() as postgres,
-        tempfile.TemporaryDirectory(prefix="headrace-crash-") as text,
-        ExitStack() as stack,
-    ):
-        scratch = Path(text)
-        parts: Any
-        if flow == "postgres":
-            from bench.crash_postgres import PostgresRig
-
-            parts = PostgresRig(postgres, stack.enter_context(rig.postgres(wal_level="logical")), rows, scratch)
-        else:
-            from bench.crash_sqlserver import SqlServerRig
-            from tests.doubles.sqlserver import SqlServerDouble
-
-            parts = SqlServerRig(postgres, stack.enter_context(SqlServerDouble(scratch / "server")), rows, scratch)
-        try:
-            parts.fill()
-            parts.clean_seconds = clean(parts)
-            print(f"{flow}, {rows:,} rows; a run without harm takes {parts.clean_seconds:.1f} s", flush=True)
-            for number in range(first, first + runs):
-                begun = time.monotonic()
-                outcome = one(parts, number, seed)
-                equal += outcome.equal
-                hits.update(outcome.hits)
-                print(f"{outcome} ({time.monotonic() - begun:.0f} s)", flush=True)
-        finally:
-            parts.close()
-    print("; ".join(f"{count} x {name}" for name, count in sorted(hits.items())), flush=True)
-    print(f"{runs} runs, {equal} equal", flush=True)
-    return equal
-
-
 def command(arguments: Sequence[str]) -> int:
     """The command line of this module; the exit code."""
     parser = argparse.ArgumentParser(prog="bench.crash", description="Kill -9 at random moments; compare each time.")
@@ -310,7 +291,10 @@ def command(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", type=int, default=1, help="number of the first run, to repeat one")
     parser.add_argument(
-        "--flow", choices=FLOWS, default="w1", help="w2: two joins; postgres: from a slot; sqlserver: from its double"
+        "--flow",
+        choices=FLOWS,
+        default="w1",
+        help="w2: two joins; postgres: from a slot; others: from the double of a system that is read directly",
     )
     parser.add_argument("--items", type=int, default=0, help=f"item events, or rows of the snapshot; default {FLOWS}")
     options = parser.parse_args(arguments)

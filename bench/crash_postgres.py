@@ -7,15 +7,14 @@ or the whole source; in the snapshot, at the hand-over to the stream, or in the 
 from __future__ import annotations
 
 import random
-import shutil
-import subprocess
-import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from bench import rig, truth
-from bench.crash import KINDS, RUN_SECONDS_MAX, Rig, kill_any, log_end
+from bench.crash import KINDS, RUN_SECONDS_MAX, kill_any
+from bench.crash_direct import MomentRig, Writer
 from bench.postgres_parts import compared
 from control.embedded import EmbeddedPostgres
 
@@ -41,7 +40,7 @@ _DDL = (
 _NAMES = {"items": ("order_id", "line_no", "quantity", "note"), "ledger": ("account", "text")}
 _SECONDS_PER_MILLION = 60.0  # rows of the source, beside the bound for a small one
 _LEDGER_ROWS_MAX = 250_000
-MOMENTS = ("snapshot", "hand-over", "stream")
+_SHARES = {"snapshot": 0.6, "hand-over": 0.01, "stream": 0.15}  # of a run without harm
 _MOMENT = (
     "SELECT bool_or(query ILIKE 'COPY%' AND state = 'active'), bool_or(query LIKE 'START_REPLICATION%') "
     "FROM pg_stat_activity WHERE datname = 'erp' AND application_name LIKE 'headrace%'"
@@ -63,17 +62,15 @@ _STATEMENTS = (
 )
 
 
-class Writer(threading.Thread):
+class PostgresWriter(Writer):
     """Changes both tables until it is stopped; goes on behind a crash of the server."""
 
     def __init__(self, dsn: str, orders: int, seed: int) -> None:
-        super().__init__(daemon=True)
-        self._dsn, self._orders, self._chance = dsn, orders, random.Random(seed)
-        self.ended = threading.Event()
-        self.transactions = 0
+        super().__init__(seed)
+        self._dsn, self._orders = dsn, orders
 
-    def run(self) -> None:
-        """Write."""
+    def work(self) -> None:
+        """See Writer.work."""
         import psycopg
 
         while not self.ended.is_set():
@@ -86,24 +83,22 @@ class Writer(threading.Thread):
 
     def _write(self, connection: Any) -> None:
         with connection.transaction():
-            for _ in range(self._chance.randint(1, 5)):
-                values = {"order": self._chance.randint(0, self._orders), "line": self._chance.randint(0, 3)}
+            for _ in range(self.chance.randint(1, 5)):
+                values = {"order": self.chance.randint(0, self._orders), "line": self.chance.randint(0, 3)}
                 weights = (10, 5, 5, 3, 5, 5, 0.05)
-                connection.execute(self._chance.choices(_STATEMENTS, weights)[0], values)
+                connection.execute(self.chance.choices(_STATEMENTS, weights)[0], values)
         self.transactions += 1
 
 
-class PostgresRig(Rig):
+class PostgresRig(MomentRig):
     """The flow is a database read directly: a server that is the source, one that is the target, and no broker."""
 
     kinds = (*KINDS, "walsender", "source")
 
     def __init__(self, postgres: EmbeddedPostgres, source: EmbeddedPostgres, rows: int, scratch: Path) -> None:
-        super().__init__("", postgres, scratch, scratch)
-        self.source, self._rows, self._runs = source, rows, 0
-        self._writer: Writer | None = None
+        super().__init__(postgres, rows, scratch)
+        self.source = source
         self._look: Any = None  # a session of ours at the source
-        self._file = scratch
         self.seconds_max = RUN_SECONDS_MAX + _SECONDS_PER_MILLION * rows / 1e6
 
     def fill(self) -> None:
@@ -122,41 +117,29 @@ class PostgresRig(Rig):
             connection.execute("VACUUM ANALYZE")
             connection.execute("CHECKPOINT")
 
-    def write(self, directory: Path) -> Path:
-        """The pipeline's file, and a filled source with a writer on it."""
-        self._stop()
-        directory.mkdir(parents=True)
+    def begin(self) -> PostgresWriter:
+        """See DirectRig.begin."""
         self._drop_slots()
         self.source.drop_database("erp")
         self.source.execute("CREATE DATABASE erp TEMPLATE template_erp STRATEGY FILE_COPY")
-        self._runs += 1
-        self._writer = Writer(self.source.dsn("erp"), self._rows // 4, self._runs)
-        self._writer.start()
-        self._file = directory / "pipeline.toml"
+        return PostgresWriter(self.source.dsn("erp"), self._rows // 4, self.runs)
+
+    def text(self) -> str:
+        """See DirectRig.text."""
         chunk, batch = max(5_000, self._rows // 50), max(1_000, min(20_000, self._rows // 250))
-        self._file.write_text(_PIPELINE.format(chunk_rows=chunk, batch_rows_max=batch), "utf-8")
-        return self._file
+        return _PIPELINE.format(chunk_rows=chunk, batch_rows_max=batch)
 
-    def start(self, file: Path, processes: int) -> Any:
-        """`headrace run FILE --until-end`."""
-        arguments, environment = rig.headrace_run(file, self.postgres.dsn("crash"), processes)
-        environment |= {
-            "HEADRACE_STATE_DIR": str(file.parent / "state"),
-            "BENCH_SOURCE_DSN": self.source.dsn("erp"),
-        }
-        return rig.start(arguments, file.parent / "run.log", environment)
+    def environment(self) -> dict[str, str]:
+        """See Rig.environment."""
+        return {"BENCH_SOURCE_DSN": self.source.dsn("erp")}
 
-    def wait(self, process: subprocess.Popen[bytes], chance: random.Random) -> str:
-        """Until a moment in the snapshot, at the hand-over or in the stream; which it is."""
-        wanted, deadline = chance.choice(MOMENTS), time.monotonic() + self.seconds_max
-        share = chance.uniform(0.0, {"snapshot": 0.6, "hand-over": 0.01, "stream": 0.15}[wanted])
-        while process.poll() is None and time.monotonic() < deadline:
-            found = self.moment()
-            if found == "stream" or found == wanted:
-                break
-            time.sleep(0.005)
-        time.sleep(share * self.clean_seconds)
-        return f"at the {wanted}" if wanted == "hand-over" else f"in the {self.moment() or wanted}"
+    def stay_s(self, moment: str) -> float:
+        """See MomentRig.stay_s."""
+        return _SHARES[moment] * self.clean_seconds
+
+    def told(self, wanted: str) -> str:
+        """See MomentRig.told: a stream that has just begun is the hand-over."""
+        return f"at the {wanted}" if wanted == "hand-over" else super().told(wanted)
 
     def moment(self) -> str:
         """What the flow reads now: "stream", "snapshot", or "" for neither."""
@@ -173,28 +156,17 @@ class PostgresRig(Rig):
             return True
         return kill_any([pid for (pid,) in self._ask(_READERS)], chance)
 
-    def compare(self) -> dict[str, truth.Comparison]:
-        """Source and target, behind a last run with a writer that has stopped."""
+    def compared(self, target: Any, table: str) -> truth.Comparison:
+        """See DirectRig.compared."""
         import psycopg
 
-        self._stop()
-        process = self.start(self._file, 1)
-        try:
-            if process.wait(self.seconds_max) != 0:
-                raise SystemExit(f"bench: the last run ended with code {process.returncode}:\n{log_end(self._file)}")
-        finally:
-            rig.kill_session(process)
-        with (
-            psycopg.connect(self.source.dsn("erp")) as source,
-            psycopg.connect(self.postgres.dsn("crash")) as target,
-        ):
-            return {name: compared(source, target, name, _NAMES[name]) for name in self.tables}
+        with psycopg.connect(self.source.dsn("erp")) as source:
+            return compared(source, target, table, _NAMES[table])
 
     def close(self) -> None:
-        """End the writer."""
-        self._stop()
+        """See DirectRig.close."""
+        super().close()
         self._look_closed()
-        shutil.rmtree(self.scratch / "run", ignore_errors=True)
 
     def _ask(self, query: str) -> list[tuple[Any, ...]]:
         """Rows of a query at the source; none while it does not answer."""
@@ -213,12 +185,6 @@ class PostgresRig(Rig):
             self._look.close()
             self._look = None
 
-    def _stop(self) -> None:
-        if self._writer is not None:
-            self._writer.ended.set()
-            self._writer.join()
-            self._writer = None
-
     def _drop_slots(self) -> None:
         import psycopg
 
@@ -231,3 +197,8 @@ class PostgresRig(Rig):
                     return
                 except psycopg.errors.ObjectInUse:
                     time.sleep(0.1)
+
+
+def opened(stack: ExitStack, postgres: EmbeddedPostgres, rows: int, scratch: Path) -> PostgresRig:
+    """The rig of this flow, and its source."""
+    return PostgresRig(postgres, stack.enter_context(rig.postgres(wal_level="logical")), rows, scratch)

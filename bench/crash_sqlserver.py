@@ -7,16 +7,15 @@ double in tests/doubles, whose transactions and change tables outlive its own ki
 from __future__ import annotations
 
 import random
-import shutil
-import threading
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from bench import rig, truth
-from bench.crash import KINDS, Rig, log_end
+from bench import truth
+from bench.crash import KINDS
+from bench.crash_direct import DirectRig, Writer
 from control.embedded import EmbeddedPostgres
 
 _PIPELINE = """
@@ -68,18 +67,15 @@ _CHANGES = (
 _WEIGHTS = (10, 5, 5, 3, 3, 5, 3, 0.2)
 
 
-class Writer(threading.Thread):
+class SqlServerWriter(Writer):
     """Changes both tables until it is stopped; goes on behind a kill of the server."""
 
     def __init__(self, server: Any, database: str, orders: int, seed: int) -> None:
-        super().__init__(daemon=True)
+        super().__init__(seed)
         self._server, self._database, self._orders = server, database, orders
-        self._chance = random.Random(seed)
-        self.ended = threading.Event()
-        self.transactions = 0
 
-    def run(self) -> None:
-        """Write."""
+    def work(self) -> None:
+        """See Writer.work."""
         import pyodbc
 
         while not self.ended.is_set():
@@ -91,56 +87,43 @@ class Writer(threading.Thread):
                 time.sleep(0.05)
 
     def _write(self, connection: Any) -> None:
-        for _ in range(self._chance.randint(1, 4)):
-            values = {"order": self._chance.randint(1, self._orders), "line": self._chance.randint(0, 3)}
-            for statement in self._chance.choices(_CHANGES, _WEIGHTS)[0]:
+        for _ in range(self.chance.randint(1, 4)):
+            values = {"order": self.chance.randint(1, self._orders), "line": self.chance.randint(0, 3)}
+            for statement in self.chance.choices(_CHANGES, _WEIGHTS)[0]:
                 connection.execute(statement.format(**values))
         connection.commit()
         self.transactions += 1
         time.sleep(0.02)  # the double has one writer at a time, and its capture job is one
 
 
-class SqlServerRig(Rig):
+class SqlServerRig(DirectRig):
     """The flow is SQL Server's double read directly into PostgreSQL, and no broker."""
 
     kinds = (*KINDS, "source")
 
     def __init__(self, postgres: EmbeddedPostgres, server: Any, rows: int, scratch: Path) -> None:
-        super().__init__("", postgres, scratch, scratch)
-        self._server, self._rows, self._runs = server, rows, 0
-        self._writer: Writer | None = None
-        self._file = scratch
+        super().__init__(postgres, rows, scratch)
+        self._server = server
 
     @property
     def _database(self) -> str:
-        return f"erp{self._runs}"
+        return f"erp{self.runs}"
 
-    def fill(self) -> None:
-        """Nothing: each run has a database of its own."""
-
-    def write(self, directory: Path) -> Path:
-        """The pipeline's file, and a filled source with a writer on it."""
-        self._stop()
-        directory.mkdir(parents=True)
-        self._runs += 1
+    def begin(self) -> SqlServerWriter:
+        """See DirectRig.begin."""
         self._server.create_database(self._database)
         with closing(self._server.connect(database=self._database)) as connection:
             for statement in _DDL:
                 connection.execute(statement.format(rows=self._rows))
-        self._writer = Writer(self._server, self._database, self._rows // 4, self._runs)
-        self._writer.start()
-        self._file = directory / "pipeline.toml"
-        self._file.write_text(_PIPELINE, "utf-8")
-        return self._file
+        return SqlServerWriter(self._server, self._database, self._rows // 4, self.runs)
 
-    def start(self, file: Path, processes: int) -> Any:
-        """`headrace run FILE --until-end`."""
-        arguments, environment = rig.headrace_run(file, self.postgres.dsn("crash"), processes)
-        environment |= {
-            "HEADRACE_STATE_DIR": str(file.parent / "state"),
-            "BENCH_SOURCE_DSN": self._server.odbc(database=self._database),
-        }
-        return rig.start(arguments, file.parent / "run.log", environment)
+    def text(self) -> str:
+        """See DirectRig.text."""
+        return _PIPELINE
+
+    def environment(self) -> dict[str, str]:
+        """See Rig.environment."""
+        return {"BENCH_SOURCE_DSN": self._server.odbc(database=self._database)}
 
     def hit(self, kind: str, chance: random.Random) -> bool:
         """kill -9 for the source's server, which comes again."""
@@ -149,39 +132,23 @@ class SqlServerRig(Rig):
         self._server.start()
         return True
 
-    def compare(self) -> dict[str, truth.Comparison]:
-        """Source and target, behind a last run with a writer that has stopped."""
-        import psycopg
-
-        self._stop()
+    def settle(self) -> None:
+        """See DirectRig.settle."""
         with closing(self._server.connect(database=self._database)) as source:
             source.execute("EXEC sys.sp_cdc_scan")
-            process = self.start(self._file, 1)
-            try:
-                if process.wait(self.seconds_max) != 0:
-                    raise SystemExit(f"bench: the last run ended with {process.returncode}:\n{log_end(self._file)}")
-            finally:
-                rig.kill_session(process)
-            with psycopg.connect(self.postgres.dsn("crash")) as target:
-                return {name: _compared(source, target, name) for name in self.tables}
 
-    def close(self) -> None:
-        """End the writer."""
-        self._stop()
-        shutil.rmtree(self.scratch / "run", ignore_errors=True)
-
-    def _stop(self) -> None:
-        if self._writer is not None:
-            self._writer.ended.set()
-            self._writer.join()
-            print(f"  the writer committed {self._writer.transactions} transactions", flush=True)
-            self._writer = None
+    def compared(self, target: Any, table: str) -> truth.Comparison:
+        """See DirectRig.compared."""
+        with closing(self._server.connect(database=self._database)) as source:
+            expected, found = (
+                Counter(map(tuple, side.execute(f"SELECT {_COLUMNS[table]} FROM {name}")))
+                for side, name in ((source, f"dbo.{table}"), (target, table))
+            )
+        return truth.counted(expected, found)
 
 
-def _compared(source: Any, target: Any, name: str) -> truth.Comparison:
-    expected, found = (
-        Counter(map(tuple, side.execute(f"SELECT {_COLUMNS[name]} FROM {table}")))
-        for side, table in ((source, f"dbo.{name}"), (target, name))
-    )
-    missing, extra = (expected - found).total(), (found - expected).total()
-    return truth.Comparison(expected.total(), found.total(), missing, extra)
+def opened(stack: ExitStack, postgres: EmbeddedPostgres, rows: int, scratch: Path) -> SqlServerRig:
+    """The rig of this flow, and its server."""
+    from tests.doubles.sqlserver import SqlServerDouble
+
+    return SqlServerRig(postgres, stack.enter_context(SqlServerDouble(scratch / "server")), rows, scratch)

@@ -130,4 +130,4 @@ def compared(source: Any, target: Any, table: str, names: Sequence[str]) -> trut
     if wanted == there:
         return truth.Comparison(wanted[0], there[0], 0, 0)
     expected, found = (Counter(h for (h,) in c.execute(f"SELECT {row} FROM {table}")) for c in (source, target))
-    return truth.Comparison(wanted[0], there[0], (expected - found).total(), (found - expected).total())
+    return truth.counted(expected, found)

@@ -7,6 +7,7 @@ decides, a delete removes it. Every value is compared as PostgreSQL's own text o
 from __future__ import annotations
 
 import io
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,12 @@ def compare(expected: pa.Table, actual: pa.Table) -> Comparison:
 
         missing, extra = lacking("expected", "actual"), lacking("actual", "expected")
     return Comparison(expected.num_rows, actual.num_rows, missing, extra)
+
+
+def counted(expected: Counter[Any], found: Counter[Any]) -> Comparison:
+    """The same of rows that are counted in memory."""
+    missing, extra = (expected - found).total(), (found - expected).total()
+    return Comparison(expected.total(), found.total(), missing, extra)
 
 
 def check(connection: Any, name: str, directory: Path, table: str) -> Comparison:

@@ -168,7 +168,8 @@ class IdocReader:
     def _overtaken(self, objects: Sequence[str | None], waiting: Sequence[Waiting]) -> set[int]:
         """IDocs whose object has a newer one already."""
         told = [(place, name) for place, name in enumerate(objects) if name is not None]
-        older = self._spool.overtaken([(name, waiting[place].order) for place, name in told]) if told else []
+        asked = [(name, waiting[place].seq, waiting[place].order) for place, name in told]
+        older = self._spool.overtaken(asked) if told else []
         found = {place for (place, _), late in zip(told, older, strict=True) if late}
         if found:
             _log.info("overtaken IDocs change nothing", docnums=[waiting[place].docnum for place in sorted(found)][:20])

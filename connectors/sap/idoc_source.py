@@ -46,7 +46,14 @@ class SapIdocChanges:
     def source(
         self, tables: Sequence[SourceTable], bindings: Mapping[str, Any], *, until_end: bool
     ) -> FixedPartitionedSource[Item, Any]:
-        """See ChangeSource.source; until_end: what waits in the spool, without listening."""
+        """See ChangeSource.source; until_end: what waits in the spool, without listening.
+
+        Raises ConfigurationError where a table has no key: IDocs that are read again behind a crash would double in it.
+        """
+        if bare := [one.name for one in tables if not one.table.key]:
+            raise ConfigurationError(
+                f"source.sap_idoc: expected a key for {bare[0]}, found none: without `key` it is DOCNUM and SEGNUM"
+            )
         generations = {one.name: bindings[one.name].generation for one in tables}
         wanted = {one.name: one.table for one in tables}
         return SapIdocSource(self._config, self._context, wanted, generations, until_end=until_end)

@@ -1,7 +1,8 @@
 """Where received IDocs wait: a SQLite database in a folder, written through to the disk before a post is answered.
 
 An IDoc's row stays behind without its body once it was done, so that its number is known when it comes again. The
-newest IDoc of each business object is remembered, so that one which was overtaken on its way changes nothing.
+newest IDoc of each business object is remembered, so that one which was overtaken on its way changes nothing. Each that
+was the newest when it came is, until it is done: one that is read again behind a crash is not measured by later ones.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ CREATE TABLE IF NOT EXISTS idoc (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, identity TEXT NOT NULL UNIQUE, at REAL NOT NULL, form TEXT NOT NULL,
     docnum TEXT NOT NULL, mestyp TEXT NOT NULL, sender TEXT NOT NULL, ordering TEXT NOT NULL, body BLOB, fault TEXT);
 CREATE INDEX IF NOT EXISTS idoc_waiting ON idoc (seq) WHERE body IS NOT NULL;
-CREATE TABLE IF NOT EXISTS newest (object TEXT PRIMARY KEY, ordering TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS leading (
+    object TEXT, seq INTEGER, ordering TEXT NOT NULL, PRIMARY KEY (object, seq)) WITHOUT ROWID;
 """
 _COLUMNS = "seq, form, docnum, mestyp, sender, ordering, at, body, fault"
 
@@ -61,7 +63,7 @@ class Spool:
     """
 
     def __init__(self, directory: Path, *, bytes_max: int, kept: int) -> None:
-        self._bytes_max, self._kept = bytes_max, kept
+        self._bytes_max, self._kept, self._done = bytes_max, kept, 0
         self._lock, self._posts_lock = threading.Lock(), threading.Lock()
         self._posts: list[_Post] = []
         try:
@@ -154,20 +156,22 @@ class Spool:
         with self._written():
             self._db.executemany("UPDATE idoc SET fault = ? WHERE seq = ?", [(text, seq) for seq, text in faults])
 
-    def overtaken(self, objects: Sequence[tuple[str, str]]) -> list[bool]:
-        """Of (object, order) in the order of arrival: whether a newer one was there before; remembers the newest."""
+    def overtaken(self, objects: Sequence[tuple[str, int, str]]) -> list[bool]:
+        """Of (object, number, order): whether a newer one came before it; the same each time it is asked."""
+        late = "SELECT 1 FROM leading WHERE object = ? AND seq < ? AND ordering > ? LIMIT 1"
         found: list[bool] = []
         with self._written():
-            for name, order in objects:
-                row = self._db.execute("SELECT ordering FROM newest WHERE object = ?", (name,)).fetchone()
-                found.append(row is not None and row[0] > order)
+            for name, seq, order in objects:
+                found.append(self._db.execute(late, (name, seq, order)).fetchone() is not None)
                 if not found[-1]:
-                    self._db.execute(
-                        "INSERT INTO newest VALUES (?, ?) "
-                        "ON CONFLICT (object) DO UPDATE SET ordering = excluded.ordering",
-                        (name, order),
-                    )
+                    self._lead(name, seq, order)
         return found
+
+    def _lead(self, name: str, seq: int, order: str) -> None:
+        """Remember the newest of an object; of those that are done, which nobody reads again, the last one alone."""
+        self._db.execute("INSERT OR IGNORE INTO leading VALUES (?, ?, ?)", (name, seq, order))
+        last = "SELECT max(seq) FROM leading WHERE object = ? AND seq <= ?"
+        self._db.execute(f"DELETE FROM leading WHERE object = ? AND seq < ({last})", (name, name, self._done))
 
     def done(self, up_to: int) -> None:
         """Nobody asks for the bodies up to a number any more; the oldest numbers are forgotten."""
@@ -176,6 +180,7 @@ class Spool:
             self._bytes -= self._one(f"SELECT coalesce(sum(length(body)), 0) FROM idoc WHERE {gone}", up_to)
             self._db.execute(f"UPDATE idoc SET body = NULL WHERE {gone}", (up_to,))
             self._db.execute("DELETE FROM idoc WHERE seq <= ? AND body IS NULL", (up_to - self._kept,))
+        self._done = up_to
 
     @property
     def last(self) -> int:

@@ -40,7 +40,7 @@ LOAD, DELTA, DONE = "load", "delta", "done"
 _LOST = re.compile(r"token|subscription|delta (link|queue|request)|expired|skiptoken|request .*not (exist|found)", re.I)
 _UNTRACKED = re.compile(r"\bdelta|track.?changes|change.?tracking", re.I)
 _ACCEPT = {2: "application/json", 4: "application/json;IEEE754Compatible=true"}
-_PACKAGES_AT_END = 2
+_PACKAGES_AT_END = 2  # the first may have been made before the start, and be asked for again
 _log = structlog.get_logger()
 
 
@@ -119,10 +119,9 @@ class ODataReader:
                     return
                 yield None
             else:
-                before = self._state.rows
                 yield from self._package()
                 packages += 1
-                if self._until_end and (packages == _PACKAGES_AT_END or self._state.rows == before):
+                if self._until_end and packages == _PACKAGES_AT_END:
                     return
 
     def durable(self, state: tuple[Any, ...]) -> None:

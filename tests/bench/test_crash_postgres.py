@@ -12,7 +12,8 @@ from contextlib import closing, contextmanager
 import psycopg
 import pytest
 
-from bench.crash_postgres import MOMENTS, PostgresRig
+from bench.crash_direct import MOMENTS
+from bench.crash_postgres import PostgresRig
 from control.embedded import EmbeddedPostgres
 
 pytestmark = pytest.mark.real
@@ -79,7 +80,7 @@ def test_rows_that_differ_make_a_run_unequal(parts: PostgresRig, monkeypatch: py
         connection.execute("CREATE TABLE items (order_id int, line_no int, quantity int, note text)")
         connection.execute("CREATE TABLE ledger (account int, text text)")
     done = subprocess.Popen([sys.executable, "-c", ""])
-    monkeypatch.setattr(parts, "start", lambda file, processes: done)
+    monkeypatch.setattr(parts, "start", lambda file, processes, until_end: done)
     found = parts.compare()
     assert set(found) == {"items", "ledger"}
     assert all(not table.equal and table.missing > 10 for table in found.values())

@@ -34,6 +34,7 @@ from flows import build, direct
 from flows.ports import free_port, listens
 from flows.testing import run_flow
 from flows.verify import verify
+from libcore.change import ChangeBatch
 from libcore.errors import CapacityError, ConfigurationError
 from tests.connectors.contract_source import Followed
 from tests.connectors.idoc_parts import PIPELINE, document, flat, pipeline, post, xml
@@ -109,6 +110,43 @@ def test_an_overtaken_idoc_changes_nothing(receiver: Callable[..., tuple[Followe
     followed.until(lambda: len(followed.tables.get("E1EDK01", {})) == 3)
     found = {(int(row[0]), row[5], row[6]) for row in followed.tables["E1EDK01"].values()}
     assert found == {(3, "A", "A"), (1, "B", "B"), (4, "A", "A")}
+
+
+def test_a_table_without_a_key_is_refused(tmp_path: Path) -> None:
+    """Rows that are read again behind a crash have the same keys; without one they would double: the start says so."""
+    file = tmp_path / "bare.toml"
+    settings, _, sink = pipeline(tmp_path, free_port()).read_text("utf-8").partition("[sink.null]")
+    keyless = '[tables.E1EDP01]\ntopic = "E1EDP01"\nkey = []\n'
+    file.write_text(
+        settings.replace('tables = ["EDI_DC40", "E1EDK01", "E1EDP01"]', "") + keyless + "[sink.null]" + sink
+    )
+    with pytest.raises(ConfigurationError, match="expected a key for E1EDP01, found none"):
+        Followed(file, tmp_path / "state")
+
+
+def test_what_is_read_again_was_not_overtaken_by_what_came_later(tmp_path: Path) -> None:
+    """Read again behind a crash, each IDoc comes or not as the first time, wherever the last durable one stands."""
+    sent = ((1, "A", "3"), (2, "A", "1"), (3, "A", "2"), (4, "B", "1"), (5, "A", "4"), (6, "A", "5"), (7, "B", "0"))
+    settings = tomllib.loads(PIPELINE)["source"]["sap_idoc"] | {"object": "E1EDK01.BELNR"}
+    config = SapIdocConfig(**settings)
+    body = document(*(xml(number, order, serial=serial) for number, order, serial in sent))
+    with closing(Spool(tmp_path, bytes_max=1 << 20, kept=1_000)) as spool:
+        assert spool.put(documents(body)) == len(sent)
+    for durable in range(len(sent)):
+        generations = dict.fromkeys(config.tables, 0)
+        state = (*FIRST[:1], durable)
+        reader = IdocReader(config, tmp_path, config.tables, generations, state, flow="idocs", until_end=True)
+        with closing(reader):
+            reader.durable(state)
+            found = [int(row["DOCNUM"]) for row in _rows(reader, "E1EDK01")]
+        assert found == [number for number in (1, 4, 5, 6) if number > durable], durable
+
+
+def _rows(reader: IdocReader, table: str) -> list[dict[str, Any]]:
+    """What a reader brings of a table."""
+    items = [item for piece in reader.pieces() if piece is not None for item in piece.items]
+    batches = [item for item in items if isinstance(item, ChangeBatch) and item.table.name == table]
+    return [row for batch in batches for row in batch.record.to_pylist()]
 
 
 @pytest.mark.parametrize(

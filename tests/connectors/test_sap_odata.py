@@ -115,6 +115,25 @@ def test_a_package_that_was_lost_comes_again(system: ODataSystem) -> None:
     assert same.state == lost.state
 
 
+def test_an_empty_package_that_comes_again_is_not_the_end(system: ODataSystem) -> None:
+    """Up to the end: a link whose package was made before, and had no row, is not where the changes of now stand."""
+    system.write(some_rows(Random(1), 0, 10))
+    first = reader(system)
+    pieces = first.pieces()
+    (load,) = taken(pieces, 1)
+    first.durable(load.state)
+    (empty,) = taken(pieces, 1)
+    system.write({3: (3, "later", None)}, (5,))
+    last = reader(system, load.state, until_end=True)
+    last.durable(load.state)
+    found = []
+    for piece in last.pieces():
+        if piece is not None:
+            last.durable(piece.state)
+            found += [row for item in piece.items for row in item.record.column("id").to_pylist()]
+    assert (empty.rows, sorted(found)) == (0, [3, 5])
+
+
 def test_answers_that_are_lost_on_the_way(system: ODataSystem, tmp_path: Path) -> None:
     """The server made the package and its answer did not arrive: asked again, nothing is missing or doubled."""
     system.write(some_rows(Random(2), 0, 100))

@@ -1,7 +1,8 @@
 """The gateway as an HTTP server in a process of its own, and the client of its levers that tests use.
 
-`python -m tests.doubles.sap.gateway PORT` serves two sets, `items` and `idle`, by V2 and V4. Below /_double a test
-writes rows, makes sets, expires queues and orders faults, and reads what was asked for.
+`python -m tests.doubles.sap.gateway PORT [JOURNAL]` serves two sets, `items` and `idle`, by V2 and V4. Below /_double a
+test writes rows, makes sets, expires queues and orders faults, and reads what was asked for. With a journal, rows and
+queues outlive a kill -9: what changed them is written down first, and a server that is started again does it again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from urllib.request import Request, urlopen
@@ -28,22 +31,47 @@ CONTRACT = (
     Property("name", "Edm.String"),
     Property("price", "Edm.Decimal", 'Precision="18" Scale="4"'),
 )
+_KEPT = ("write", "set", "expire", "forget")
+"""Wishes that change what a journal keeps."""
 USER, PASSWORD, CSRF = "HEADRACE", "pässword", "csrf-token-1"
 
 
 class World:
-    """What the server knows; guarded by one lock."""
+    """What the server knows; guarded by one lock.
 
-    def __init__(self) -> None:
+    Args:
+        journal: a file of what changed it before, a line each; None: it is forgotten with the process.
+    """
+
+    def __init__(self, journal: Path | None = None) -> None:
         self.lock = threading.Lock()
         self.sets = {name: EntitySet(name, CONTRACT) for name in ("items", "idle")}
         self.cursors: dict[str, tuple[list[Row], str]] = {}
         self.faults: list[dict[str, Any]] = []
         self.asked: list[str] = []
         self.login, self.bearer = "", "token-1"
+        self._journal: Any = None
+        if journal is not None:
+            self._replay(journal)
+            self._journal = journal.open("a", encoding="utf-8")
+
+    def _replay(self, journal: Path) -> None:
+        """Do again what was done; what was written down in part was not."""
+        whole = journal.read_bytes().rpartition(b"\n")[0] if journal.exists() else b""
+        journal.write_bytes(whole + b"\n" * bool(whole))
+        for line in whole.splitlines():
+            what, *told = json.loads(line)
+            with suppress(UnknownToken):
+                getattr(self, what)(*told)
+
+    def _note(self, *told: Any) -> None:
+        if self._journal is not None:
+            self._journal.write(json.dumps(told) + "\n")
+            self._journal.flush()
 
     def answer(self, path: str, query: dict[str, str], version: int, headers: Any) -> tuple[int, bytes]:
-        """A read of a service. path: below it."""
+        """A read of a service, which may make a package. path: below it."""
+        self._note("answer", path, query, version, {"Prefer": headers.get("Prefer", "")})
         if path in ("", "/"):
             return 200, b"{}"
         if path == "/$metadata":
@@ -96,6 +124,8 @@ class World:
 
     def lever(self, what: str, told: Any) -> Any:
         """A test's wish."""
+        if what in _KEPT:
+            self._note("lever", what, told)
         if what == "write":
             self.sets[told["set"]].write(told["rows"], told["deleted"])
         elif what == "set":
@@ -196,24 +226,39 @@ def _basic(user: str, password: str) -> str:
 
 
 class GatewayDouble:
-    """Starts the server and pulls its levers; a context manager."""
+    """Starts the server and pulls its levers; a context manager.
 
-    def __init__(self) -> None:
+    Args:
+        journal: where rows and queues are kept, so that they outlive `kill`.
+    """
+
+    def __init__(self, journal: Path | None = None) -> None:
         (self.port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
+        self._journal = [] if journal is None else [str(journal)]
 
     def __enter__(self) -> GatewayDouble:
-        self._process = subprocess.Popen([sys.executable, "-m", "tests.doubles.sap.gateway", str(self.port)])
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start the process, and wait until it answers."""
+        command = [sys.executable, "-m", "tests.doubles.sap.gateway", str(self.port), *self._journal]
+        self._process = subprocess.Popen(command)
         deadline = time.monotonic() + 20
         while True:
             try:
                 self.pull("asked", {})
-                return self
+                return
             except OSError:
                 assert time.monotonic() < deadline and self._process.poll() is None, "the gateway does not start"
                 time.sleep(0.02)
 
-    def __exit__(self, *_: object) -> None:
+    def kill(self) -> None:
+        """kill -9."""
         self._process.kill()
         self._process.wait()
 
@@ -236,13 +281,18 @@ class GatewayDouble:
         return list(self.pull("asked", {}))
 
 
-def serve(port: int) -> None:
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed is no news."""
+
+
+def serve(port: int, journal: Path | None) -> None:
     """Serve until the process ends."""
-    Handler.world = World()
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    server.daemon_threads = True
-    server.serve_forever()
+    Handler.world = World(journal)
+    _Server(("127.0.0.1", port), Handler).serve_forever()
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    serve(int(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
