@@ -119,7 +119,7 @@ class Followed:
 
     def rows(self, table: str = TABLE) -> Rows:
         """What a target holds, in the columns of the contract."""
-        return {key[0]: row[:3] for key, row in self.tables.get(table, {}).items()}  # type: ignore[misc]
+        return {key[0]: (row[0], row[1], row[2]) for key, row in self.tables.get(table, {}).items()}
 
     def _apply(self, item: Any) -> None:
         if isinstance(item, Truncate):
@@ -209,7 +209,7 @@ class RowsContract:
 
     def test_big_values(self, system: SourceSystem, tmp_path: Path) -> None:
         """A text of two million characters arrives whole, among small ones."""
-        big = {number: (number, "x€" * 1_000_000 if number == 2 else "y", None) for number in range(5)}
+        big: Rows = {number: (number, "x€" * 1_000_000 if number == 2 else "y", None) for number in range(5)}
         system.write(big)
         followed = Followed(system.pipeline(), tmp_path / "state", until_end=True)
         followed.drained()
