@@ -130,12 +130,14 @@ class Changes:
     ) -> tuple[Committed, frozenset[int]]:
         """The rows without those of large values; which transactions wrote LOBs of rows that nothing names."""
         name, first, last = wanted.table.name, committed.commits[0].xid, committed.commits[-1].xid
-        writing, goes_on = self._writing.pop(name, (b"", ""))
+        writing, open_end = self._writing.pop(name, (b"", ""))
+        goes_on = open_end if writing == first else ""
         lost = frozenset([0] if first in (self._lost.pop(name, None), self._resumed) and wanted.has_large else [])
-        if not pc.any(pc.is_in(committed.rows.column("OPERATION_CODE"), value_set=LARGE)).as_py():
+        is_large = pc.is_in(committed.rows.column("OPERATION_CODE"), value_set=LARGE)
+        if goes_on != "doubtful" and not pc.any(is_large).as_py():
             return committed, lost
         trusts = self._trusts_lobs and bool(wanted.table.key)
-        found = put_together(wanted, committed, trusts=trusts, goes_on=goes_on if writing == first else "")
+        found = put_together(wanted, committed, trusts=trusts, goes_on=goes_on)
         self._touched(wanted, found.touched, out)
         if found.goes_on:
             self._writing[name] = (last, found.goes_on)

@@ -26,6 +26,7 @@ LOCATOR, XML_BEGIN, STRING_BEGIN = 9, 68, 91
 _WRITE, _TRIM = 10, 11
 LARGE = pa.array([LOCATOR, *LOB_PIECES.to_pylist(), XML_BEGIN, STRING_BEGIN], pa.int16())
 _BEGINS = (LOCATOR, XML_BEGIN, STRING_BEGIN)
+_STATEMENTS = (1, 3)  # INSERT, UPDATE
 _COLUMN = re.compile(r'\bselect\s+"([^"]*)"\s+into\b')
 #  buf_c := 'it''s'; \n  dbms_lob.write(loc_c, 4, 1, buf_c);\nEND;          buf_b := HEXTORAW('0aff'); ...
 _WRITTEN = re.compile(
@@ -38,7 +39,7 @@ _TRIMMED = re.compile(r"\s*dbms_lob\.trim\(\s*\w+\s*,\s*(\d+)\s*\)\s*;\s*(?:END;
 _BROKEN = "\N{REPLACEMENT CHARACTER}"  # half of a character that two writes share
 
 
-GoesOn = Literal["", "empty", "written"]
+GoesOn = Literal["", "empty", "written", "doubtful"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Lobs:
         committed: the other rows, and for each value that is known an UPDATE in the place of its locator.
         touched: rows that tell whose values are to be read again.
         lost: numbers of transactions that wrote a value of which no row tells whose it is.
-        goes_on: where the last value may go on behind these rows; "empty": nothing is written into it yet.
+        goes_on: where the last value may go on behind these rows; "empty": nothing is written into it yet, "doubtful":
+            what is written may be of a row whose statement comes next.
     """
 
     committed: Committed
@@ -89,8 +91,17 @@ def put_together(wanted: WantedTable, committed: Committed, *, trusts: bool, goe
         trusts: False: all values are to be read again.
         goes_on: of the rows before: the first ones here may be of the value there, which is to be read again already.
     """
-    groups, lost, goes_on = _groups(committed, goes_on)
-    known = dict(_known(wanted, committed, groups, open_end=bool(goes_on))) if trusts else {}
+    groups, head, lost, open_end = _groups(committed, goes_on)
+    own = dict(_own(wanted, committed, groups, open_end=bool(open_end))) if wanted.table.key else {}
+    known = {place: text for place, text in own.items() if text is not None and trusts}
+    doubted = [group for group in groups if group.begin.first not in own and _begins(group.writes)]
+    ends = [(group.begin.number, group.end) for group in doubted]
+    is_doubted = goes_on == "doubtful" or (goes_on == "empty" and _begins(head))
+    if is_doubted:
+        ends.append((0, head[-1].end if head else 0))
+    lost |= {number for number, end in ends if _is_statement(committed, end, number)}
+    if open_end == "written" and (groups[-1] in doubted if groups else is_doubted):
+        open_end = "doubtful"
     large = pc.is_in(committed.rows.column("OPERATION_CODE"), value_set=LARGE)
     begins = _mask(len(large), list(known))
     touched = [row for group in groups if group.begin.first not in known for row in _rows(group.begin)]
@@ -102,7 +113,7 @@ def put_together(wanted: WantedTable, committed: Committed, *, trusts: bool, goe
         numbers=committed.numbers.filter(kept),
         orders=committed.orders.filter(kept),
     )
-    return Lobs(left, committed.rows.take(pa.array(touched, pa.int64())), frozenset(lost), goes_on)
+    return Lobs(left, committed.rows.take(pa.array(touched, pa.int64())), frozenset(lost), open_end)
 
 
 def _rows(statement: _Statement) -> range:
@@ -143,15 +154,16 @@ def _statements(committed: Committed) -> Iterator[_Statement]:
             held = None
 
 
-def _groups(committed: Committed, goes_on: GoesOn) -> tuple[list[_Group], set[int], GoesOn]:
-    """Groups, numbers of transactions with writes that belong to none, and whether the last may go on.
+def _groups(committed: Committed, goes_on: GoesOn) -> tuple[list[_Group], list[_Statement], set[int], GoesOn]:
+    """Groups, writes in front of them, numbers of transactions with writes of none, and whether the last may go on.
 
     A write belongs to the row in front of it that tells of a value, unless it begins anew what was written already:
     then it may be of a row that is still to come.
     """
     groups: list[_Group] = []
+    head: list[_Statement] = []
     lost: set[int] = set()
-    writes: list[_Statement] | None = [] if goes_on else None
+    writes: list[_Statement] | None = head if goes_on else None
     number, end, is_empty = 0, 0, goes_on == "empty"
     for one in _statements(committed):
         if one.code in _BEGINS or names_its_row(one.text):
@@ -167,8 +179,8 @@ def _groups(committed: Committed, goes_on: GoesOn) -> tuple[list[_Group], set[in
             end, is_empty = one.end, trimmed is not None and int(trimmed[1]) == 0
     is_last = (number, end) == (len(committed.commits) - 1, len(committed.rows))
     if committed.ended or writes is None or not is_last:
-        return groups, lost, ""
-    return groups, lost, "empty" if is_empty else "written"
+        return groups, head, lost, ""
+    return groups, head, lost, "empty" if is_empty else "written"
 
 
 def _goes_on(one: _Statement) -> bool:
@@ -176,11 +188,27 @@ def _goes_on(one: _Statement) -> bool:
     return one.code != _WRITE or _FIRST_WRITE.search(one.text) is None
 
 
-def _known(
+def _begins(writes: Sequence[_Statement]) -> bool:
+    """Whether writes begin a value, as those of a row do whose statement stands behind them.
+
+    A value that is kept in a BasicFile is written in front of its row, and the row in front of that, which tells of
+    another value, may be without a write of its own.
+    """
+    return not all(map(_goes_on, writes))
+
+
+def _is_statement(committed: Committed, place: int, number: int) -> bool:
+    """Whether an INSERT or UPDATE of that transaction stands there."""
+    if place == len(committed.rows) or committed.numbers[place].as_py() != number:
+        return False
+    return committed.rows.column("OPERATION_CODE")[place].as_py() in _STATEMENTS
+
+
+def _own(
     wanted: WantedTable, committed: Committed, groups: list[_Group], *, open_end: bool
-) -> Iterator[tuple[int, str]]:
-    """(place of the locator, UPDATE) of the values that are known."""
-    runs = [(of, run) for of, run in _runs(committed, groups) if not (open_end and run[-1] is groups[-1])]
+) -> Iterator[tuple[int, str | None]]:
+    """(place of the locator, UPDATE) of values that the statement in front of them empties; None: it is not known."""
+    runs = list(_runs(committed, groups))
     if not runs:
         return
     emptied = _emptied(wanted, committed, [statement for statement, _ in runs])
@@ -190,11 +218,14 @@ def _known(
         own_keys, at = keys[at : at + len(run)], at + len(run)
         columns = [_column(group) for group in run]
         key, empty = emptied.get(place, (None, frozenset()))
+        is_open = open_end and run[-1] is groups[-1]
         for column, group, told in zip(columns, run, own_keys, strict=True):
-            value = _value(wanted, column, group) if column in empty and columns.count(column) == 1 else None
-            if value is not None and told is not None and told[1] == key:
-                table = f"{quote(wanted.found.owner)}.{quote(wanted.found.name)}"
-                yield group.begin.first, f"update {table} set {quote(column)} = {value}{told[0]}"
+            if told is None or told[1] != key or column not in empty or columns.count(column) > 1:
+                continue
+            value = None if is_open else _value(wanted, column, group)
+            table = f"{quote(wanted.found.owner)}.{quote(wanted.found.name)}"
+            text = None if value is None else f"update {table} set {quote(column)} = {value}{told[0]}"
+            yield group.begin.first, text
 
 
 def _column(group: _Group) -> str:
@@ -215,7 +246,7 @@ def _runs(committed: Committed, groups: list[_Group]) -> Iterator[tuple[range, l
         last = run[0].begin.first - 1
         if last < 0 or committed.numbers[last].as_py() != run[0].begin.number:
             continue
-        if codes[last].as_py() not in (1, 3) or statuses[last].as_py():
+        if codes[last].as_py() not in _STATEMENTS or statuses[last].as_py():
             continue
         first = last
         while first > 0 and csf[first - 1].as_py():

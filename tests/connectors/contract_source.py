@@ -119,7 +119,8 @@ class Followed:
 
     def rows(self, table: str = TABLE) -> Rows:
         """What a target holds, in the columns of the contract."""
-        return {key[0]: (row[0], row[1], row[2]) for key, row in self.tables.get(table, {}).items()}
+        rows: Any = {key[0]: row[:3] for key, row in self.tables.get(table, {}).items()}
+        return rows
 
     def _apply(self, item: Any) -> None:
         if isinstance(item, Truncate):

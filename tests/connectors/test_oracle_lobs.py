@@ -150,7 +150,7 @@ def test_a_value_that_goes_on_in_the_next_part() -> None:
     begun = put_together(TABLE, committed(rows(*START), ended=False), trusts=True)
     assert (begun.goes_on, keys_of_touched(TABLE, begun.touched)) == ("empty", [("1",)])
     first = put_together(TABLE, committed(rows(write("ab")), ended=False), trusts=True, goes_on=begun.goes_on)
-    assert (first.goes_on, first.lost, len(first.touched)) == ("written", frozenset(), 0)
+    assert (first.goes_on, first.lost, len(first.touched)) == ("doubtful", frozenset(), 0)
     again = put_together(TABLE, committed(rows(write("ab")), ended=False), trusts=True, goes_on=first.goes_on)
     assert (again.goes_on, again.lost) == ("", frozenset({0}))
     last = committed(rows(write("cd", 3), (INSERT, BASIC), write("gh", 5)))
@@ -163,6 +163,23 @@ def test_writes_of_another_row_behind_those_of_a_locator(between: tuple[Row, ...
     """A write that begins a value anew, or stands behind another statement, may be of a row that is still to come."""
     given_rows = rows(*START, write("ab"), trim(2), *between, write("cd"), (INSERT, BASIC.replace("'1'", "'3'")))
     assert put_together(TABLE, committed(given_rows), trusts=True).lost == frozenset({0})
+
+
+def test_writes_of_a_row_that_is_still_to_come() -> None:
+    """Behind a locator of another row, which has no write of its own or was written before, wherever it is cut."""
+    other, own = [locator("NOTE", 2)], [write("ab"), (INSERT, BASIC)]
+    for begun in (other, [*other, trim(0)], [*other, write("xy"), trim(0)]):
+        whole = [*begun, *own]
+        assert put_together(TABLE, committed(rows(*whole)), trusts=True).lost == frozenset({0})
+        for cut in range(1, len(whole)):
+            first = put_together(TABLE, committed(rows(*whole[:cut]), ended=False), trusts=True)
+            last = put_together(TABLE, committed(rows(*whole[cut:])), trusts=True, goes_on=first.goes_on)
+            assert first.lost | last.lost == frozenset({0}), (begun, cut)
+    kept = [*START, write("ab"), trim(2), (INSERT, BASIC.replace("'1'", "'3'"))]
+    for cut in (len(START) + 1, len(START) + 2):
+        first = put_together(TABLE, committed(rows(*kept[:cut]), ended=False), trusts=True)
+        last = put_together(TABLE, committed(rows(*kept[cut:])), trusts=True, goes_on=first.goes_on)
+        assert (first.goes_on, first.lost, last.lost) == ("written", frozenset(), frozenset())
 
 
 def test_nothing_is_put_together_where_that_is_not_wanted() -> None:
