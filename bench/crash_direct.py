@@ -17,14 +17,14 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from bench import crash, rig, truth
 from bench.crash import Rig
-from bench.crash_script import COLUMNS, Row, Script
+from bench.crash_script import COLUMNS, Change, Row, Script
 from control.embedded import EmbeddedPostgres
 
 MOMENTS = ("snapshot", "hand-over", "stream")
@@ -96,6 +96,56 @@ class ScriptWriter(SteppedWriter):
         due = time.monotonic() > self._beat_at + _BEAT_S
         self._beat_at = time.monotonic() if due else self._beat_at
         return due
+
+
+class ChangeWriter(ScriptWriter):
+    """A writer that sends one change after the other, with a pause behind each transaction."""
+
+    wait_s = 0.02
+
+    def write(self) -> None:
+        """See SteppedWriter.write."""
+        for change in self.script.transaction(*COLUMNS):
+            self.send(change)
+        if self.beat_is_due():
+            self.send(self.script.beat())
+        self.ended.wait(self.wait_s)
+
+    @abstractmethod
+    def send(self, change: Change) -> None:
+        """Do it at the source."""
+
+
+class Look:
+    """A session at a PostgreSQL server that may be killed at any time; it comes again by itself.
+
+    Args:
+        dsn: where, as it is at each beginning.
+    """
+
+    def __init__(self, dsn: Callable[[], str]) -> None:
+        self._dsn = dsn
+        self._session: Any = None
+
+    def ask(self, query: str) -> list[Row]:
+        """Rows of a query; none while the server does not answer, or the table is not there."""
+        import psycopg
+
+        try:
+            if self._session is None:
+                self._session = psycopg.connect(self._dsn(), autocommit=True)
+            return list(self._session.execute(query).fetchall())
+        except psycopg.errors.UndefinedTable:
+            return []
+        except psycopg.Error:
+            self.close()
+            return []
+
+    def close(self) -> None:
+        """End it; the next question begins a new one."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
 
 
 class DirectRig(Rig, ABC):
@@ -210,12 +260,12 @@ class EndlessRig(MomentRig):
 
     def __init__(self, postgres: EmbeddedPostgres, rows: int, scratch: Path) -> None:
         super().__init__(postgres, rows, scratch)
-        self._session: Any = None  # of ours at the target
+        self._target = Look(lambda: self.postgres.dsn("crash"))
         self._processes = 0
 
     def write(self, directory: Path) -> Path:
         """See DirectRig.write."""
-        self._forget()
+        self._target.close()
         return super().write(directory)
 
     def start(self, file: Path, processes: int, *, until_end: bool = False) -> Any:
@@ -257,28 +307,12 @@ class EndlessRig(MomentRig):
 
     def seen(self, table: str, what: str) -> Row | None:
         """What a query finds in a table of the target now; None while it does not answer, or the table is not there."""
-        import psycopg
-
-        try:
-            if self._session is None:
-                self._session = psycopg.connect(self.postgres.dsn("crash"), autocommit=True)
-            found: Row | None = self._session.execute(f'SELECT {what} FROM "{table}"').fetchone()
-            return found
-        except psycopg.errors.UndefinedTable:
-            return None
-        except psycopg.Error:
-            self._forget()
-            return None
+        return next(iter(self._target.ask(f'SELECT {what} FROM "{table}"')), None)
 
     def close(self) -> None:
         """See DirectRig.close."""
         super().close()
-        self._forget()
-
-    def _forget(self) -> None:
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        self._target.close()
 
 
 class FollowedRig(EndlessRig):

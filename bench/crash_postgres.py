@@ -14,7 +14,7 @@ from typing import Any
 
 from bench import rig, truth
 from bench.crash import KINDS, RUN_SECONDS_MAX, kill_any
-from bench.crash_direct import MomentRig, Writer
+from bench.crash_direct import Look, MomentRig, Writer
 from bench.postgres_parts import compared
 from control.embedded import EmbeddedPostgres
 
@@ -98,7 +98,7 @@ class PostgresRig(MomentRig):
     def __init__(self, postgres: EmbeddedPostgres, source: EmbeddedPostgres, rows: int, scratch: Path) -> None:
         super().__init__(postgres, rows, scratch)
         self.source = source
-        self._look: Any = None  # a session of ours at the source
+        self._look = Look(source.dsn)
         self.seconds_max = RUN_SECONDS_MAX + _SECONDS_PER_MILLION * rows / 1e6
 
     def fill(self) -> None:
@@ -143,7 +143,7 @@ class PostgresRig(MomentRig):
 
     def moment(self) -> str:
         """What the flow reads now: "stream", "snapshot", or "" for neither."""
-        found = self._ask(_MOMENT)
+        found = self._look.ask(_MOMENT)
         copies, streams = found[0] if found else (False, False)
         return "stream" if streams else "snapshot" if copies else ""
 
@@ -154,7 +154,7 @@ class PostgresRig(MomentRig):
             time.sleep(chance.uniform(0.0, 0.5))
             self.source.start()
             return True
-        return kill_any([pid for (pid,) in self._ask(_READERS)], chance)
+        return kill_any([pid for (pid,) in self._look.ask(_READERS)], chance)
 
     def compared(self, target: Any, table: str) -> truth.Comparison:
         """See DirectRig.compared."""
@@ -166,24 +166,7 @@ class PostgresRig(MomentRig):
     def close(self) -> None:
         """See DirectRig.close."""
         super().close()
-        self._look_closed()
-
-    def _ask(self, query: str) -> list[tuple[Any, ...]]:
-        """Rows of a query at the source; none while it does not answer."""
-        import psycopg
-
-        try:
-            if self._look is None or self._look.closed:
-                self._look = psycopg.connect(self.source.dsn(), autocommit=True)
-            return list(self._look.execute(query).fetchall())
-        except psycopg.Error:
-            self._look_closed()
-            return []
-
-    def _look_closed(self) -> None:
-        if self._look is not None:
-            self._look.close()
-            self._look = None
+        self._look.close()
 
     def _drop_slots(self) -> None:
         import psycopg

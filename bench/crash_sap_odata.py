@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.crash import KINDS
-from bench.crash_direct import FollowedRig, ScriptWriter
+from bench.crash_direct import ChangeWriter, FollowedRig
 from bench.crash_script import COLUMNS, KEY_COLUMNS, Change
 from control.embedded import EmbeddedPostgres
 
@@ -34,33 +34,22 @@ dsn = "env:BENCH_DSN"
 VERSIONS = (2, 4)
 _NUMBERS = ("order_id", "line_no", "quantity", "account")
 _NOTE_CHARACTERS = 3_000
-_WAIT_S = 0.02
 
 
-class ODataWriter(ScriptWriter):
+class ODataWriter(ChangeWriter):
     """Writes again what was not answered; a write that was done twice changes nothing more."""
 
     def __init__(self, gateway: Any, rows: int, seed: int) -> None:
         super().__init__(rows, seed, note_characters=_NOTE_CHARACTERS)
         self._gateway = gateway
         for change in self.script.initial():
-            self._send(change)
+            self.send(change)
 
-    def write(self) -> None:
-        """See SteppedWriter.write."""
-        for change in self.script.transaction(*COLUMNS):
-            self._send(change)
-        if self.beat_is_due():
-            self._send(self.script.beat())
-        self.ended.wait(_WAIT_S)
-
-    def _send(self, change: Change) -> None:
-        names = COLUMNS[change.table]
-        rows = [dict(zip(names, row, strict=True)) for row in change.upserts]
-        deleted = [dict(zip(names, key, strict=False)) for key in change.deleted]
+    def send(self, change: Change) -> None:
+        """See ChangeWriter.send."""
         while True:
             try:
-                return self._gateway.write(change.table, rows, deleted)
+                return self._gateway.write(change.table, change.named_rows, change.named_keys)
             except (OSError, HTTPException):
                 time.sleep(0.05)
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench.crash_direct import FollowedRig, ScriptWriter
+from bench.crash_direct import ChangeWriter, FollowedRig
 from bench.crash_script import COLUMNS, KEY_COLUMNS, Change
 from control.embedded import EmbeddedPostgres
 
@@ -42,36 +42,28 @@ _FIELDS = {
 }  # fmt: skip
 _FILLER = "f" * 250  # a row of the items is wider than the 512 characters that the plainest function reads at once
 _NOTE_CHARACTERS = 300
-_WAIT_S = 0.05  # the plainest function needs several calls for each row that changed
 
 
-class RfcWriter(ScriptWriter):
+class RfcWriter(ChangeWriter):
     """Changes rows and writes the documents and pointers that tell of them."""
+
+    wait_s = 0.05  # the plainest function needs several calls for each row that changed
 
     def __init__(self, system: Any, rows: int, seed: int) -> None:
         super().__init__(rows, seed, note_characters=_NOTE_CHARACTERS)
         self._system = system
         for change in self.script.initial():
-            self._send(change, documents=False)
+            self.send(change, documents=False)
 
     def work(self) -> None:
         """See Writer.work."""
         super().work()
         self._system.close()
 
-    def write(self) -> None:
-        """See SteppedWriter.write."""
-        for change in self.script.transaction(*COLUMNS):
-            self._send(change)
-        if self.beat_is_due():
-            self._send(self.script.beat())
-        self.ended.wait(_WAIT_S)
-
-    def _send(self, change: Change, *, documents: bool = True) -> None:
-        names = COLUMNS[change.table]
-        rows = [dict(zip(names, row, strict=True), filler=_FILLER) for row in change.upserts]
-        deleted = [dict(zip(names, key, strict=False)) for key in change.deleted]
-        self._system.write({change.table: rows}, {change.table: deleted}, documents=documents)
+    def send(self, change: Change, *, documents: bool = True) -> None:
+        """See ChangeWriter.send."""
+        rows = [row | {"filler": _FILLER} for row in change.named_rows]
+        self._system.write({change.table: rows}, {change.table: change.named_keys}, documents=documents)
 
 
 class RfcRig(FollowedRig):

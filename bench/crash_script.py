@@ -28,6 +28,16 @@ class Change:
     deleted: Sequence[Row]
     upserts: Sequence[Row]
 
+    @property
+    def named_keys(self) -> list[dict[str, Any]]:
+        """What goes, by the key's columns."""
+        return [dict(zip(COLUMNS[self.table], key, strict=False)) for key in self.deleted]
+
+    @property
+    def named_rows(self) -> list[dict[str, Any]]:
+        """What comes, by the columns."""
+        return [dict(zip(COLUMNS[self.table], row, strict=True)) for row in self.upserts]
+
 
 class Script:
     """Transactions without an end, and the tables as they are behind the last one.

@@ -26,19 +26,18 @@ def join(table: Table, records: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
 
 def gathered(items: Sequence[Item]) -> list[Item]:
     """Batches of the same table as one, at the place of the first; everything else stays where it is."""
-    parts: dict[int, list[pa.RecordBatch]] = {}
-    places: dict[int, int] = {}
+    batches: dict[int, list[ChangeBatch]] = {}
     out: list[Item] = []
     for item in items:
         if isinstance(item, ChangeBatch):
-            known = parts.setdefault(id(item.table), [])
-            known.append(item.record)
-            if len(known) > 1:
+            same = batches.setdefault(id(item.table), [])
+            same.append(item)
+            if len(same) > 1:
                 continue
-            places[id(item.table)] = len(out)
         out.append(item)
-    for table, place in places.items():
-        first = out[place]
-        if isinstance(first, ChangeBatch) and len(parts[table]) > 1:
-            out[place] = ChangeBatch(first.table, join(first.table, parts[table]))
-    return out
+    return [_one(batches[id(item.table)]) if isinstance(item, ChangeBatch) else item for item in out]
+
+
+def _one(batches: Sequence[ChangeBatch]) -> ChangeBatch:
+    first, *others = batches
+    return ChangeBatch(first.table, join(first.table, [one.record for one in batches])) if others else first

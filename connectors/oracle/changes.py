@@ -136,8 +136,7 @@ class Changes:
         is_large = pc.is_in(committed.rows.column("OPERATION_CODE"), value_set=LARGE)
         if goes_on != "doubtful" and not pc.any(is_large).as_py():
             return committed, lost
-        trusts = self._trusts_lobs and bool(wanted.table.key)
-        found = put_together(wanted, committed, trusts=trusts, goes_on=goes_on)
+        found = put_together(wanted, committed, trusts=self._trusts_lobs, goes_on=goes_on)
         self._touched(wanted, found.touched, out)
         if found.goes_on:
             self._writing[name] = (last, found.goes_on)

@@ -14,7 +14,7 @@ from pathlib import Path
 from connectors.base.guardian import Pace
 from connectors.base.requests import Request, Requests, behind, keyed, without
 from connectors.sqlite.chunks import Row, WantedTable, chunks
-from connectors.sqlite.database import passes, quote
+from connectors.sqlite.database import passes, quote, schema_version
 from libcore.errors import ConfigurationError
 from libcore.schema import Table
 
@@ -77,14 +77,15 @@ class AskedRows:
         moving = part.found.rowid is not None and not part.found.stable_rowid
         self._connection.execute("BEGIN")
         try:
-            schema = self._connection.execute("PRAGMA main.schema_version").fetchone()[0]
+            schema = schema_version(self._connection)
             if after is not None and moving and after[0] != schema:
                 request, after = (identity, name, where, None, columns, 0), None
-            limit = f"{part.order[0]} <= {ends[name]}" if name in ends else ""
-            condition = " AND ".join(one for one in (f"({where}\n)" if where else "", limit) if one)
-            size = min(self._rows_max, self._pace.most(self._rows_max))
+            conditions = [where] if where else []
+            if name in ends:
+                conditions.append(f"{part.order[0]} <= {ends[name]}")
             last = None if after is None else after[1:]
-            rows, last = next(chunks(self._connection, part, last, size, condition), ([], None))
+            size = self._pace.most(self._rows_max)
+            rows, last = next(chunks(self._connection, part, last, size, conditions), ([], None))
         finally:
             self._connection.execute("COMMIT")
         reached = None if last is None else (schema, *last)

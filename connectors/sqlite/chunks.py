@@ -61,16 +61,16 @@ class WantedTable:
 
 
 def chunks(
-    connection: sqlite3.Connection, wanted: WantedTable, last: Row | None, rows_max: int, where: str = ""
+    connection: sqlite3.Connection, wanted: WantedTable, last: Row | None, rows_max: int, conditions: Sequence[str] = ()
 ) -> Iterator[tuple[list[Row], Row]]:
     """(rows of the table's columns, where the next chunk begins) from behind `last` on, to the table's end.
 
     Args:
-        where: a condition of theirs; "": every row.
+        conditions: of the rows, in SQL.
     """
     order = ", ".join(wanted.order)
     keys = len(wanted.order)
-    taken = f"({where}\n)" if where else "true"  # a comment at its end ends there
+    taken = " AND ".join(["true", *(f"({one}\n)" for one in conditions)])  # a comment at its end ends there
     while True:
         behind = "" if last is None else f"AND ({order}) > ({', '.join('?' * keys)})"
         table = f"main.{quote(wanted.table.name)}"

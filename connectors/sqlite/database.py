@@ -92,6 +92,11 @@ def passes(error: sqlite3.Error) -> bool:
     return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF in _WAIT
 
 
+def schema_version(connection: sqlite3.Connection) -> int:
+    """A number that every change of the schema raises, and VACUUM."""
+    return int(connection.execute("PRAGMA main.schema_version").fetchone()[0])
+
+
 def quote(name: str) -> str:
     """A name in SQL."""
     return '"' + name.replace('"', '""') + '"'

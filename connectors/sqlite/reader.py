@@ -29,7 +29,7 @@ from connectors.base.items import Truncate
 from connectors.sqlite.asked import AskedRows
 from connectors.sqlite.chunks import Row, WantedTable, chunks, deletes, fetched, piece
 from connectors.sqlite.config import SqliteConfig
-from connectors.sqlite.database import connect, describe, errors, install_log, log_name, quote
+from connectors.sqlite.database import connect, describe, errors, install_log, log_name, quote, schema_version
 from libcore.change import Op
 from libcore.errors import ConfigurationError, FatalError
 from libcore.schema import Table
@@ -74,15 +74,14 @@ class SqliteReader:
             )
         self._path, self._config, self._wanted = path, config, wanted
         self._flow, self._until_end, self._pace = flow, until_end, pace
-        state = (*state, *FIRST[len(state) :])
-        _, done, self._open, self._log_seq, self._signature, self._rows, self._follows, requests, answered = state
+        _, done, self._open, self._log_seq, self._signature, self._rows, self._follows, *asked = _whole(state)
         self._done: dict[str, tuple[str, int | None]] = {name: (mark, rowid) for name, mark, rowid in done}
         self._rows_max = min(config.chunk_rows, config.batch_rows_max)
         self._durable: tuple[Any, ...] | None = None
         self._cleaned = 0
         self._answered: tuple[str, ...] = ()
         self._connection = connect(path, config)
-        self._asked = AskedRows(self._connection, wanted, self._rows_max, directory, pace, requests, answered)
+        self._asked = AskedRows(self._connection, wanted, self._rows_max, directory, pace, *asked)
 
     @property
     def _state(self) -> tuple[Any, ...]:
@@ -100,7 +99,7 @@ class SqliteReader:
 
     def durable(self, state: tuple[Any, ...]) -> None:
         """See PieceReader."""
-        self._durable, self._answered = state, (*state, *FIRST[len(state) :])[-1]
+        self._durable, self._answered = state, _whole(state)[-1]
 
     def close(self) -> None:
         """See PieceReader."""
@@ -205,17 +204,15 @@ class SqliteReader:
             return None
         part, whole, rows = found
         first, self._rows = self._rows, self._rows + len(rows)
-        if not rows:
-            return Piece([], 0, self._state)
         commit = max(1, self._log_seq or 0)
         one = piece(part, rows, Op.UPSERT, commit=commit, first=first, flow=self._flow, state=self._state)
         return one if whole is None else updates(one, whole)
 
     def _follow(self) -> Iterator[Piece | None]:
-        version, schema = -1, self._schema_version()
+        version, schema = -1, schema_version(self._connection)
         end = self._log_end() if self._until_end and self._config.follow == "triggers" else None
         while True:
-            if (found := self._schema_version()) != schema:
+            if (found := schema_version(self._connection)) != schema:
                 schema = found
                 yield from self._changed_shapes()
             if (asked := self._again()) is not None:
@@ -322,9 +319,6 @@ class SqliteReader:
         except sqlite3.OperationalError as error:
             _log.debug("the log is cleaned later", error=str(error))
 
-    def _schema_version(self) -> int:
-        return int(self._connection.execute("PRAGMA main.schema_version").fetchone()[0])
-
     def _changed_shapes(self) -> Iterator[Piece | None]:
         """A table that gained columns is read again with them; one that lost what is read of it stops the flow."""
         for name, wanted in self._wanted.items():
@@ -350,6 +344,11 @@ class SqliteReader:
                 self._wanted[name] = replace(wanted, table=table, found=now)
                 _log.info("a table is read again with new columns", table=name, columns=[column.name for column in new])
         yield from self._snapshot()
+
+
+def _whole(state: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A state with the fields that it has now."""
+    return (*state, *FIRST[len(state) :])
 
 
 def _signature(path: Path) -> tuple[Any, ...]:

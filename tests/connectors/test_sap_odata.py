@@ -69,6 +69,14 @@ def taken(pieces: Iterator[Piece | None], count: int) -> list[Piece]:
     return list(islice((piece for piece in pieces if piece is not None), count))
 
 
+def loaded(source: ODataReader) -> tuple[Iterator[Piece | None], Piece]:
+    """A reader's pieces behind its load, which is durable, and the load."""
+    pieces = source.pieces()
+    (load,) = taken(pieces, 1)
+    source.durable(load.state)
+    return pieces, load
+
+
 def tokens(system: ODataSystem) -> list[str]:
     """Delta tokens that were asked for, in order."""
     return [one.rpartition("!deltatoken=")[2].strip("'") for one in system.gateway.asked() if "!deltatoken" in one]
@@ -100,9 +108,7 @@ def test_a_package_that_was_lost_comes_again(system: ODataSystem) -> None:
     """A crash behind a package that is not durable: a new reader asks by the same token, and gets the same rows."""
     system.write(some_rows(Random(1), 0, 10))
     first = reader(system)
-    pieces = first.pieces()
-    (load,) = taken(pieces, 1)
-    first.durable(load.state)
+    pieces, load = loaded(first)
     system.write({3: (3, "again", None)}, (5,))
     (lost,) = taken(pieces, 1)
     system.write({4: (4, "later", None)})
@@ -119,9 +125,7 @@ def test_an_empty_package_that_comes_again_is_not_the_end(system: ODataSystem) -
     """Up to the end: a link whose package was made before, and had no row, is not where the changes of now stand."""
     system.write(some_rows(Random(1), 0, 10))
     first = reader(system)
-    pieces = first.pieces()
-    (load,) = taken(pieces, 1)
-    first.durable(load.state)
+    pieces, load = loaded(first)
     (empty,) = taken(pieces, 1)
     system.write({3: (3, "later", None)}, (5,))
     last = reader(system, load.state, until_end=True)
@@ -202,9 +206,7 @@ def test_a_package_whose_pages_are_forgotten_begins_again(system: ODataSystem) -
     """In a package the token brings all its pages again: nothing is emptied."""
     system.write(some_rows(Random(6), 0, 1))
     source = reader(system)
-    pieces = source.pieces()
-    (load,) = taken(pieces, 1)
-    source.durable(load.state)
+    pieces, _ = loaded(source)
     system.write(some_rows(Random(7), 0, 100))
     (first,) = taken(pieces, 1)
     system.gateway.pull("forget", {})
