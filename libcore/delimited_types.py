@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import pyarrow as pa
 
@@ -350,6 +350,7 @@ class FixedRead:
     ignored: int = 0
 
 
+@lru_cache(maxsize=64)  # 3 ms to find out, and asked for with each piece of a file
 def code_points(encoding: str) -> tuple[int, ...] | None:
     """The code points of a single-byte encoding's 256 bytes (65535: none); None for UTF-8. ConfigurationError."""
     if encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig"):
