@@ -105,7 +105,7 @@ def chunks(connection: Connection, table: CatalogTable, chunk_rows: int, after: 
 def copy_statement(chunk: Chunk, forms: str) -> str:
     """The COPY of a chunk."""
     columns = ", ".join(
-        quote(column.name) + ("::text" if one == "t" else "") if chunk.reads(column.name) else "NULL"
+        (column.text_sql if one == "t" else quote(column.name)) if chunk.reads(column.name) else "NULL"
         for column, one in zip(chunk.table.columns, forms, strict=True)
     )
     return f"COPY (SELECT {columns} FROM {_selected(chunk)}) TO STDOUT (FORMAT binary)"

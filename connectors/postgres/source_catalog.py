@@ -36,14 +36,16 @@ WHERE n.nspname || '.' || c.relname = ANY(%s)
 """
 _COLUMNS = """
 SELECT a.attrelid, a.attname, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod), a.attgenerated::text,
-       (WITH RECURSIVE base AS (
-            SELECT t.oid, t.typbasetype, t.typname, t.typnamespace FROM pg_type t WHERE t.oid = a.atttypid
-            UNION ALL
-            SELECT t.oid, t.typbasetype, t.typname, t.typnamespace
-            FROM base JOIN pg_type t ON t.oid = base.typbasetype)
-        SELECT typname::text FROM base WHERE typbasetype = 0 AND typnamespace = 'pg_catalog'::regnamespace),
-       a.attstorage::text
-FROM pg_attribute a WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum
+       CASE WHEN b.typnamespace = 'pg_catalog'::regnamespace THEN b.typname::text END, a.attstorage::text,
+       EXISTS (SELECT FROM pg_cast c WHERE c.castsource = b.oid AND c.casttarget = 'text'::regtype
+               AND c.castmethod = 'f')
+FROM pg_attribute a CROSS JOIN LATERAL (
+    WITH RECURSIVE base AS (
+        SELECT t.oid, t.typbasetype, t.typname, t.typnamespace FROM pg_type t WHERE t.oid = a.atttypid
+        UNION ALL
+        SELECT t.oid, t.typbasetype, t.typname, t.typnamespace FROM base JOIN pg_type t ON t.oid = base.typbasetype)
+    SELECT oid, typname, typnamespace FROM base WHERE typbasetype = 0) b
+WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum
 """
 _PUBLISHED = """
 SELECT schemaname || '.' || tablename, attnames::text[], rowfilter FROM pg_publication_tables WHERE pubname = %s
@@ -61,6 +63,7 @@ class CatalogColumn:
         type_oid, typmod: its type's number and modifier. base: name of its type, or of what its domain is made of,
             where that is one of pg_catalog; "" else.
         shown: the type as declared.
+        casts: a function casts it to text, which may write it otherwise than PostgreSQL prints it (inet, boolean).
     """
 
     name: str
@@ -70,6 +73,15 @@ class CatalogColumn:
     base: str
     generated: bool = False
     toasted: bool = False
+    casts: bool = False
+
+    @property
+    def text_sql(self) -> str:
+        """What PostgreSQL prints of it, as the slot has it."""
+        name = quote(self.name)
+        if not self.casts:
+            return f"{name}::text"
+        return f"CASE WHEN {name} IS DISTINCT FROM NULL THEN pg_catalog.format('%s', {name}) END"
 
     @property
     def kind(self) -> Kind:
@@ -191,17 +203,19 @@ def _problem(kind: str, partition: bool, persistence: str) -> str:
 
 def _columns(connection: Connection, oids: Sequence[int], stored: bool) -> Mapping[int, list[CatalogColumn]]:
     found: dict[int, list[CatalogColumn]] = {}
-    for oid, name, type_oid, typmod, shown, generated, base, storage in connection.execute(_COLUMNS, (list(oids),)):
+    for oid, name, type_oid, typmod, shown, generated, base, storage, casts in connection.execute(
+        _COLUMNS, (list(oids),)
+    ):
         if generated and not (stored and generated == "s"):
             continue
-        column = CatalogColumn(name, type_oid, typmod, shown, base or "", bool(generated), storage in "xem")
+        column = CatalogColumn(name, type_oid, typmod, shown, base or "", bool(generated), storage in "xem", casts)
         found.setdefault(oid, []).append(column)
     return found
 
 
 def form(column: CatalogColumn, declared: Column | None) -> str:
     """ "b" where the decoder reads the type's binary form, "t" where the value is asked for as text."""
-    if column.kind is Kind.OTHER:
+    if column.kind is Kind.OTHER or column.base == "char":  # "char": its byte 0 is printed as no text
         return "t"
     fills_text = declared is not None and declared.type.name in TEXTS
     return "t" if fills_text and column.column.type.name not in TEXTS else "b"
