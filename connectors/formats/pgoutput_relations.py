@@ -160,6 +160,12 @@ def _key(binding: TopicBinding, relation: Relation, columns: tuple[Column, ...])
         key = tuple(column.name for column in relation.columns if column.is_key) if flagged else ()
     if missing := [name for name in key if name not in names]:
         raise SchemaChangeRefused(f"table {binding.table}: key column {missing[0]!r} is not among {sorted(names)}")
+    told = {column.name for column in relation.columns if column.is_key}  # what an old key has a value of
+    if untold := [name for name in key if told and name not in told]:
+        raise SchemaChangeRefused(
+            f"table {binding.table}: key column {untold[0]!r} is not in the replica identity {sorted(told)}: where it "
+            "changes, the old row would stay; REPLICA IDENTITY FULL works with any key"
+        )
     return key
 
 

@@ -309,3 +309,18 @@ def test_a_refused_shape_makes_dead_letters(slot: str) -> None:
     items = [item for item in _all(decoder, read_slot(slot, "head", "pub")) if isinstance(item, ChangeBatch)]
     assert [(item.table.name, item.row_count) for item in items] == [("items", 1), ("headrace_dead_letters", 2)]
     assert "column old was dropped" in items[1].record.column("error")[0].as_py()
+
+
+def test_a_key_that_the_replica_identity_lacks_makes_dead_letters(slot: str) -> None:
+    """With another replica identity than the key, a moved row's old key is not told: none is left behind."""
+    with psycopg.connect(slot, autocommit=True) as connection:
+        connection.execute("CREATE TABLE items (id int PRIMARY KEY, code int NOT NULL UNIQUE)")
+        connection.execute("INSERT INTO items VALUES (1, 10)")
+        connection.execute("ALTER TABLE items REPLICA IDENTITY USING INDEX items_code_key")
+        connection.execute("UPDATE items SET id = 2")
+        connection.execute("ALTER TABLE items REPLICA IDENTITY DEFAULT")
+        connection.execute("UPDATE items SET code = 20")
+    decoder = PgoutputDecoder("head", {"public.items": TopicBinding("items", key=("id",))})
+    items = [item for item in _all(decoder, read_slot(slot, "head", "pub")) if isinstance(item, ChangeBatch)]
+    assert [(item.table.name, item.row_count) for item in items] == [("items", 2), ("headrace_dead_letters", 1)]
+    assert "key column 'id' is not in the replica identity ['code']" in items[1].record.column("error")[0].as_py()
