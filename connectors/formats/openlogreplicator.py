@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -32,6 +33,8 @@ from libcore.schema import Table
 STATE = (1,)
 _TRUNCATE = re.compile(r"\s*truncate\b", re.I)
 _MOVED = "KEY: its key changed and it lacks columns: expected all of them (column = 2 in OpenLogReplicator's format)"
+_EARLY = "RANGE: a time before the year 1, which OpenLogReplicator does not write as Oracle has it"
+_YEAR_1_US = -62_135_596_800_000_000
 
 _log = structlog.get_logger()
 
@@ -105,9 +108,10 @@ class OpenLogReplicatorDecoder:
         BATCHES.labels(binding.table).inc()
         start, failures = 0, list[Failure]()
         while start < changes.num_rows:
-            done = decode_envelopes(rows, changes, start)
+            done, early = _without_early(rows.table, decode_envelopes(rows, changes, start))
             record, moved = _settled(rows.table, done, whole=bool(binding.whole))
             failures += [Failure(bad.message, f"{bad.code.name}: {bad.text}", bad.byte_position) for bad in done.errors]
+            failures += [Failure(index, _EARLY) for index in early]
             failures += [Failure(index, _MOVED) for index in moved]
             if record.num_rows:
                 yield ChangeBatch(rows.table, record)
@@ -189,6 +193,23 @@ def _payload(messages: pa.RecordBatch, index: int) -> list[dict[str, Any]]:
     message = json.loads(messages.column("value")[index].as_py(), parse_int=str, parse_float=str)
     payload: list[dict[str, Any]] = message["payload"]
     return payload
+
+
+def _without_early(table: Table, done: Decoded) -> tuple[Decoded, list[int]]:
+    """The rows of changes without a time before the year 1, and the other changes.
+
+    By the source of 1.9.0 it counts the years before 1 without a year 0, and times of the day in them backwards.
+    """
+    early = pa.array([False] * len(done.rows), pa.bool_())
+    for index, column in enumerate(table.columns):
+        if pa.types.is_timestamp(column.type.arrow) and column.type.arrow.unit == "us":  # no nanoseconds reach so far
+            times_us = done.record.column(index).cast(pa.int64())
+            early = pc.or_(early, pc.fill_null(pc.less(times_us, _YEAR_1_US), False))
+    if not pc.any(early).as_py():
+        return done, []
+    changes = pc.unique(done.rows.filter(early))
+    kept = pc.invert(pc.is_in(done.rows, value_set=changes))
+    return replace(done, record=done.record.filter(kept), rows=done.rows.filter(kept)), changes.to_pylist()
 
 
 def _settled(table: Table, done: Decoded, *, whole: bool) -> tuple[pa.RecordBatch, list[int]]:

@@ -186,6 +186,18 @@ def test_later_times_in_another_form_are_dead_letters() -> None:
     assert len(letters(items)) == LOOKED_AT + 1
 
 
+@pytest.mark.parametrize("kind", ["timestamp", "timestamptz"])
+def test_times_before_the_year_1_are_dead_letters(kind: str) -> None:
+    """Years before 1 are counted without a year 0 there, and their clocks run backwards: such a change is refused."""
+    early, first = "-0044-03-15T00:00:00.000000000Z", "0001-01-01T00:00:00.000000000Z"
+    told = [change("c", after={"ID": 1, "AT": early}), change("c", after={"ID": 2, "AT": first})]
+    moved = change("u", before={"ID": 2, "AT": first}, after={"ID": 3, "AT": early})
+    items = decoded(decoder({"ID": "int64", "AT": kind}), *told, moved)
+    assert [row["ID"] for row in rows(items)] == [2]
+    assert [letter["message_offset"] for letter in letters(items)] == [0, 2]
+    assert all("before the year 1" in letter["error"] for letter in letters(items))
+
+
 def test_new_columns_are_ignored_or_refused() -> None:
     """A column that the file does not declare is passed over, or refuses its rows."""
     told = [change("c", after={"ID": 1, "NEW": 1}), change("c", after={"ID": 2})]
