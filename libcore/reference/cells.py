@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ctypes
 import re
 from collections.abc import Callable
 from typing import Any, Final
@@ -16,6 +15,7 @@ from libcore.errors import ConfigurationError
 from libcore.reference import clock, decimal
 from libcore.reference.decimal import NotExact
 from libcore.reference.json import Fault, Node, text
+from libcore.reference.values import single_of_text
 
 
 class _Unset:
@@ -94,13 +94,14 @@ class CellReader:
             value = float(node.raw(data))
             if value in (float("inf"), float("-inf")):
                 raise NotExact(ErrorCode.RANGE)
+            if self._type == pa.float32():  # nearest, and infinite where a float ends
+                value = single_of_text(node.raw(data))
         else:
             word = self._text(data, node)
             if word not in _FLOAT_WORDS:
                 raise NotExact(ErrorCode.TYPE)
             value = _FLOAT_WORDS[word]
-        # C's (float)double: nearest, and infinite where a float ends
-        return ctypes.c_float(value).value if self._type == pa.float32() else value
+        return value
 
     def _string(self, data: bytes, node: Node) -> Cell:
         value = self._text(data, node)

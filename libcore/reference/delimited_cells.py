@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
-import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from libcore.decode_types import Encoding
 from libcore.delimited_types import Kind, LineCode, TextColumn, Trim, rows_schema
 from libcore.reference import clock
 from libcore.reference.decimal import NotExact, decimal_array, numeric_from_text, unscaled_from_text
+from libcore.reference.values import single_of_text
 
 _BLANKS = b" \t"
 _CONTROL = {ord(a): b for a, b in zip("bfnrtv0", b"\b\f\n\r\t\v\0", strict=True)}
@@ -237,11 +238,10 @@ def _number(text: TextColumn, data: bytes) -> Any:
     endless = data.endswith(b"Infinity")
     if number in (float("inf"), float("-inf")) and not endless:
         raise Fault(LineCode.RANGE)
-    if column_type.name == "float32":
-        try:
-            return struct.unpack("<f", struct.pack("<f", number))[0]
-        except OverflowError:
-            raise Fault(LineCode.RANGE) from None
+    if column_type.name == "float32" and math.isfinite(number):
+        number = single_of_text(data)
+        if math.isinf(number):
+            raise Fault(LineCode.RANGE)
     return number
 
 

@@ -13,6 +13,7 @@ from libcore.decode_types import Encoding, ErrorCode
 from libcore.pgoutput_types import Kind
 from libcore.reference import clock, decimal
 from libcore.reference.decimal import NotExact
+from libcore.reference.values import single_of_text
 from libcore.schema import ColumnType
 
 _EPOCH_DAYS, _EPOCH_US, _DAY_US = 10957, 946684800000000, 86400000000
@@ -48,7 +49,7 @@ def from_text(kind: Kind, column: ColumnType, text: bytes) -> Any:
         _require(len(text.lstrip(b"-")) <= 19, ErrorCode.RANGE)
         return _integer(int(text), column)
     if kind == Kind.FLOAT:
-        return _float(_float_text(text), column)
+        return _float_text(text, column)
     if kind == Kind.NUMERIC:
         return _numeric(text, column)
     if kind == Kind.BYTEA:
@@ -72,11 +73,11 @@ def _integer(value: int, column: ColumnType) -> int:
     return value
 
 
-def _float_text(text: bytes) -> float:
+def _float_text(text: bytes, column: ColumnType) -> float:
     if text in _FLOAT_WORDS:
         return _FLOAT_WORDS[text]
     _require(_FLOAT.fullmatch(text) is not None)
-    value = float(text)
+    value = single_of_text(text) if column.name == "float32" else float(text)
     _require(not math.isinf(value), ErrorCode.RANGE)
     return value
 

@@ -4,7 +4,7 @@ libcore.redo."""
 from __future__ import annotations
 
 import binascii
-import ctypes
+import math
 import re
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from libcore.redo_types import Form, RedoCode, RedoColumn
 from libcore.reference import clock, decimal
 from libcore.reference.decimal import NotExact
 from libcore.reference.redo_statement import Fault, Literal, Part
+from libcore.reference.values import single_of_text
 
 
 class _Mark:
@@ -198,21 +199,14 @@ def _number(arrow: pa.DataType, form: Form, text: bytes) -> Cell:
 
 
 def _float(arrow: pa.DataType, text: bytes) -> float:
-    if word := _FLOAT_WORD.fullmatch(text):
-        value = float(text)
-        assert word is not None
-    elif _FLOAT.fullmatch(text):
-        value = float(text)
-        if value in (float("inf"), float("-inf")):
-            raise NotExact(ErrorCode.RANGE)
-    else:
+    if _FLOAT_WORD.fullmatch(text):
+        return float(text)
+    if not _FLOAT.fullmatch(text):
         raise _type_error()
-    if arrow == pa.float64():
-        return value
-    narrow = ctypes.c_float(value).value
-    if narrow in (float("inf"), float("-inf")) and value != narrow:
+    value = float(text) if arrow == pa.float64() else single_of_text(text)
+    if math.isinf(value):
         raise NotExact(ErrorCode.RANGE)
-    return narrow
+    return value
 
 
 # ---- dates ----

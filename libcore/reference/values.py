@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import math
+import struct
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -33,3 +37,18 @@ def _unscaled(column: pa.Array) -> list[int | None]:
         int.from_bytes(data[row * width : (row + 1) * width], "little", signed=True) if valid else None
         for row, valid in enumerate(column.is_valid().to_pylist())
     ]
+
+
+def single_of_text(text: bytes) -> float:
+    """The float32 nearest to a number's text, infinite where it is too large.
+
+    By way of the nearest double it would be rounded twice, which is wrong where that double lies midway between two
+    floats. So the way leads by the double towards 0, with its last bit set where the text is not exactly that.
+    """
+    value = float(text)
+    if value != 0 and math.isfinite(value) and (exact := Decimal(text.decode())) != Decimal(value):
+        if abs(Decimal(value)) > abs(exact):
+            value = math.nextafter(value, 0.0)
+        (bits,) = struct.unpack("<q", struct.pack("<d", value))
+        (value,) = struct.unpack("<d", struct.pack("<q", bits | 1))
+    return ctypes.c_float(value).value

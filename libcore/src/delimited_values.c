@@ -188,7 +188,7 @@ static int set_float(lc_cells *cells, lc_cell *cell, const uint8_t *p, const uin
     ((double *)(void *)cell->values)[cells->rows] = value;
     return 0;
   }
-  float narrow = (float)value;
+  float narrow = word || *text == 'N' ? (float)value : lc_float_of_text(value, text, text_end);
   if (!word && isinf(narrow)) return LC_TEXT_RANGE;
   ((float *)(void *)cell->values)[cells->rows] = narrow;
   return 0;

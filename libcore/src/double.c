@@ -1,4 +1,4 @@
-/* Text to double, correctly rounded: exact in 128 bits for everyday numbers, in long arithmetic for the rest. */
+/* Text to double or float, correctly rounded: exact in 128 bits for everyday numbers, in long arithmetic for the rest. */
 #include <float.h>
 #include <math.h>
 
@@ -6,6 +6,13 @@
 #include "scan.h"
 
 typedef unsigned __int128 u128;
+
+/* A binary format: bits of its mantissa, exponents of its least and greatest normal numbers. */
+typedef struct format {
+  int bits, least, most;
+} format;
+
+static const format DOUBLE = {53, -1022, 1023}, SINGLE = {24, -126, 127};
 
 enum {
   DIGITS_MAX = 800,
@@ -18,8 +25,8 @@ static double from_bits(uint64_t bits) {
   return value;
 }
 
-/* The double nearest to (quotient + a fraction where sticky) * 2^exponent; quotient > 0. */
-static double round_pack(u128 quotient, bool sticky, int exponent) {
+/* The number of that format nearest to (quotient + a fraction where sticky) * 2^exponent; quotient > 0. */
+static double round_pack(format to, u128 quotient, bool sticky, int exponent) {
   uint64_t high = (uint64_t)(quotient >> 64);
   if (high != 0) {
     int shift = 64 - __builtin_clzll(high);
@@ -31,15 +38,19 @@ static double round_pack(u128 quotient, bool sticky, int exponent) {
   int zeros = __builtin_clzll(top);
   top <<= zeros;
   exponent += 63 - zeros; /* now the value is top / 2^63 * 2^exponent */
-  if (exponent > 1023) return HUGE_VAL;
-  int drop = exponent < -1022 ? 11 + (-1022 - exponent) : 11;
+  if (exponent > to.most) return HUGE_VAL;
+  int drop = 64 - to.bits + (exponent < to.least ? to.least - exponent : 0);
   if (drop > 64) return 0.0; /* below half of the smallest */
   uint64_t kept = drop == 64 ? 0 : top >> drop;
   uint64_t rest = drop == 64 ? top : top & ((1ull << drop) - 1), half = 1ull << (drop - 1);
   if (rest > half || (rest == half && (sticky || (kept & 1)))) kept++;
+  if (to.bits < 53) { /* what is kept is exact in a double */
+    int unit = (exponent < to.least ? to.least : exponent) - to.bits + 1;
+    return (double)kept * from_bits((uint64_t)(unit + 1023) << 52); /* past the last exponent: above all floats */
+  }
   /* a carry out of the 52 bits raises the exponent field, which is what it means; past the last exponent it is infinity
    */
-  return from_bits(exponent < -1022 ? kept : ((uint64_t)(exponent + 1022) << 52) + kept);
+  return from_bits(exponent < to.least ? kept : ((uint64_t)(exponent - to.least) << 52) + kept);
 }
 
 static uint64_t pow5(int exponent) { /* 0..27: below 2^63 */
@@ -49,20 +60,20 @@ static uint64_t pow5(int exponent) { /* 0..27: below 2^63 */
   return power;
 }
 
-static double from_small(uint64_t mantissa, int exponent) { /* -27..27, mantissa > 0 */
+static double from_small(format to, uint64_t mantissa, int exponent) { /* -27..27, mantissa > 0 */
 #if FLT_EVAL_METHOD == 0
-  if (mantissa <= 1ull << 53 && exponent >= -22 && exponent <= 22) {
+  if (to.bits == 53 && mantissa <= 1ull << 53 && exponent >= -22 && exponent <= 22) {
     /* both factors are exact doubles, so one rounding is made (Clinger 1990) */
     static const double powers[23] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                       1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
     return exponent < 0 ? (double)mantissa / powers[-exponent] : (double)mantissa * powers[exponent];
   }
 #endif
-  if (exponent >= 0) return round_pack((u128)mantissa * pow5(exponent), false, exponent);
+  if (exponent >= 0) return round_pack(to, (u128)mantissa * pow5(exponent), false, exponent);
   int zeros = __builtin_clzll(mantissa);
   u128 numerator = (u128)(mantissa << zeros) << 64;
   uint64_t divisor = pow5(-exponent);
-  return round_pack(numerator / divisor, numerator % divisor != 0, exponent - 64 - zeros);
+  return round_pack(to, numerator / divisor, numerator % divisor != 0, exponent - 64 - zeros);
 }
 
 typedef struct big {
@@ -125,7 +136,7 @@ static bool big_take(big *value, const big *other) { /* value -= other where it 
 }
 
 /* digits[0] is not '0'; the value is 0.d1d2d3... * 10^point with -325 <= point - 1 <= 308. */
-static double from_digits(const uint8_t *digits, int count, bool more, int point) {
+static double from_digits(format to, const uint8_t *digits, int count, bool more, int point) {
   big number = {.size = 1, .limbs = {(uint32_t)(digits[0] - '0')}}, divisor = {.size = 1, .limbs = {1}};
   for (int i = 1; i < count; i++)
     big_mul_add(&number, 10, (uint32_t)(digits[i] - '0'));
@@ -146,10 +157,10 @@ static double from_digits(const uint8_t *digits, int count, bool more, int point
     quotient = quotient << 1 | (number.size > 0 && big_take(&number, &divisor));
     big_halve(&divisor);
   }
-  return round_pack(quotient, number.size > 0, -shift);
+  return round_pack(to, quotient, number.size > 0, -shift);
 }
 
-double lc_double_from_text(const uint8_t *p, const uint8_t *end) {
+static inline double from_text(format to, const uint8_t *p, const uint8_t *end) {
   bool negative = p < end && *p == '-', point_seen = false, more = false;
   if (negative) p++;
   uint8_t digits[DIGITS_MAX];
@@ -185,8 +196,23 @@ double lc_double_from_text(const uint8_t *p, const uint8_t *end) {
   if (count > 0 && point > 309) value = HUGE_VAL;
   if (count > 0 && point <= 309 && point >= -324) {
     int64_t small = point - count;
-    value = count <= 19 && small >= -27 && small <= 27 ? from_small(mantissa, (int)small)
-                                                       : from_digits(digits, count, more, (int)point);
+    value = count <= 19 && small >= -27 && small <= 27 ? from_small(to, mantissa, (int)small)
+                                                       : from_digits(to, digits, count, more, (int)point);
   }
   return negative ? -value : value;
+}
+
+double lc_double_from_text(const uint8_t *p, const uint8_t *end) { return from_text(DOUBLE, p, end); }
+
+/* Whether a double lies midway between two floats: there alone rounding a text to it has forgotten on which side. */
+static bool is_midway(double value) {
+  double size = fabs(value), units = size * 0x1p149; /* of the least float, for those below the normal ones */
+  if (size < 0x1p-126) return units - (double)(int64_t)units == 0.5;
+  uint64_t bits;
+  memcpy(&bits, &size, 8);
+  return (bits & 0x1FFFFFFF) == 0x10000000;
+}
+
+float lc_float_of_text(double value, const uint8_t *p, const uint8_t *end) {
+  return (float)(LC_UNLIKELY(is_midway(value)) ? from_text(SINGLE, p, end) : value);
 }

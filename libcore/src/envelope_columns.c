@@ -121,6 +121,7 @@ static const uint8_t *float_decode(lc_decoder *d, column_t *column, int64_t row,
     if (after == NULL || after > d->end) return type_fault(d, column, p);
     value = lc_double_from_text(p, after);
     if (isinf(value)) return lc_fault(d, LC_ROW_RANGE, p, column);
+    if (column->width == 4) value = lc_float_of_text(value, p, after);
   }
   if (column->width == 8) {
     memcpy(column->values + row * 8, &value, 8);

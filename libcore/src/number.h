@@ -39,6 +39,8 @@ size_t lc_decimal_text(const uint8_t *value, int32_t width, int32_t scale, uint8
 
 /* Nearest double of a valid JSON number; infinite where it is too large. */
 double lc_double_from_text(const uint8_t *p, const uint8_t *end);
+/* Nearest float of such a text; `value` is its double, which may lie on the other side of where two floats part. */
+float lc_float_of_text(double value, const uint8_t *p, const uint8_t *end);
 
 /* Standard alphabet, padded, no spaces.  Writes at most size / 4 * 3 bytes; returns their count, or -1. */
 int64_t lc_base64_decode(const uint8_t *p, size_t size, uint8_t *out);

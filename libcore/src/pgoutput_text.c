@@ -79,7 +79,7 @@ static int int_read(const uint8_t *p, const uint8_t *end, int64_t *value) {
   return 0;
 }
 
-static int float_read(const uint8_t *p, const uint8_t *end, double *value) {
+static int float_read(const lc_pg_builder_column *c, const uint8_t *p, const uint8_t *end, double *value) {
   const uint8_t *digits = p < end && *p == '-' ? p + 1 : p, *q = digits;
   size_t size = (size_t)(end - p);
   if (size == 3 && memcmp(p, "NaN", 3) == 0) return *value = NAN, 0;
@@ -103,6 +103,8 @@ static int float_read(const uint8_t *p, const uint8_t *end, double *value) {
   }
   if (q != end) return LC_ROW_TYPE;
   *value = lc_double_from_text(p, end);
+  if (isinf(*value)) return LC_ROW_RANGE;
+  if (c->width == 4) *value = lc_float_of_text(*value, p, end);
   return isinf(*value) ? LC_ROW_RANGE : 0;
 }
 
@@ -201,7 +203,7 @@ int lc_pg_text(lc_pg_decoder *d, int32_t kind, lc_pg_builder_column *c, int64_t 
       code = int_read(p, end, &value);
       return code != 0 ? code : lc_pg_put_int(c, row, value);
     case LC_PGOUTPUT_FLOAT:
-      code = float_read(p, end, &number);
+      code = float_read(c, p, end, &number);
       return code != 0 ? code : lc_pg_put_float(c, row, number);
     case LC_PGOUTPUT_NUMERIC: return lc_pg_put_numeric(c, row, p, end);
     case LC_PGOUTPUT_BYTEA: return bytea_read(c, row, p, end);

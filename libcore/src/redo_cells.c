@@ -120,8 +120,10 @@ static int float_cell(lc_redo_cells *column, const lc_redo_literal *literal, uin
   const uint8_t *p = literal->text, *end = literal->text_end;
   double value;
   if (is_number(p, end)) {
-    value = lc_double_from_text(*p == '+' ? p + 1 : p, end);
-    if (isinf(value) || (column->width == 4 && isinf((float)value))) return LC_ROW_RANGE;
+    p += *p == '+';
+    value = lc_double_from_text(p, end);
+    if (column->width == 4) value = lc_float_of_text(value, p, end);
+    if (isinf(value)) return LC_ROW_RANGE;
   } else {
     bool negative = p < end && *p == '-';
     if (p < end && (*p == '-' || *p == '+')) p++;

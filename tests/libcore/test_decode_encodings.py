@@ -74,6 +74,7 @@ _PLAIN = [
     ),
     (E.FLOAT, "float64", {'"1"': C.TYPE, '"nan"': C.TYPE, "9007199254740993": 9007199254740992.0, "[]": C.TYPE}),
     (E.FLOAT, "float32", {"0.1": 0.10000000149011612, "1e39": INFINITE, "1e-46": 0.0, '"Infinity"': INFINITE}),
+    (E.FLOAT, "float32", {"7.038531E-26": 7.038530691851209e-26}),  # its nearest double is midway between two floats
     (E.STRING, "string", {'""': b"", '"a\\u0000\\/\\ud83d\\ude00"': "a\0/😀".encode(), "1": C.TYPE, "{}": C.TYPE}),
     (E.STRING, "string", {f'"{PLACEHOLDER}"': UNSENT, f'"{{\\"{PLACEHOLDER}\\":\\"{PLACEHOLDER}\\"}}"': UNSENT}),
     (E.STRING, "uuid", {'"8f14e45f-ceea-467f-a1d3-3f1d3a2b6c01"': b"8f14e45f-ceea-467f-a1d3-3f1d3a2b6c01"}),

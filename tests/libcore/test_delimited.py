@@ -125,6 +125,7 @@ VALUES: list[tuple[str, str, dict[str, Any], Any]] = [
     ("float64", "1.0E+02", {}, 100.0),
     ("float64", "1e400", {}, LineCode.RANGE),
     ("float32", "3.5e38", {}, LineCode.RANGE),
+    ("float32", "7.038531e-26", {}, 7.038530691851209e-26),
     ("bool", "X", {}, True),
     ("bool", "FALSE", {}, False),
     ("bool", "maybe", {}, LineCode.TYPE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -339,6 +340,24 @@ def test_the_records_are_of_the_announced_schema() -> None:
     assert isinstance(done.batches[0].record, pa.RecordBatch)
 
 
+_HALF, _MOST = "1.000000059604644775390625", "3.40282356779733661637539395458142568448e38"
+_SINGLES = {
+    "7.038531e-26": "15ae43fd", _HALF: "3f800000", _HALF + "0000000000000000001": "3f800001",
+    "-" + _HALF[:-1] + "4999999999999999999": "bf800000", "3.4028235677973366e38": "7f7fffff", _MOST: None,
+    "7.006492321624085e-46": "00000000", "7.006492321624086e-46": "00000001",
+}  # fmt: skip
+
+
+def test_a_float_is_rounded_once() -> None:
+    """A float4's text is the float nearest to it, also where its nearest double lies midway between two floats."""
+    table = Table("t", (Column("id", parse_type("int64")), Column("f", parse_type("float32"))), ("id",))
+    plan = PgoutputPlan((RelationPlan(5, table, (Wire(Kind.INT, 0), Wire(Kind.FLOAT, 1))),))
+    done = _decode(*(wire.insert(5, ["1", text]) for text in _SINGLES), plan=plan)
+    found = [struct.pack(">f", value).hex() for value in done.batches[0].record.column(1).to_pylist()]
+    assert found == [bits for bits in _SINGLES.values() if bits]
+    assert [error.code for error in done.errors] == [ErrorCode.RANGE]
+
+
 def _recorded(name: str) -> pa.RecordBatch:
     """Messages of a real server as the fuzz driver takes them: a byte of flags, then length (u16) and body of each."""
     data, at = (GOLDEN / name).read_bytes(), 1
@@ -359,18 +378,8 @@ def test_recorded_messages_keep_their_meaning(form: str) -> None:
     assert [column.name for column in relation.columns] == names
     kinds = [Kind.INT, Kind.NUMERIC, Kind.NUMERIC, Kind.TIMESTAMP, Kind.TIMESTAMPTZ, Kind.BYTEA, Kind.UUID,
              Kind.INTERVAL, Kind.DATE, Kind.BITS]  # fmt: skip
-    types = [
-        "int32",
-        "decimal(18,4)",
-        "numeric",
-        "timestamp",
-        "timestamptz",
-        "bytes",
-        "uuid",
-        "interval",
-        "date",
-        "bits",
-    ]
+    types = ["int32", "decimal(18,4)", "numeric", "timestamp", "timestamptz", "bytes", "uuid", "interval", "date",
+             "bits"]  # fmt: skip
     table = Table("t", tuple(Column(n, parse_type(t)) for n, t in zip(names, types, strict=True)), ("id",))
     described = messages.description(recorded.column(0)[1].as_py())
     plan = PgoutputPlan((RelationPlan(relation.oid, table, tuple(Wire(k, i) for i, k in enumerate(kinds)), described),))

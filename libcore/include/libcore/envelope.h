@@ -65,7 +65,7 @@ typedef enum lc_encoding {
   /* an integer literal without fraction or exponent -> INT16, INT32, INT64 */
   LC_ENCODING_INT = 1,
   LC_ENCODING_BOOL = 2,
-  /* a number, or "NaN", "Infinity", "-Infinity" -> FLOAT64, or FLOAT32 by (float)double; too large: RANGE */
+  /* a number, or "NaN", "Infinity", "-Infinity" -> FLOAT64 (too large: RANGE) or FLOAT32, the nearest */
   LC_ENCODING_FLOAT = 3,
   LC_ENCODING_STRING = 4, /* -> UTF8; \u0000 is accepted */
   LC_ENCODING_BASE64 = 5, /* standard alphabet, padded -> BINARY */

@@ -56,7 +56,7 @@ typedef enum lc_pgoutput_kind {
   LC_PGOUTPUT_BOOL = 1,  /* -> BOOL */
   LC_PGOUTPUT_INT = 2,   /* int2, int4, int8 -> INT16, INT32, INT64 */
   LC_PGOUTPUT_OID = 3,   /* unsigned -> INT64 */
-  LC_PGOUTPUT_FLOAT = 4, /* float4, float8, NaN and infinities too -> FLOAT64, or FLOAT32 by (float)double */
+  LC_PGOUTPUT_FLOAT = 4, /* float4, float8, NaN and infinities too -> FLOAT64, FLOAT32 (nearest) */
   LC_PGOUTPUT_TEXT = 5,  /* -> UTF8; enumerations, json, xml and names too */
   LC_PGOUTPUT_JSONB = 6, /* -> UTF8; its binary form begins with a version */
   LC_PGOUTPUT_NUMERIC = 7,    /* -> a decimal (NaN and infinities: RANGE), or UTF8 as LC_ENCODING_NUMERIC_TEXT */

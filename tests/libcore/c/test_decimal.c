@@ -125,6 +125,28 @@ static void test_doubles(void) {
   CHECK(signbit(lc_double_from_text(bytes("-0.0"), bytes("-0.0") + 4)));
 }
 
+/* The float of a text is rounded once: not the one of its nearest double, which may lie midway between two. */
+static void test_float_text(void) {
+  static const struct {
+    const char *text;
+    float value;
+  } claims[] = {
+      {"7.038531e-26", 0x1.5c87fap-84f},
+      {"1.000000059604644775390625", 1.0f},
+      {"1.0000000596046447753906250000000000000001", 0x1.000002p+0f},
+      {"-1.0000000596046447753906249999999999999999", -1.0f},
+      {"3.40282356779733661637539395458142568447e38", 0x1.fffffep+127f},
+      {"3.40282356779733661637539395458142568448e38", INFINITY},
+      {"7.006492321624085e-46", 0.0f},
+      {"7.006492321624086e-46", 0x1p-149f},
+      {"0.1", 0x1.99999ap-4f},
+  };
+  for (size_t i = 0; i < sizeof claims / sizeof *claims; i++) {
+    const uint8_t *text = bytes(claims[i].text), *end = text + strlen(claims[i].text);
+    CHECK(lc_float_of_text(lc_double_from_text(text, end), text, end) == claims[i].value);
+  }
+}
+
 static void test_base64(void) {
   uint8_t out[16];
   CHECK_EQUAL(3, lc_base64_decode(bytes("AP8Q"), 4, out));
@@ -166,6 +188,7 @@ int main(void) {
   test_bytes();
   test_numeric();
   test_doubles();
+  test_float_text();
   test_base64();
   check_allocation_failures(columns, NULL);
   return check_result("decimal");
