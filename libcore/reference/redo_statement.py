@@ -327,16 +327,24 @@ class Reader:
                 raise Fault(RedoCode.SYNTAX, len(self._data))
             self._at = match.end()
             return match[1]
-        at = self._data.find(b"'", first)
+        at, alone, may_end = self._data.find(b"'", first), False, False
         while at >= 0:
             if self._data.startswith(b"''", at):
+                may_end = may_end or self._can_go_on(at + 2)
                 at = self._data.find(b"'", at + 2)
-            elif _GOES_ON[self._clause].match(self._data, at + 1):
+            elif not self._can_go_on(at + 1):
+                alone = True
+                at = self._data.find(b"'", at + 1)
+            elif alone and may_end:
+                raise Fault(RedoCode.SYNTAX, at)
+            else:
                 self._at = at + 1
                 return self._data[first:at]
-            else:
-                at = self._data.find(b"'", at + 1)
         raise Fault(RedoCode.SYNTAX, len(self._data))
+
+    def _can_go_on(self, at: int) -> bool:
+        """Whether the statement can, behind a text that ends there."""
+        return _GOES_ON[self._clause].match(self._data, at) is not None
 
     def _function(self, word: bytes, start: int) -> Part:
         if word in _EMPTY:

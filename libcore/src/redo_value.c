@@ -56,19 +56,25 @@ static bool text_ends(const lc_redo_cursor *c, const uint8_t *p) {
 
 /* ---- parts ---- */
 
-/* The text whose opening quote stands at p. */
+/* The text whose opening quote stands at p.  Where one of its apostrophes is not doubled, two at which it could end may
+ * be its last character and its end: then nobody knows where it ends. */
 static bool text_take(lc_redo_cursor *c, bool relaxed, const uint8_t **text, const uint8_t **text_end) {
   const uint8_t *q = *text = c->p + 1;
+  bool alone = false, may_end = false;
   for (;;) {
     q = q < c->end ? memchr(q, '\'', (size_t)(c->end - q)) : NULL;
     if (q == NULL) return lc_redo_fault(c, LC_ROW_SYNTAX, c->end);
-    if (q + 1 < c->end && q[1] == '\'')
+    if (q + 1 < c->end && q[1] == '\'') {
       q += 2;
-    else if (relaxed && !text_ends(c, q + 1))
+      may_end = may_end || (relaxed && text_ends(c, q));
+    } else if (relaxed && !text_ends(c, q + 1)) {
       q++;
-    else
+      alone = true;
+    } else {
       break;
+    }
   }
+  if (alone && may_end) return lc_redo_fault(c, LC_ROW_SYNTAX, q);
   *text_end = q;
   c->p = q + 1;
   return true;

@@ -229,6 +229,23 @@ def test_forgotten_apostrophes(parse: Parse, clause: str, name: str) -> None:
 
 @FACES
 @pytest.mark.parametrize(
+    "clause",
+    [
+        "update T set \"NAME\" = '5'', \"ID\" = '2' where \"ID\" = '1'",
+        "update T set \"NAME\" = '5'' where \"ID\" = '1';",
+        "delete from T where \"NAME\" = '5'' and \"ID\" = '1'",
+    ],
+)
+def test_a_forgotten_apostrophe_before_the_end_takes_nothing_along(parse: Parse, clause: str) -> None:
+    """Where the last character of a text is an apostrophe that was not doubled, what follows is not taken for text."""
+    for plan in (plan_of("ID", "NAME", key=("ID",), relaxed=True), plan_of("ID", "NAME", relaxed=True)):
+        made = parse(plan, batch(clause))
+        assert [error.code for error in made.errors] == [RedoCode.SYNTAX]
+        assert made.record.num_rows == 0
+
+
+@FACES
+@pytest.mark.parametrize(
     ("text", "code", "at"),
     [
         ("commit;", RedoCode.STATEMENT, 0),

@@ -17,7 +17,8 @@
  * Statements with an apostrophe that LogMiner forgot to double (plan `relaxed`): one that is not well formed is read
  * again, and now an apostrophe ends a text only where the statement can go on behind it: in `values` before `, value`
  * or `)` and the end, in `set` before `, column`, `where column` or the end, behind `where` before `and column` or the
- * end, everywhere before `|| 'text'` and `|| UNISTR(`.
+ * end, everywhere before `|| 'text'` and `|| UNISTR(`.  Two of them are one, doubled; but a text of which one is
+ * not doubled, and which could end behind two as well ('5'', "B" = 'x'), is SYNTAX: nobody knows where it ends.
  *
  * PIECES.  With a second column CSF: a statement goes on in the next row where CSF is not 0; pieces may break it
  * anywhere.  A statement whose last piece is not there is left for the next call (`consumed`).
