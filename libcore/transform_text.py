@@ -83,15 +83,19 @@ class CleanPlan:
     def outside(self) -> str:
         """A regular expression for a character that the code page does not have."""
         assert self.code_page is not None
-        held = []
+        page = self.code_page
         try:
-            for byte in range(256):
-                held.append(bytes([byte]).decode(self.code_page, "ignore"))
+            held = {bytes([byte]).decode(page, "ignore") for byte in range(256)} - {""}
+            # of a page with characters of several bytes, only those of one were seen above
+            more = "".join(map(chr, (*range(0xD800), *range(0xE000, 0x20000)))).translate(dict.fromkeys(map(ord, held)))
+            whole = held and all(len(one) == 1 for one in held) and not more.encode(page, "ignore")
         except LookupError as error:
-            raise ConfigurationError(f"code_page: expected one that Python knows, found {self.code_page!r}") from error
-        if any(len(character) > 1 for character in held) or not any(held):
-            raise ConfigurationError(f"code_page: expected one byte a character, found {self.code_page!r}")
-        return "[^" + "".join(f"\\x{{{ord(character):X}}}" for character in sorted(set(held)) if character) + "]"
+            raise ConfigurationError(f"code_page: expected one that Python knows, found {page!r}") from error
+        except UnicodeError:  # a coding of whole texts, which takes no single bytes
+            whole = False
+        if not whole:
+            raise ConfigurationError(f"code_page: expected one byte a character, found {page!r}")
+        return "[^" + "".join(f"\\x{{{ord(one):X}}}" for one in sorted(held)) + "]"
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,10 @@ def test_a_text_that_a_code_page_cannot_hold_is_named() -> None:
         ({"replace": {"": "x"}}, "replace: expected texts that are not empty"),
         ({"code_page": "cp99999"}, "code_page: expected one that Python knows"),
         ({"code_page": "utf-16"}, "code_page: expected one byte a character"),
+        *(
+            ({"code_page": page}, "code_page: expected one byte a character")
+            for page in ("utf-8", "cp932", "gbk", "euc_kr", "big5", "iso2022_jp", "utf-7", "idna", "punycode")
+        ),
     ],
 )
 def test_a_plan_that_means_nothing_is_refused(settings_: Any, message: str) -> None:
