@@ -26,8 +26,8 @@ class TransformPlan(SelectPlan):
 
     @property
     def present(self) -> frozenset[str]:
-        """Without the columns that are computed from themselves: where those come unset, they go unset."""
-        return frozenset(name for name, rule in self.rules.items() if name not in rule.reads)
+        """Without the columns that are computed from themselves alone: where those come unset, they go unset."""
+        return frozenset(name for name, rule in self.rules.items() if not _of_itself(name, rule))
 
 
 def plan_transform(table: Table, rules: Mapping[str, Rule], drop: Sequence[str], name: str) -> TransformPlan:
@@ -53,12 +53,17 @@ def plan_transform(table: Table, rules: Mapping[str, Rule], drop: Sequence[str],
         except ConfigurationError as error:
             raise ConfigurationError(f"{where}: transform.{one}: {error.message}") from error
         found = frozenset().union(*(origins[other] for other in rule.reads))
-        read |= found - ({one} if one in rule.reads else set())
+        read |= found if not _of_itself(one, rule) else set()
         origins[one] = found
     kept = [column for column in table.columns if column.name not in drop and column.name not in rules]
     made = {one: str(types[one]) for one in rules if one not in drop}
     result = Table(name, (*kept, *(Column(one, types[one]) for one in made)), table.key)
     return TransformPlan(table, result, made, made, tuple(drop), tuple(sorted(read)), rules=dict(rules))
+
+
+def _of_itself(name: str, rule: Rule) -> bool:
+    """Whether nothing but the column decides its result: the one of an unset value is then that of the former one."""
+    return set(rule.reads) == {name}
 
 
 class Transform(Select):

@@ -162,6 +162,19 @@ def test_what_comes_unset_stays_unset_or_is_not_computed_with() -> None:
     assert "found one that was not sent" in letters[0]["error"]
 
 
+@pytest.mark.parametrize(("other", "taken"), [("quantity", []), ("net", [0]), ("0.50", [0])])
+def test_what_comes_unset_is_no_former_result_where_another_column_decides_as_well(
+    other: str, taken: list[int]
+) -> None:
+    """A net that is not sent beside a new quantity: the target's former product would be wrong, so it is set aside."""
+    plan = plan_of({"net": {"how": "multiply", "of": ("net", other), "type": "decimal(9,2)"}})
+    rows = [{"id": 0, "net": None, "quantity": 3}, {"id": 1, "net": 4, "quantity": 3}]
+    made, letters = split(Transform("flow", "transform", plan)([batch(rows, [1 << 2, 0])]))
+    net = bytes([1 << [column.name for column in plan.result.columns].index("net")])
+    assert [(row["id"], row[UNSET]) for row in made] == [*((id_, net) for id_ in taken), (1, b"\x00")]
+    assert [row["key_text"] for row in letters] == ([] if taken else ['{"id": 0}'])
+
+
 def test_a_table_that_gains_a_column_and_one_that_is_truncated() -> None:
     """The new column goes on, a Truncate gets the result's name, other tables are left to others."""
     grown = Table("lines", (*LINES.columns, Column("city", parse_type("string"))), ("id",))
