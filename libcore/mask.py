@@ -38,6 +38,7 @@ _TEXTS = ("string", "numeric", "uuid", "json", "xml", "interval", "timetz", "bit
 _INTEGERS = ("int16", "int32", "int64")
 _TIMES = ("date", "timestamp", "timestamptz", "timestamp_ns")
 _FIRST_DAY, _LAST_DAY, _DAY_S = -719_162, 2_932_896, 86_400  # 0001-01-01, 9999-12-31
+_FIRST_DAYS_NS = {MONTH: -106_742, YEAR: -106_650}  # 1677-10-01, 1678-01-01: nanoseconds begin on 1677-09-21
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def mask(plan: MaskPlan, record: pa.RecordBatch) -> pa.RecordBatch:
         record: of arrow_schema(plan.source), with or without __unset.
     Returns: of arrow_schema(plan.result).
     Raises: DataError, which names no value, where one has no mask of its type: a date outside of the years 1 to 9999, a
-        bucket that begins below what the type holds.
+        bucket, a month or a year that begins below what the type holds.
     """
     columns, fields = list(record.columns), list(record.schema)
     for index, column in enumerate(plan.result.columns):
@@ -121,7 +122,8 @@ def mask_column(column: pa.Array, rule: MaskRule, name: str = "") -> pa.Array:
     try:
         return _bucket(column, rule) if rule.how == BUCKET else _floored(column, rule.how)
     except (pa.ArrowInvalid, DataError) as error:
-        expected = "a bucket within the type" if rule.how == BUCKET else "the years 1 to 9999"
+        floored = "a first day after 1677-09-21" if _is_ns(column.type) else "the years 1 to 9999"
+        expected = "a bucket within the type" if rule.how == BUCKET else floored
         raise DataError(f"{name}: {rule.how}: expected {expected}, found a value outside") from error
 
 
@@ -196,12 +198,18 @@ def _redacted(column: pa.Array, keep_last: int) -> pa.Array:
     return pc.binary_join_element_wise(stars, tail, "")
 
 
+def _is_ns(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(kind) and kind.unit == "ns")
+
+
 def _floored(column: pa.Array, unit: str) -> pa.Array:
     days = column.view(pa.int32()).cast(pa.int64()) if pa.types.is_date32(column.type) else column.view(pa.int64())
     a_day = 1
     if pa.types.is_timestamp(column.type):
-        a_day = _DAY_S * (10**9 if column.type.unit == "ns" else 10**6)
-    low, high = max(_FIRST_DAY * a_day, -(2**63)), min((_LAST_DAY + 1) * a_day - 1, 2**63 - 1)
+        a_day = _DAY_S * (10**9 if _is_ns(column.type) else 10**6)
+    # Arrow answers a first day that is below the type's least moment with one at its other end
+    first_day = _FIRST_DAYS_NS[unit] if _is_ns(column.type) else _FIRST_DAY
+    low, high = first_day * a_day, min((_LAST_DAY + 1) * a_day - 1, 2**63 - 1)
     inside = pc.and_(
         pc.greater_equal(days, pa.scalar(low, pa.int64())), pc.less_equal(days, pa.scalar(high, pa.int64()))
     )

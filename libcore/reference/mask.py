@@ -100,6 +100,8 @@ def _floored(column: pa.Array, unit: str) -> pa.Array:
     is_date = pa.types.is_date32(column.type)
     a_day = 1 if is_date else 86_400 * (10**9 if column.type.unit == "ns" else 10**6)
     made = [None if value is None else _first_day(value // a_day, unit) * a_day for value in plain(column)]
+    if any(value is not None and value < -(2**63) for value in made):
+        raise DataError("a first day outside of the type")
     return pa.array(made, pa.int32() if is_date else pa.int64()).view(column.type)
 
 

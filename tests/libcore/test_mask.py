@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from decimal import Decimal
 from typing import Any
@@ -82,6 +83,18 @@ def test_times_are_floored_as_by_the_calendar(how: str, kind: str, days: list[in
     values = [None if value is None or not -(2**63) <= value < 2**63 else value for value in values]
     column, rule = build(arrow, values), MaskRule(how)
     assert _plain(mask_column, column, rule) == _plain(reference.mask_column, column, rule)
+
+
+@pytest.mark.parametrize(
+    ("how", "first"), [("month", datetime.date(1677, 10, 1)), ("year", datetime.date(1678, 1, 1))]
+)
+def test_a_first_day_that_nanoseconds_cannot_hold_is_refused(how: str, first: datetime.date) -> None:
+    """They begin within September 1677: the first of that month or year is none of them, and no day of 2261."""
+    least = (first - datetime.date(1970, 1, 1)).days * 86_400 * 10**9
+    for function in (mask_column, reference.mask_column):
+        for value, expected in ((least, [least]), (least + 1, [least]), (least - 1, "refused"), (-(2**63), "refused")):
+            column = build(parse_type("timestamp_ns").arrow, [value])
+            assert _plain(function, column, MaskRule(how)) == expected
 
 
 def _plain(function: Any, column: pa.Array, rule: MaskRule) -> Any:
