@@ -1,6 +1,7 @@
 """The call step: columns computed by a user's own C function, batch by batch; rows that it refuses are dead letters.
 
 What it gives is checked before a row goes on (libcore/user_function.py). Deletes by key are not shown to it.
+A column that changes its type while the flow runs stops it: the function was made ready for the one before.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from flows.operators.select import Select, SelectPlan
-from libcore.errors import ConfigurationError, DataError
+from libcore.errors import ConfigurationError, DataError, FatalError
 from libcore.schema import Column, Table, parse_type
 from libcore.user_function import UserFunction
 
@@ -101,6 +102,18 @@ class Call(Select):
     def _answers(self, plan: SelectPlan, rows: pa.RecordBatch) -> pa.Table:
         if self._quarantine is not None:
             raise DataError(self._quarantine)
+        if plan.source is not self._call.source:
+            self._check_types(plan)
         with self._running():
             found = self._call.function(rows.select(list(plan.read)))
         return pa.Table.from_batches([found])
+
+    def _check_types(self, plan: SelectPlan) -> None:
+        """The table changed while the flow ran: the function may go on only where its columns stayed as they were."""
+        for name in plan.read:
+            taken, found = self._call.source.column(name).type, plan.source.column(name).type
+            if found != taken:
+                raise FatalError(
+                    f"table {plan.source.name}: column {name}: expected {taken}, as the function takes it since the "
+                    f"start, found {found}: start the pipeline again, and the function gets the new type"
+                )

@@ -110,6 +110,18 @@ def test_an_answer_of_another_shape_stops_the_flow(tmp_path: Path) -> None:
         Call("flow", "call", plan)([batch({"id": 1}, {"id": 2})])
 
 
+def test_a_column_that_became_another_type_stops_the_flow(tmp_path: Path) -> None:
+    """The function was made ready for the type before; the restart asks for the new one, so no row is set aside."""
+    path = library(PALLETS, tmp_path)
+    if path is None:
+        assert not EXAMPLE.startswith("[")
+        return
+    narrow = Table("items", (ITEMS.columns[0], Column("quantity", parse_type("int32")), ITEMS.columns[2]), ("id",))
+    plan = plan_call(narrow, str(path), "pallets", ("quantity", "per_pallet"), {"pallets": "int64"}, (), "r")
+    with pytest.raises(FatalError, match="table items: column quantity: expected int32, as .* found int64"):
+        Call("flow", "call", plan)([batch({"id": 1, "quantity": 100, "per_pallet": 48})])
+
+
 @pytest.mark.parametrize(
     ("take", "gives", "drop", "message"),
     [
