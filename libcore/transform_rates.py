@@ -92,7 +92,8 @@ def convert_currency(
     Args:
         amount: decimals or integers. from_currency, date: one a row. to_currency: one a row, or one for all.
         rates: of rate_table. result: decimal(p,s). rounding: as for transform.arithmetic, once, at the end.
-    Returns: NULL where the amount is NULL; MISSING where no rate is found, or currency or date is NULL.
+    Returns: NULL where the amount is NULL; MISSING where no rate is found, or currency or date is NULL. An amount whose
+        currency stays the same needs neither rate nor date.
     """
     target = pa.repeat(to_currency, len(amount)) if isinstance(to_currency, str) else to_currency
     count = len(rates.rates)

@@ -156,6 +156,18 @@ def test_units_of_everyday() -> None:
     assert boxes.values.to_pylist() == [Decimal("36.0000"), Decimal("10.5000")]
 
 
+def test_temperatures_are_exact_where_their_offsets_are() -> None:
+    """In degrees of Fahrenheit no offset is cut off: 212 F are 100 C, -40 are -40, and nothing is lost by `down`."""
+    names = ("unit", "dimension", "numerator", "denominator", "offset")
+    scales = [("F", "t", 1, 1, Decimal("459.67")), ("C", "t", 9, 5, Decimal("491.67")), ("K", "t", 9, 5, None)]
+    units = unit_table(pa.RecordBatch.from_pylist([dict(zip(names, scale, strict=True)) for scale in scales]))
+    degrees = pa.array([212, 32, -40])
+    for rounding in ("half_even", "half_up", "down"):
+        made = convert_unit(degrees, pa.array(["F"] * 3), "C", units, RESULT, rounding)
+        assert made.values.to_pylist() == [Decimal(100), Decimal(0), Decimal(-40)]
+    assert convert_unit(pa.array([-40]), pa.array(["C"]), "F", units, RESULT).values.to_pylist() == [Decimal(-40)]
+
+
 def test_tables_that_contradict_themselves_are_refused() -> None:
     """Two rates for a day, a rate of 0, a NULL, a missing column, a unit twice, a factor of 0."""
     day = date(2026, 1, 1)
