@@ -67,7 +67,8 @@ class UserFunction:
         given, schema = ffi.new("struct ArrowArray *"), ffi.new("struct ArrowSchema *")
         out, out_schema = ffi.new("struct ArrowArray *"), ffi.new("struct ArrowSchema *")
         error = ffi.new(f"char[{ERROR_BYTES}]")
-        _own(record)._export_to_c(_address(ffi, given), _address(ffi, schema))
+        rows, memory = _own(record)
+        rows._export_to_c(_address(ffi, given), _address(ffi, schema))
         try:
             code = self._function(given, schema, out, out_schema, error)
         finally:
@@ -78,13 +79,13 @@ class UserFunction:
             text = ffi.unpack(error, ERROR_BYTES).partition(b"\0")[0].decode("utf-8", "replace")
             raise DataError(text or f"{self.name} gave code {code} and no error")
         self._check_schema(out_schema)
-        self._check_array(out, record.num_rows)
+        self._check_array(out, record.num_rows, range(memory.address, memory.address + memory.size))
         made = pa.RecordBatch._import_from_c(_address(ffi, out), _address(ffi, out_schema))
         try:
             made.validate(full=True)
         except pa.ArrowInvalid as invalid:
             raise DataError(f"{self.name} gave a value that is none of its type: {invalid}") from invalid
-        return _own(made)
+        return _own(made)[0]
 
     def _check_schema(self, schema: Any) -> None:
         ffi = self._ffi
@@ -103,7 +104,8 @@ class UserFunction:
             if found != expected:
                 raise self._refused(f"column {index} to be {expected}", found)
 
-    def _check_array(self, array: Any, rows: int) -> None:
+    def _check_array(self, array: Any, rows: int, given: range) -> None:
+        """`given`: the addresses of what came in, which is lent for the call only."""
         ffi = self._ffi
         if array.release == ffi.NULL:
             raise self._refused("out with a release callback", "none")
@@ -114,9 +116,9 @@ class UserFunction:
         if array.offset != 0 or array.null_count not in (0, -1) or array.buffers == ffi.NULL or array.buffers[0]:
             raise self._refused("a struct without offset and NULL rows", f"offset {array.offset}")
         for index, field in enumerate(self._gives):
-            self._check_column(array.children[index], field, rows)
+            self._check_column(array.children[index], field, rows, given)
 
-    def _check_column(self, column: Any, field: pa.Field, rows: int) -> None:
+    def _check_column(self, column: Any, field: pa.Field, rows: int, given: range) -> None:
         ffi, where = self._ffi, f"column {field.name}"
         if column == ffi.NULL:
             raise self._refused(where, "NULL")
@@ -125,6 +127,8 @@ class UserFunction:
             raise self._refused(f"{where} of {rows} rows", f"{column.length} at offset {column.offset}")
         if column.n_buffers != buffers or column.buffers == ffi.NULL or column.n_children or column.dictionary:
             raise self._refused(f"{where} with {buffers} buffers", column.n_buffers)
+        if any(_address(ffi, column.buffers[index]) in given for index in range(buffers)):
+            raise self._refused(f"{where} in memory of its own", "a buffer of the rows that came in")
         if not -1 <= column.null_count <= rows or (column.null_count > 0 and not column.buffers[0]):
             raise self._refused(f"{where} with a validity buffer for its NULLs", f"{column.null_count} NULLs without")
         if rows and not column.buffers[1]:
@@ -138,13 +142,14 @@ class UserFunction:
         return FatalError(f"{self.name}: expected {expected}, found {found}: nothing of the batch goes on")
 
 
-def _own(record: pa.RecordBatch) -> pa.RecordBatch:
-    """The rows in one piece of memory that nobody else holds, every offset 0."""
+def _own(record: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.Buffer]:
+    """The rows in one piece of memory that nobody else holds, every offset 0; and that piece."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, record.schema) as writer:
         writer.write_batch(record)
-    with pa.ipc.open_stream(sink.getvalue()) as reader:
-        return reader.read_next_batch()
+    memory = sink.getvalue()
+    with pa.ipc.open_stream(memory) as reader:
+        return reader.read_next_batch(), memory
 
 
 def _address(ffi: Any, pointer: Any) -> int:

@@ -34,6 +34,7 @@ FATAL = {
     "nulls_without_bitmap": "with a validity buffer for its NULLs",
     "offset_below_zero": "found 3 at offset -1",
     "struct_with_offset": "expected a struct without offset",
+    "borrowed": "expected column t in memory of its own, found a buffer of the rows that came in",
 }
 DATA = {
     "falling_offsets": "a value that is none of its type",

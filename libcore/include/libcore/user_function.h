@@ -19,7 +19,8 @@
  * the same rows must give the same answer again, as a restart repeats them.  One thread calls; no two calls at once.
  *
  * What comes back is checked before a byte of it goes on: release callbacks, format, names, lengths, offsets and counts
- * of NULLs, buffers that are there, and then every value (offsets that rise, UTF-8, decimals within their precision).
+ * of NULLs, buffers that are there and none of `in`, and then every value (offsets that rise, UTF-8, decimals within
+ * their precision).
  * Wrong structure stops the flow; wrong values make dead letters.  What cannot be checked is whether a buffer is as
  * long as the rows need, or whether memory was written that is not yours: that is a crash, now or later.  A crash ends
  * the worker; all start again, and the function is quarantined until another build of the library is there.
