@@ -118,7 +118,7 @@ def test_a_column_that_became_another_type_stops_the_flow(tmp_path: Path) -> Non
         return
     narrow = Table("items", (ITEMS.columns[0], Column("quantity", parse_type("int32")), ITEMS.columns[2]), ("id",))
     plan = plan_call(narrow, str(path), "pallets", ("quantity", "per_pallet"), {"pallets": "int64"}, (), "r")
-    with pytest.raises(FatalError, match="table items: column quantity: expected int32, as .* found int64"):
+    with pytest.raises(FatalError, match=r"table items: column quantity: expected int32, as .* found int64"):
         Call("flow", "call", plan)([batch({"id": 1, "quantity": 100, "per_pallet": 48})])
 
 

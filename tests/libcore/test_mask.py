@@ -85,9 +85,7 @@ def test_times_are_floored_as_by_the_calendar(how: str, kind: str, days: list[in
     assert _plain(mask_column, column, rule) == _plain(reference.mask_column, column, rule)
 
 
-@pytest.mark.parametrize(
-    ("how", "first"), [("month", datetime.date(1677, 10, 1)), ("year", datetime.date(1678, 1, 1))]
-)
+@pytest.mark.parametrize(("how", "first"), [("month", datetime.date(1677, 10, 1)), ("year", datetime.date(1678, 1, 1))])
 def test_a_first_day_that_nanoseconds_cannot_hold_is_refused(how: str, first: datetime.date) -> None:
     """They begin within September 1677: the first of that month or year is none of them, and no day of 2261."""
     least = (first - datetime.date(1970, 1, 1)).days * 86_400 * 10**9
