@@ -113,11 +113,13 @@ class _Row:
                 yield _NONE
                 continue
             if rest is None:
+                self.fault = None  # cells that were cut wrong may have told one
                 yield self._give_up(len(self._data), SapCode.DELIMITER, index)
                 continue
             start = len(self._data) - len(rest)
             cell, found, behind = rest.partition(self._plan.delimiter.encode())
             if found and index == len(self._plan.fields) - 1:
+                self.fault = None
                 yield self._give_up(start + len(cell), SapCode.DELIMITER, index)
                 continue
             rest = behind if found else None

@@ -91,16 +91,23 @@ static bool is_longer(const uint8_t *p, int64_t size, int64_t most, bool units) 
   return count > most;
 }
 
+/* A row of too many or too few cells: told before what is wrong with the cells that it was cut into, as these may be
+ * none.  (The fault of a whole value, UTF8, makes its row DEAD before any cell.) */
+static void give_up_divided(lc_sap_reader *r, int32_t f, int32_t i, int64_t position) {
+  r->fault[i].code = 0;
+  give_up(r, f, i, LC_SAP_DELIMITER, position);
+}
+
 /* A row whose cells end at the delimiter. */
 static void find_by_delimiter(lc_sap_reader *r, int32_t f, const lc_sap_field *field, int32_t i) {
   if (r->byte[i] < 0) {
-    give_up(r, f, i, LC_SAP_DELIMITER, r->size[i]);
+    give_up_divided(r, f, i, r->size[i]);
     return;
   }
   const uint8_t *start = r->row[i] + r->byte[i], *end = r->row[i] + r->size[i];
   const uint8_t *stop = start == end ? NULL : memchr(start, r->plan->delimiter, (size_t)(end - start));
   if (f == r->plan->field_count - 1 && stop != NULL) {
-    give_up(r, f, i, LC_SAP_DELIMITER, stop - r->row[i]);
+    give_up_divided(r, f, i, stop - r->row[i]);
     return;
   }
   r->byte[i] = stop == NULL ? -1 : stop + 1 - r->row[i];

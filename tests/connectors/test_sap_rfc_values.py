@@ -107,6 +107,20 @@ def test_delimiters_in_values(tmp_path: Path) -> None:
     assert followed.letters == []
 
 
+def test_delimiters_in_front_of_values_of_a_form(tmp_path: Path) -> None:
+    """A delimiter in a text, or in a key, costs no row either where a date or a number stands behind it."""
+    sales = Sales(tmp_path, get_sorted=False)
+    fields = [CLIENT, Field("ID", "CHAR", 9, key=True), Field("POS", "NUMC", 3, key=True), Field("DAY", "DATS", 8)]
+    sales.system.add_table("ZDAYS", fields)
+    keys = ["a|b", "c", "|", "d\te|f"]
+    sales.system.write({"ZDAYS": [{"ID": key, "POS": "7", "DAY": "20240229"} for key in keys]})
+    followed = drained(sales.pipeline("ZDAYS", signal='"none"', chunk_rows=1), tmp_path / "state")
+    assert followed.letters == []
+    found = named(followed, "ZDAYS")
+    assert sorted(row["ID"] for row in found) == sorted(keys)
+    assert {row["DAY"] for row in found} == {datetime.date(2024, 2, 29)}
+
+
 def test_initial_values_and_external_numbers(tmp_path: Path) -> None:
     """By their settings initial values are NULL and ALPHA loses its zeros, but never in a key."""
     sales = Sales(tmp_path)

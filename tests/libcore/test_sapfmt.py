@@ -268,6 +268,21 @@ def test_delimiters(read: Any) -> None:
         (1, 3, SapCode.DELIMITER), (2, 2, SapCode.DELIMITER), (3, 0, SapCode.LENGTH)]  # fmt: skip
 
 
+@READ
+def test_a_delimiter_in_a_value_is_told_before_what_it_makes_of_other_cells(read: Any) -> None:
+    """Divided, a row of too many or too few cells is a DELIMITER, however bad the cells are that it was cut into."""
+    fields = (
+        SapField("A", Kind.CHAR, length=3),
+        SapField("D", Kind.DATS, parse_type("date")),
+        SapField("B", Kind.CHAR),
+    )
+    rows = ["x|y|20240101|b", "x|20240199", "abcd|20240101|b|c", "abcd|20240199|b"]
+    _, faults = read(SapPlan(fields, "|", padded=False), pa.array(rows))
+    assert [(fault.row, fault.byte_position, fault.code) for fault in faults] == [
+        (0, 12, SapCode.DELIMITER), (1, 10, SapCode.DELIMITER), (2, 15, SapCode.DELIMITER), (3, 0, SapCode.LENGTH)
+    ]  # fmt: skip
+
+
 def test_rows_leave_out_the_bad_ones_or_keep_them() -> None:
     """The result says which input rows it holds; each error names column, place and what was found."""
     plan = SapPlan((SapField("ID", Kind.CHAR, length=2), SapField("D", Kind.DATS, parse_type("date"), 2, 8)))

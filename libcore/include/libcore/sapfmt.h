@@ -14,9 +14,10 @@
  * Trailing blanks of a cell do not count; a blank cell is NULL but in CHAR, NUMC, ALPHA_IN, ALPHA_OUT (empty text) and
  * BOOL (false).  A NULL value gives NULL in every column.  The tab and other controls are data.
  *
- * FAULTS.  One a value, the first in this order: UTF8 of the whole; then field by field DELIMITER, the border, LENGTH
- * of a cell, and what the kind says, at the cell's first byte (blanks in front of a number or TIMESTAMP are allowed,
- * and count as its first bytes); LENGTH behind the last field at the end.  A fault of one cell leaves its neighbours.
+ * FAULTS.  One a value, the first in this order: UTF8 of the whole; not padded, DELIMITER, as a delimiter in a value
+ * moves all cells behind it; then field by field DELIMITER (padded), the border, LENGTH of a cell, and what the kind
+ * says, at the cell's first byte (blanks in front of a number or TIMESTAMP are allowed, and count as its first bytes);
+ * LENGTH behind the last field at the end.  A fault of one cell leaves its neighbours.
  *
  * Row codes of the kinds: TYPE where the characters are not of the form; RANGE where the value does not fit the column;
  * SCALE where digits other than 0 would be lost; OVERFLOWED where a number holds a '*' (the sender's field was too
