@@ -254,6 +254,7 @@ class FixedPlan:
         ignore_rest: what stands behind the width means nothing; else it must be blanks.
         ignore_kinds: records that no marker fits are counted and passed by; else they are errors.
         skip_blank, skip_lines, encoding, record_bytes_max: as in Dialect.
+        utf16_units: a character above U+FFFF counts two, as ABAP counts; one that two columns share is an error.
     """
 
     kinds: tuple[RecordKind, ...]
@@ -266,6 +267,7 @@ class FixedPlan:
     skip_lines: int = 0
     encoding: str = "utf-8"
     record_bytes_max: int = RECORD_BYTES_MAX
+    utf16_units: bool = False
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,8 @@ class _Compiled:
         self.plan = target = self._memory.new("lc_fixed_plan *")
         target.kinds, target.kind_count, target.record_bytes = kinds, len(plan.kinds), plan.record_bytes
         target.record_bytes_max, target.encoding = plan.record_bytes_max, self._memory.encoding(plan.encoding)
-        target.characters = plan.characters and code_points(plan.encoding) is None
+        counted = plan.characters and code_points(plan.encoding) is None
+        target.characters = (2 if plan.utf16_units else 1) if counted else 0
         target.pad_short, target.ignore_rest = plan.pad_short, plan.ignore_rest
         target.ignore_kinds, target.skip_blank = plan.ignore_kinds, plan.skip_blank
 

@@ -89,7 +89,7 @@ class IdocPlan:
     Args:
         segments: at least one.
         control: columns of the control record, from control_columns.
-        characters: offsets count characters (files of a Unicode system); else bytes.
+        characters: offsets count characters as ABAP does (files of a Unicode system); else bytes.
         ignore_segments: segments that are not named are counted and passed by; else they are errors.
         encoding: as in Dialect.
     """
@@ -120,7 +120,7 @@ def fixed_plan(plan: IdocPlan) -> FixedPlan:
         marker = segment.definition.ljust(_SEGNAM_LENGTH)
         kinds.append(RecordKind(segment.name, _HEAD + columns, marker, _SDATA_OFFSET + _SDATA_LENGTH))
     return FixedPlan(
-        tuple(kinds), characters=plan.characters, pad_short=True, ignore_kinds=plan.ignore_segments,
+        tuple(kinds), characters=plan.characters, utf16_units=True, pad_short=True, ignore_kinds=plan.ignore_segments,
         encoding=plan.encoding,
     )  # fmt: skip
 

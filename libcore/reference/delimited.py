@@ -340,6 +340,8 @@ def _fixed_record(plan: FixedPlan, walk: _Walk) -> tuple[int, int]:
 def _fixed_fields(plan: FixedPlan, kind: RecordKind, record: bytes, characters: bool) -> list[Field]:
     """The columns' pieces of a record. Raises Fault."""
     starts = [i for i, byte in enumerate(record) if not characters or byte & 0xC0 != 0x80]
+    if characters and plan.utf16_units:
+        starts = [i for i in starts for _ in range(2 if record[i] >= 0xF0 else 1)]
 
     def place(index: int) -> int:
         return starts[index] if index < len(starts) else len(record)
@@ -348,6 +350,10 @@ def _fixed_fields(plan: FixedPlan, kind: RecordKind, record: bytes, characters: 
         raise Fault(LineCode.FIELDS, len(record))
     if not plan.ignore_rest and record[place(kind.size) :].strip(b" "):
         raise Fault(LineCode.FIELDS, place(kind.size))
+    for number, text in enumerate(kind.columns):
+        for index in (text.offset, text.offset + text.length):
+            if 0 < index < len(starts) and starts[index] == starts[index - 1]:
+                raise Fault(LineCode.UTF8, starts[index], number)
     return [
         Field(record[place(text.offset) : place(text.offset + text.length)], place(text.offset))
         for text in kind.columns

@@ -62,12 +62,41 @@ static const uint8_t *character(const uint8_t *p, const uint8_t *stop, int64_t i
   return stop;
 }
 
+/* The same in UTF-16 code units, of which a character of four bytes has two; *split: the place is inside of one, which
+ * is then the answer. */
+static const uint8_t *unit(const uint8_t *p, const uint8_t *stop, int64_t index, bool *split) {
+  *split = false;
+  for (; p < stop; p++) {
+    if ((*p & 0xC0) == 0x80) continue;
+    if (index == 0) return p;
+    if (*p >= 0xF0 && index-- == 1) {
+      *split = true;
+      return p;
+    }
+    index--;
+  }
+  return stop;
+}
+
+static bool has_wide(const uint8_t *p, const uint8_t *stop) {
+  for (; p < stop; p++)
+    if (*p >= 0xF0) return true;
+  return false;
+}
+
 static bool is_ascii(const uint8_t *p, const uint8_t *stop) {
   for (; stop - p >= 8; p += 8)
     if (lc_load64(p) & LC_HIGHS) return false;
   for (; p < stop; p++)
     if (*p & 0x80) return false;
   return true;
+}
+
+/* The byte of offset `index` of the record at p, or its end; `walk`: offsets count characters, `wide`: units. */
+static inline const uint8_t *place(const uint8_t *p, const uint8_t *stop, int64_t index, bool walk, bool wide,
+                                   bool *split) {
+  if (!walk) return stop - p < index ? stop : p + index;
+  return wide ? unit(p, stop, index, split) : character(p, stop, index);
 }
 
 static lc_code add_error(reader *r, const uint8_t *p, int64_t size, int32_t code, int64_t position, int64_t column,
@@ -85,14 +114,19 @@ static lc_code take_record(reader *r, const uint8_t *p, const uint8_t *stop) {
   }
   if (k < 0) return add_error(r, p, size, LC_TEXT_KIND, 0, -1, -1);
   const lc_fixed_kind *kind = &plan->kinds[k];
-  bool ascii = is_ascii(p, stop), walk = plan->characters && !ascii;
-  const uint8_t *expected = walk ? character(p, stop, kind->width) : size < kind->width ? stop : p + kind->width;
-  if (!plan->pad_short) {
-    bool early = walk ? character(p, stop, kind->width - 1) == stop && kind->width > 0 : size < kind->width;
-    if (early) return add_error(r, p, size, LC_TEXT_FIELDS, size, -1, k);
-  }
+  bool ascii = is_ascii(p, stop), walk = plan->characters != 0 && !ascii;
+  bool wide = walk && plan->characters == 2 && has_wide(p, stop), split = false;
+  const uint8_t *expected = place(p, stop, kind->width, walk, wide, &split);
+  if (!plan->pad_short && kind->width > 0 && place(p, stop, kind->width - 1, walk, wide, &split) == stop)
+    return add_error(r, p, size, LC_TEXT_FIELDS, size, -1, k);
   for (const uint8_t *q = expected; q < stop && !plan->ignore_rest; q++)
     if (*q != ' ') return add_error(r, p, size, LC_TEXT_FIELDS, expected - p, -1, k);
+  for (int64_t c = 0; wide && c < kind->column_count; c++) { /* before any value is read */
+    const lc_text_column *column = &kind->columns[c];
+    const uint8_t *at = unit(p, stop, column->offset, &split);
+    if (!split) at = unit(p, stop, column->offset + column->length, &split);
+    if (split) return add_error(r, p, size, LC_TEXT_UTF8, at - p, c, k);
+  }
   /* columns of bytes may cut a character in two */
   int32_t checked = stop <= r->valid_to && (ascii || walk) ? LC_FIELD_CHECKED : 0;
   lc_cells *cells = &r->kinds[k];
@@ -100,8 +134,8 @@ static lc_code take_record(reader *r, const uint8_t *p, const uint8_t *stop) {
     const lc_text_column *column = &kind->columns[c];
     int64_t from = column->offset, to = column->offset + column->length;
     lc_field field = {.flags = checked};
-    field.start = walk ? character(p, stop, from) : size < from ? stop : p + from;
-    field.end = walk ? character(field.start, stop, column->length) : size < to ? stop : p + to;
+    field.start = place(p, stop, from, walk, wide, &split);
+    field.end = place(walk ? field.start : p, stop, walk ? column->length : to, walk, wide, &split);
     int code = lc_cell_set(cells, c, field);
     if (LC_UNLIKELY(code != 0)) {
       lc_cells_undo(cells);

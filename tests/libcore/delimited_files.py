@@ -46,6 +46,7 @@ TEXTS = (
     "", " ", "a", " a ", "NULL", "\\N", "null", "ä", "日本", "a,b", "a;b", 'say "x"', 'in"side', "two\nlines",
     "cr\rcr", "crlf\r\n.", "back\\slash", "tab\tq", "#no", "true", "FALSE", "X", "yes", "00ff", "\\xDEADbeef", "abc",
     "aGk=", "aGk", "aGl=", "aGVsbG8=", "long " * 40, "'", "|", "n\\n", "end\\",
+    "a \U0001f600 b", "\U0001f600\U0001f600",
 )  # fmt: skip
 BAD = (b"\xff", b"\xc3", b"\xe4", b'"', b"\\", b"\r", b"\n", b"\r\n", b",", b";", b"\0", b"\xed\xa0\x80", b"\x81")
 
@@ -160,7 +161,7 @@ def any_fixed(seed: int) -> tuple[FixedPlan, bytes]:
     blocks = r.choice([0, 0, 0, 25])
     plan = FixedPlan(
         tuple(kinds), blocks, r.random() < 0.6, r.random() < 0.5, r.random() < 0.3, r.random() < 0.3, r.random() < 0.8,
-        0 if blocks else r.choice([0, 1]), encoding, r.choice([1 << 20, 200, 30]),
+        0 if blocks else r.choice([0, 1]), encoding, r.choice([1 << 20, 200, 30]), r.random() < 0.5,
     )  # fmt: skip
     lines = []
     for _ in range(r.randint(0, 12)):

@@ -91,6 +91,21 @@ def test_blocks_padding_and_bytes(read: Any) -> None:
     assert by_bytes.kinds["r"].record.to_pylist() == [{"a": "ä", "n": 7}]
 
 
+@pytest.mark.parametrize("read", FACES, ids=["face", "reference"])
+def test_units_of_utf16(read: Any) -> None:
+    """Where they are counted, a character of four bytes is two wide, at a record's end too."""
+    kind = RecordKind("r", (column("a", "string", 0, 3), column("n", "int32", 3, 3)), width=8)
+    wide = "\U0001f600"
+    text = f"x{wide}007 \u00fc\nx{wide}007{wide}\nx{wide}007 {wide}\nab{wide}07  \nx{wide}007 \n"
+    done = read(FixedPlan((kind,), ignore_rest=True, utf16_units=True), text.encode(), final=True)
+    assert [row["n"] for row in done.kinds["r"].record.to_pylist()] == [7, 7, 7]
+    assert [(e.line, e.code, e.byte_position, e.column) for e in done.errors] == [
+        (4, LineCode.UTF8, 2, "a"), (5, LineCode.FIELDS, 9, "")]  # fmt: skip
+    strict = read(FixedPlan((kind,), utf16_units=True), text.encode(), final=True)
+    assert [(e.line, e.code, e.byte_position) for e in strict.errors] == [
+        (3, LineCode.FIELDS, 9), (4, LineCode.UTF8, 2), (5, LineCode.FIELDS, 9)]  # fmt: skip
+
+
 def test_unknown_kinds_may_be_passed_by() -> None:
     """With ignore_kinds a record without a marker's begin is counted, and no error; an empty file has no rows."""
     done = read_fixed(FixedPlan(KINDS, ignore_kinds=True), b"X\nH20240229\nY\n", final=True)

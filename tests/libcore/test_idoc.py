@@ -52,7 +52,9 @@ def any_line(r: Random) -> str:
         return control(DOCNUM=str(r.randrange(9)), MESTYP=r.choice(("ORDERS", "")), CREDAT=r.choice(("20240229", "x")))
     definition = r.choice(("E2EDK01005", "E2EDP01006", "E2EDP01006", "E2EDP01", "E2EDK02"))
     amount = r.choice(("1998.000-", "1.5", "***", "", "1,5", "9" * 18)).rjust(18)
-    data = r.choice((f"{r.choice(('000010', '', '1x')):6}{amount}", "    EUR".ljust(84) + r.choice(("Größe 7", ""))))
+    names = ("Größe 7", "", "a \U0001f600 b", "x" * 34 + "\U0001f600")
+    heads = ("    EUR", "    EU\U0001f600", "  \U0001f600EUR")
+    data = r.choice((f"{r.choice(('000010', '', '1x')):6}{amount}", r.choice(heads).ljust(84) + r.choice(names)))
     line = segment(definition, r.randrange(3), r.randrange(3), r.randrange(3), data)
     return line.ljust(1063) if r.random() < 0.2 else line.rstrip()
 
@@ -92,6 +94,22 @@ def test_a_flat_idoc(read: Any, padded: bool) -> None:
         head | {"SEGNUM": 3, "PSGNUM": 1, "HLEVEL": 2, "POSEX": 20, "NTGEW": None},
     ]
     assert done.kinds["E1EDP01"].lines.to_pylist() == [3, 4]
+
+
+@pytest.mark.parametrize("read", FACES, ids=["face", "reference"])
+def test_a_character_of_four_bytes_counts_two(read: Any) -> None:
+    """As in ABAP: fields behind an emoji stand where it wrote them; a character that two fields share is an error."""
+    lines = [
+        segment("E2EDK01005", 1, 0, 1, "  \U0001f600EUR".ljust(83) + "Gr\U0001f600\u00dfe 7".ljust(34) + "behind"),
+        segment("E2EDK01005", 2, 0, 1, "    EU\U0001f600"),
+        segment("E2EDK01005", 3, 0, 1, "    EUR".ljust(84) + "x" * 34 + "\U0001f600"),
+    ]
+    done = read(PLAN, "\n".join(lines).encode(), final=True)
+    assert [(row["CURCY"], row["BELNR"]) for row in done.kinds["E1EDK01"].record.to_pylist()] == [
+        ("EUR", "Gr\U0001f600\u00dfe 7")
+    ]
+    assert [(e.line, e.code, e.column, e.byte_position) for e in done.errors] == [
+        (2, LineCode.UTF8, "CURCY", 69), (3, LineCode.UTF8, "BELNR", 181)]  # fmt: skip
 
 
 @pytest.mark.parametrize("read", FACES, ids=["face", "reference"])

@@ -1,12 +1,14 @@
-/* Records of fixed width to typed columns: each column has an offset and a length, in characters or in bytes.
+/* Records of fixed width to typed columns: each column has an offset and a length, in characters, in UTF-16 code units
+ * (what an ABAP system calls a character: one of four UTF-8 bytes counts two) or in bytes.  A character that two columns
+ * share is UTF8 at the character, before any value of the record is read.
  *
  * A record is a line, or record_bytes bytes without line ends.  A file may hold several kinds of records, told apart
  * by the marker that each begins with (header, items, trailer; the segments of a flat IDoc): each kind has its own
  * columns and its own output.  Pieces, errors, values and threads are as in delimited.h.
  *
  * Contract: A piece begins at a record; offsets and lengths of columns lie inside the width.
- * Units: Offsets, lengths and width in characters or bytes, as `characters` says; record_bytes and record_bytes_max in
- *   bytes.
+ * Units: Offsets, lengths and width in characters, UTF-16 code units or bytes, as `characters` says; record_bytes and
+ *   record_bytes_max in bytes.
  * Ownership: As in delimited.h; `out` holds kind_count arrays, each with its own release callback.
  * Errors: A bad record is an lc_text_error and its neighbours go on; codes as of lc_delimited_read.
  * Threads: No state but the arguments'; one file is read by one call after the other.
@@ -31,7 +33,7 @@ typedef struct lc_fixed_plan {
   int64_t kind_count;
   int64_t record_bytes;     /* > 0: records without line ends; 0: lines */
   int64_t record_bytes_max; /* > 0 */
-  int32_t characters;       /* 1: offsets count UTF-8 characters; 0: bytes */
+  int32_t characters;       /* 1: offsets count UTF-8 characters; 2: UTF-16 code units; 0: bytes */
   int32_t pad_short;        /* 1: a record that ends early is followed by blanks; 0: it is an error */
   int32_t ignore_rest;      /* 1: bytes behind the width mean nothing; 0: they must be spaces */
   int32_t ignore_kinds;     /* 1: records that no marker fits are counted and passed by; 0: they are errors */
