@@ -19,6 +19,8 @@ from libcore.delimited_types import (
     TextRead,
     TextState,
     code_points,
+    codec,
+    encoded,
 )
 from libcore.reference.delimited import RawError
 
@@ -60,8 +62,7 @@ class Memory:
 
     def words(self, words: tuple[str, ...], encoding: str) -> tuple[Any, int]:
         """(a run of length and word, its size)."""
-        encoded = [word.encode(encoding) for word in words]
-        run = b"".join(len(word).to_bytes(2, "little") + word for word in encoded)
+        run = b"".join(len(word).to_bytes(2, "little") + word for word in encoded(words, encoding))
         return self.bytes(run), len(run)
 
     def new(self, c_type: str, size: Any = None) -> Any:
@@ -84,12 +85,12 @@ class Memory:
             target.kind, target.digits, target.required = int(text.kind), text.digits, not text.column.nullable
             target.trim, target.decimal, target.trailing_sign = int(text.trim), ord(text.decimal), text.trailing_sign
             target.implied, target.field = text.implied_decimals, indexes[number] if indexes else 0
-            thousands, items = text.thousands.encode(encoding), text.items
+            thousands, items = text.thousands.encode(codec(encoding)), text.items
             target.thousands, target.thousands_size = self.bytes(thousands), len(thousands)
             target.pattern, target.pattern_size = self.bytes(items), len(items)
             target.null_words, target.null_size = self.words(text.null_words, encoding)
-            target.true_words, target.true_size = self.words(text.true_words, "utf-8")
-            target.false_words, target.false_size = self.words(text.false_words, "utf-8")
+            target.true_words, target.true_size = self.words(text.true_words, encoding)
+            target.false_words, target.false_size = self.words(text.false_words, encoding)
             target.offset, target.length = text.offset, text.length
         return targets
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
@@ -355,7 +356,7 @@ class FixedRead:
 @lru_cache(maxsize=64)  # 3 ms to find out, and asked for with each piece of a file
 def code_points(encoding: str) -> tuple[int, ...] | None:
     """The code points of a single-byte encoding's 256 bytes (65535: none); None for UTF-8. ConfigurationError."""
-    if encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig"):
+    if codec(encoding) == "utf-8":
         return None
     points = []
     for byte in range(256):
@@ -373,6 +374,20 @@ def code_points(encoding: str) -> tuple[int, ...] | None:
             f"encoding {encoding!r}: expected utf-8 or a single-byte encoding that extends ASCII; convert the file"
         )
     return tuple(points)
+
+
+def codec(encoding: str) -> str:
+    """How a plan's words are written in files: without the byte order mark that utf-8-sig puts in front of each."""
+    return "utf-8" if encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig") else encoding
+
+
+def encoded(words: tuple[str, ...], encoding: str) -> list[bytes]:
+    """Words as files have them; one that the encoding has no letters for stands in no file, and is left out."""
+    found = []
+    for word in words:
+        with suppress(UnicodeEncodeError):
+            found.append(word.encode(codec(encoding)))
+    return found
 
 
 def rows_schema(columns: tuple[TextColumn, ...]) -> pa.Schema:

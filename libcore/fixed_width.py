@@ -9,7 +9,16 @@ from typing import Any
 
 from libcore import IMPLEMENTATION, arrow_c
 from libcore.delimited_compile import Cache, Memory, c_state, line_errors, py_state, raw_errors, text_read
-from libcore.delimited_types import FixedPlan, FixedRead, RecordKind, TextColumn, TextState, code_points, rows_schema
+from libcore.delimited_types import (
+    FixedPlan,
+    FixedRead,
+    RecordKind,
+    TextColumn,
+    TextState,
+    code_points,
+    codec,
+    rows_schema,
+)
 from libcore.errors import ConfigurationError
 from libcore.reference import delimited as reference
 
@@ -57,7 +66,7 @@ class _Compiled:
         self._memory = Memory()
         kinds = self._memory.new("lc_fixed_kind[]", len(plan.kinds))
         for target, kind in zip(kinds, plan.kinds, strict=True):
-            marker = kind.marker.encode(plan.encoding)
+            marker = kind.marker.encode(codec(plan.encoding))
             target.columns = self._memory.columns(kind.columns, plan.encoding)
             target.column_count, target.width = len(kind.columns), kind.size
             target.marker, target.marker_size = self._memory.bytes(marker), len(marker)

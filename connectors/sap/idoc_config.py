@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from connectors.base.config import Config
 from connectors.base.secrets import Reference
 from connectors.sap.odata_config import SapHttp
-from libcore.delimited_types import TextColumn, Trim
+from libcore.delimited_types import TextColumn, Trim, code_points
 from libcore.errors import ConfigurationError
 from libcore.idoc import CONTROL, CONTROL_FIELDS, IdocPlan, IdocSegment, control_columns
 from libcore.schema import Column, Table, parse_type
@@ -119,7 +119,7 @@ class SapIdocConfig(Config):
             )
             for name, one in self.segments.items()
         )
-        unicode = self.encoding.lower() in ("utf-8", "utf8")
+        unicode = code_points(self.encoding) is None
         return IdocPlan(segments, control_columns(*self.control), unicode, ignore_segments=True, encoding=self.encoding)
 
     @property

@@ -12,7 +12,16 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from libcore.delimited_types import DelimitedPlan, Dialect, FixedPlan, LineCode, RecordKind, TextState, code_points
+from libcore.delimited_types import (
+    DelimitedPlan,
+    Dialect,
+    FixedPlan,
+    LineCode,
+    RecordKind,
+    TextState,
+    code_points,
+    codec,
+)
 from libcore.reference.delimited_cells import Cells, Escapes, Fault, Field, unescape
 
 _LINE_END = re.compile(rb"[\r\n]")
@@ -284,7 +293,7 @@ def read_fixed(plan: FixedPlan, data: bytes, state: TextState, final: bool, rows
     walk = _Walk(data, state, final, plan.skip_lines)
     points = code_points(plan.encoding)
     kinds = [Cells(kind.columns, Escapes(), points, plan.encoding) for kind in plan.kinds]
-    markers = [kind.marker.encode(plan.encoding) for kind in plan.kinds]
+    markers = [kind.marker.encode(codec(plan.encoding)) for kind in plan.kinds]
     characters = plan.characters and points is None
     ignored = 0
 

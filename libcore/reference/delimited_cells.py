@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from libcore.decode_types import Encoding
-from libcore.delimited_types import Kind, LineCode, TextColumn, Trim, rows_schema
+from libcore.delimited_types import Kind, LineCode, TextColumn, Trim, codec, encoded, rows_schema
 from libcore.reference import clock
 from libcore.reference.decimal import NotExact, decimal_array, numeric_from_text, unscaled_from_text
 from libcore.reference.values import single_of_text
@@ -86,8 +86,9 @@ class Cells:
         self, columns: tuple[TextColumn, ...], escapes: Escapes, points: tuple[int, ...] | None, encoding: str
     ):
         self._columns, self._escapes, self._points = columns, escapes, points
-        self._nulls = [{word.encode(encoding) for word in text.null_words} for text in columns]
-        self._thousands = [text.thousands.encode(encoding) for text in columns]
+        self._encoding = encoding
+        self._nulls = [set(encoded(text.null_words, encoding)) for text in columns]
+        self._thousands = [text.thousands.encode(codec(encoding)) for text in columns]
         self._values: list[list[Any]] = [[] for _ in columns]
         self._lines: list[int] = []
         self._offsets: list[int] = []
@@ -135,7 +136,7 @@ class Cells:
             return self._text(data)
         data = data.strip(_BLANKS) if field.quoted else data
         if text.kind == Kind.BOOL:
-            return _bool(text, data)
+            return _bool(text, data, self._encoding)
         if text.kind in (Kind.HEX, Kind.BASE64):
             return _bytes(text.kind, data)
         if not data:
@@ -170,10 +171,10 @@ def _fold(word: bytes) -> bytes:
     return word.lower()  # of bytes: ASCII letters alone
 
 
-def _bool(text: TextColumn, data: bytes) -> bool | None:
-    if _fold(data) in {_fold(word.encode()) for word in text.true_words}:
+def _bool(text: TextColumn, data: bytes, encoding: str) -> bool | None:
+    if _fold(data) in set(map(_fold, encoded(text.true_words, encoding))):
         return True
-    if _fold(data) in {_fold(word.encode()) for word in text.false_words}:
+    if _fold(data) in set(map(_fold, encoded(text.false_words, encoding))):
         return False
     if data:
         raise Fault(LineCode.TYPE)

@@ -85,7 +85,7 @@ def any_dialect(r: Random) -> Dialect:
         trailing_delimiter=r.random() < 0.3,
         header=r.random() < 0.5,
         skip_lines=r.choice([0, 0, 0, 2]),
-        encoding=r.choice(["utf-8", "utf-8", "utf-8", "cp1252", "iso8859-9"]),
+        encoding=r.choice(["utf-8", "utf-8", "utf-8-sig", "cp1252", "iso8859-9"]),
         record_bytes_max=r.choice([1 << 20, 1 << 20, 300, 40]),
     )
 

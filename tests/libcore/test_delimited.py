@@ -192,6 +192,19 @@ def test_dialects(read: Any, dialect: Dialect, text: bytes, expected: Any) -> No
 
 
 @pytest.mark.parametrize("read", FACES, ids=["face", "reference"])
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF_8", "utf-8-sig", "cp1252"])
+def test_words_are_looked_for_as_the_file_writes_them(read: Any, encoding: str) -> None:
+    """NULL words, words of truth and signs between thousands count in every name of an encoding, and in code pages."""
+    dialect = Dialect(header=False, encoding=encoding)
+    assert one(read, "n\u00e9ant", dialect=dialect, null_words=("n\u00e9ant", "\u65e5")) is None
+    assert one(read, "s\u00ed", "bool", dialect, true_words=("\u03bd\u03b1\u03b9", "S\u00ed")) is True
+    assert one(read, "n\u00f3", "bool", dialect, false_words=("N\u00f3",)) is False
+    number = one(read, "1\u00a0234,5", "decimal(9,1)", Dialect(";", header=False, encoding=encoding),
+                 decimal=",", thousands="\u00a0")  # fmt: skip
+    assert number == Decimal("1234.5")
+
+
+@pytest.mark.parametrize("read", FACES, ids=["face", "reference"])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 def test_a_file_of_an_erp(read: Any, end: bytes) -> None:
     """Preamble, comment, header in another order, blank line, trailing delimiter: rows with their lines and offsets."""

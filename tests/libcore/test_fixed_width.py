@@ -106,6 +106,15 @@ def test_units_of_utf16(read: Any) -> None:
         (3, LineCode.FIELDS, 9), (4, LineCode.UTF8, 2), (5, LineCode.FIELDS, 9)]  # fmt: skip
 
 
+@pytest.mark.parametrize("read", FACES, ids=["face", "reference"])
+def test_a_marker_of_a_file_with_a_byte_order_mark(read: Any) -> None:
+    """Under utf-8-sig the file alone has a mark: markers and NULL words are looked for without one."""
+    kind = RecordKind("r", (column("a", "string", 1, 2, null_words=("--",)),), "A")
+    done = read(FixedPlan((kind,), encoding="utf-8-sig"), b"\xef\xbb\xbfAxy\nA--\n", final=True)
+    assert done.kinds["r"].record.to_pylist() == [{"a": "xy"}, {"a": None}]
+    assert done.errors == []
+
+
 def test_unknown_kinds_may_be_passed_by() -> None:
     """With ignore_kinds a record without a marker's begin is counted, and no error; an empty file has no rows."""
     done = read_fixed(FixedPlan(KINDS, ignore_kinds=True), b"X\nH20240229\nY\n", final=True)
