@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from connectors.base.database import SourceTable
@@ -13,7 +13,7 @@ from connectors.sap.rfc_driver import NotThere
 from connectors.sap.rfc_session import Session
 from connectors.sap.rfc_table import Ability, texts
 from connectors.sap.rfc_where import conjunction, either
-from connectors.sap.types import LONG, DdicField, column_type
+from connectors.sap.types import LONG, ROUNDED, DdicField, column_type
 from libcore.errors import ConfigurationError
 from libcore.schema import Column, Table
 
@@ -96,15 +96,26 @@ def describe(session: Session, able: Ability, name: str) -> Described:
         rows = _by_table(session, able, name)
         if not rows:
             raise
-    fields, left_out = [], []
+    fields, left_out, whole_key = [], [], True
     for one in map(DdicField.read, rows):
-        if not able.delimited and (one.datatype in LONG or one.datatype == "FLTP"):
-            reason = "rounds it to its length" if one.datatype == "FLTP" else "cannot read it"
+        if not able.delimited and (reason := _inexact(one)):
             left_out.append(f"{name}.{one.name}: left out: {one.datatype}: {able.function} {reason}")
+            whole_key = whole_key and not one.key
         else:
             fields.append(one)
+    if not whole_key:  # what is left of a key tells no rows apart
+        fields = [replace(one, key=False) for one in fields]
     ordered = [one for one in fields if one.key] + [one for one in fields if not one.key]
     return Described(name, tuple(ordered), tuple(left_out))
+
+
+def _inexact(field: DdicField) -> str:
+    """What is lost where a row has as many characters for a field as the dictionary's LENG; "": nothing, silently."""
+    if field.datatype in LONG:
+        return "cannot read it"
+    if field.datatype == "RAW":  # LENG counts bytes, of which each takes two digits
+        return "cuts it to half of its bytes"
+    return "rounds it to its length" if field.datatype in ROUNDED else ""
 
 
 def _by_table(session: Session, able: Ability, name: str) -> list[dict[str, str]]:

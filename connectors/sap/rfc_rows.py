@@ -133,11 +133,27 @@ class Plans:
     def values(self, answer: Answer) -> tuple[pa.RecordBatch, list[Bad]]:
         """The fields of an answer as typed columns, NULL where bad; and the bad rows."""
         rows = read_rows(self._plans(answer)[0], answer.rows, keep_bad=True)
+        self._check_raw(rows.record)
         bad = [
             Bad(one.row, one.text, answer.rows[one.row].as_py(), one.byte_position, one.code == SapCode.DELIMITER)
             for one in rows.errors
         ]
         return rows.record, bad
+
+    def _check_raw(self, record: pa.RecordBatch) -> None:
+        """A RAW has all its bytes in each row: else some were cut off, by a function whose fields are LENG wide."""
+        for name, column in zip(record.schema.names, record.columns, strict=True):
+            field = self._wanted.found.field(name)
+            if field.datatype != "RAW":
+                continue
+            sizes = pc.divide(pc.binary_length(column), 1 if pa.types.is_binary(column.type) else 2)
+            short = pc.filter(sizes, pc.and_(pc.less(sizes, field.length), pc.greater(sizes, 0)))
+            if pc.any(pc.is_valid(short)).as_py():
+                raise ConfigurationError(
+                    f"source.sap_rfc: table {self._wanted.table.name}: field {name}: expected {field.length} bytes in "
+                    f"each row, found {short[0]}: the function cuts them: leave the field out by `columns`, or name "
+                    "another function"
+                )
 
     def keys(self, answer: Answer) -> pa.RecordBatch:
         """The system's key (and the version) as texts."""

@@ -37,6 +37,8 @@ _TYPES: Mapping[str, tuple[Kind, str]] = {
 """DD03L-DATATYPE: how the value is written in a row, and the type of its column."""
 LONG = frozenset({"STRG", "RSTR", "RAWS", "LCHR", "LRAW", "SSTR"})
 """Of no fixed length: only a function that returns ET_DATA can read them."""
+ROUNDED = frozenset({"FLTP", "D16N", "D34N", "D16R", "D34R", "D16D", "D34D"})
+"""Floating: ABAP writes them into a field that is too short with fewer digits, not with an asterisk."""
 CHARACTERS = frozenset({"CHAR", "CLNT", "LANG", "CUKY", "UNIT", "NUMC", "ACCP", "DATS", "TIMS"})
 """Written as characters of a fixed width wherever they stand, so in the keys of change documents, too."""
 NUMBERS = frozenset({"DEC", "QUAN", "CURR", "INT1", "INT2", "PREC", "INT4", "INT8", "FLTP"})

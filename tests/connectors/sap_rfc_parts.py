@@ -72,7 +72,7 @@ class Items:
 VBAK = (
     CLIENT, Field("VBELN", "CHAR", 10, key=True, conversion="ALPHA"), Field("ERDAT", "DATS", 8),
     Field("ERZET", "TIMS", 6), Field("AEDAT", "DATS", 8), Field("AUART", "CHAR", 4), Field("WAERK", "CUKY", 5),
-    Field("NETWR", "CURR", 15, 2, reference_table="VBAK", reference_field="WAERK"), Field("GUID", "RAW", 32),
+    Field("NETWR", "CURR", 15, 2, reference_table="VBAK", reference_field="WAERK"), Field("GUID", "RAW", 16),
 )  # fmt: skip
 VBAP = (
     CLIENT, Field("VBELN", "CHAR", 10, key=True, conversion="ALPHA"), Field("POSNR", "NUMC", 6, key=True),

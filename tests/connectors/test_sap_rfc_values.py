@@ -7,11 +7,15 @@ import json
 from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from connectors.sap.rfc_dictionary import Described
+from connectors.sap.rfc_rows import Plans, WantedTable
+from connectors.sap.rfc_table import Answer
 from connectors.sap.types import DdicField, column_type, literal, sap_field, sort_value
 from libcore.errors import ConfigurationError
-from libcore.schema import parse_type
+from libcore.schema import Column, Table, parse_type
 from tests.connectors.sap_rfc_parts import NARROW, PASSWORD, READERS, VBAK, Sales, drained, named
 from tests.doubles.sap_rfc import SHIM
 from tests.doubles.sap_rfc.standard import CLIENT, Field
@@ -28,15 +32,36 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("reader", READERS)
 def test_an_order_as_it_is(reader: str, tmp_path: Path) -> None:
-    """Dates, times, zeros in front, amounts without decimals and raw bytes come out as they are, by each function."""
+    """Dates, times, zeros in front, amounts without decimals and raw bytes come out as they are, by each function; the
+    bytes by those alone whose rows have room for all of them."""
     sales = Sales(tmp_path, **READERS[reader])
     sales.order(4711, ERZET="153016", WAERK="JPY", NETWR="-1234.56", GUID="00FF10" + "0" * 26)
     (row,) = named(drained(sales.pipeline("VBAK", signal='"none"'), tmp_path / "state"), "VBAK")
-    assert row == {
+    whole = {} if reader in ("narrow", "wide") else {"GUID": bytes.fromhex("00FF10" + "0" * 26)}
+    assert row == whole | {
         "MANDT": "100", "VBELN": "0000004711", "ERDAT": datetime.date(2024, 2, 29), "ERZET": datetime.time(15, 30, 16),
         "AEDAT": None, "AUART": "TA", "WAERK": "JPY", "NETWR": Decimal("-123456"),
-        "GUID": bytes.fromhex("00FF10" + "0" * 26),
     }  # fmt: skip
+
+
+def test_a_key_that_a_row_has_no_room_for(tmp_path: Path) -> None:
+    """A key of raw bytes that the function would cut to half, so that rows become one, is refused, not shortened."""
+    sales = Sales(tmp_path, **NARROW)
+    sales.system.add_table("ZGUID", [CLIENT, Field("GUID", "RAW", 16, key=True), Field("N", "NUMC", 4, key=True)])
+    with pytest.raises(ConfigurationError, match="primary key"):
+        drained(sales.pipeline("ZGUID", signal='"none"'), tmp_path / "state")
+
+
+def test_bytes_that_were_cut_off_are_told(tmp_path: Path) -> None:
+    """Whatever function it is: a RAW of fewer bytes than the dictionary says stops the flow by its name."""
+    field = DdicField("GUID", "RAW", 4)
+    described = Described("T", (DdicField("ID", "CHAR", 2, key=True), field))
+    table = Table("T", (Column("ID", parse_type("string"), False), Column("GUID", parse_type("bytes"))), ("ID",))
+    plans, fields = Plans(WantedTable(table, described)), (("ID", 0, 2, "C"), ("GUID", 3, 4, "X"))
+    good = plans.values(Answer(fields, pa.array(["01|00FF00FF", "02|"]), "|"))[0]
+    assert good.column("GUID").to_pylist() == [b"\x00\xff\x00\xff", None]
+    with pytest.raises(ConfigurationError, match="field GUID: expected 4 bytes in each row, found 2"):
+        plans.values(Answer(fields, pa.array(["01|00FF00FF", "02|00FF"]), "|"))
 
 
 CURRENCIES = [case for case in CASES if case["rule"].startswith(("CURR + TCURX", "HUF")) and "stored" in case["in"]]

@@ -104,7 +104,7 @@ def _lines(
     if system.settings["frozen"].get(table) == [delimiter, *(one.name for one in fields)]:
         return [line for (line,) in _selected(system, table, ["line"], given, kept="f")]
     rows = _selected(system, table, [one.name for one in fields], given)
-    cells = ([one.rendered(cell) for one, cell in zip(fields, row, strict=True)] for row in rows)
+    cells = ([one.rendered(cell, text=text) for one, cell in zip(fields, row, strict=True)] for row in rows)
     return [delimiter.join(cell.rstrip(" ") if text else cell for cell in row) for row in cells]
 
 

@@ -50,15 +50,19 @@ class Field:
         if self.datatype in ("DATS", "TIMS"):
             return str(value or "0" * self.length)
         text = "" if value is None else str(value)
+        if self.datatype == "RAW":  # its length counts bytes
+            return text[: 2 * self.length]
         return (text if self.datatype == "STRG" else text[: self.length]).rstrip(" ")
 
-    def rendered(self, value: Any) -> str:
-        """A value in a row of RFC_READ_TABLE, as long as the field."""
+    def rendered(self, value: Any, *, text: bool = False) -> str:
+        """A value in a row of RFC_READ_TABLE, as long as the field: of a RAW half the digits, but in rows of text."""
+        if self.datatype == "RAW":
+            return str(value) if text else str(value)[: self.length].ljust(self.length)
         if self.datatype in NUMBERS:
-            text = str(value)
-            text = f"{text[1:]}-" if text.startswith("-") else text
+            digits = str(value)
+            digits = f"{digits[1:]}-" if digits.startswith("-") else digits
             # a packed number that does not fit loses its front, and an asterisk says so
-            return text.rjust(self.length) if len(text) <= self.length else "*" + text[-(self.length - 1) :]
+            return digits.rjust(self.length) if len(digits) <= self.length else "*" + digits[-(self.length - 1) :]
         if self.datatype == "FLTP":
             return f"{value:22.16E}".rjust(self.length)
         # a character of ABAP is half of one that UTF-16 writes as two

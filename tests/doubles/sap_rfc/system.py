@@ -145,7 +145,10 @@ class System:
         key = [one for one in self.fields(name) if one.key]
         picked = ", ".join(f'"{one.name}"' for one in [*key, *fields])
         rows = self.select(f'SELECT {picked} FROM "t {name}" ORDER BY rowid')
-        cells = [[one.rendered(cell) for one, cell in zip(fields, row[len(key) :], strict=True)] for row in rows]
+        cells = [
+            [one.rendered(cell, text=bool(delimiter)) for one, cell in zip(fields, row[len(key) :], strict=True)]
+            for row in rows
+        ]
         lines = (delimiter.join(cell.rstrip(" ") if delimiter else cell for cell in row) for row in cells)
         named = ", ".join(f'"{one.name}"' for one in key)
         self._db.execute(f'CREATE TABLE "f {name}" ({named}, line TEXT, PRIMARY KEY ({named}))')
