@@ -162,4 +162,7 @@ def texts(
 def _cells(answer: Answer, row: str) -> list[str]:
     if answer.delimiter:
         return row.split(answer.delimiter)
-    return [row[offset : offset + length] for _, offset, length, _ in answer.fields]
+    # ABAP counts in UTF-16: a character above U+FFFF is two wide
+    units = row.encode("utf-16-le", "surrogatepass")
+    cells = (units[2 * offset : 2 * (offset + length)] for _, offset, length, _ in answer.fields)
+    return [cell.decode("utf-16-le", "surrogatepass") for cell in cells]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import datetime
 import json
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from connectors.sap.rfc_config import SapRfcConfig
 from connectors.sap.rfc_dictionary import Described
 from connectors.sap.rfc_rows import Plans, WantedTable
-from connectors.sap.rfc_table import Answer
+from connectors.sap.rfc_session import Session
+from connectors.sap.rfc_table import Answer, found, texts
 from connectors.sap.types import DdicField, column_type, literal, sap_field, sort_value
 from libcore.errors import ConfigurationError
 from libcore.schema import Column, Table, parse_type
@@ -62,6 +65,17 @@ def test_bytes_that_were_cut_off_are_told(tmp_path: Path) -> None:
     assert good.column("GUID").to_pylist() == [b"\x00\xff\x00\xff", None]
     with pytest.raises(ConfigurationError, match="field GUID: expected 4 bytes in each row, found 2"):
         plans.values(Answer(fields, pa.array(["01|00FF00FF", "02|00FF"]), "|"))
+
+
+def test_cells_behind_a_character_of_two_units(tmp_path: Path) -> None:
+    """In rows of the system's own tables a character above U+FFFF is two wide, too: no cell behind it moves."""
+    sales = Sales(tmp_path, **NARROW)
+    document = {"OBJECTCLAS": "Z", "OBJECTID": "a \U0001f600", "CHANGENR": "7", "UDATE": "20240229", "UTIME": "153016"}
+    sales.system.write({"CDHDR": [document | {"MANDANT": "100"}]}, documents=False)
+    config = SapRfcConfig(ashost=str(sales.path), client="100", user="HEADRACE", passwd=f"env:{PASSWORD}")
+    with closing(Session(config)) as session:
+        (row,) = texts(session, found(session, "auto"), "CDHDR", list(document), "OBJECTCLAS = 'Z'")
+    assert row == document
 
 
 CURRENCIES = [case for case in CASES if case["rule"].startswith(("CURR + TCURX", "HUF")) and "stored" in case["in"]]
