@@ -17,6 +17,8 @@ from libcore.fixed_width import FixedReader
 from libcore.schema import Table
 
 State = tuple[Any, ...]
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+"""How files of UTF-16 begin; read as anything else they would be texts full of NUL."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,11 @@ class _TextRows:
         piece = b""
         if not self._again:
             piece = self._view.file.read(max(0, min(self._piece_bytes << self._doublings, self._view.size - self._at)))
+            if self._at == 0 and piece[:2] in _UTF16:
+                raise FatalError(
+                    f"{self._view.name}: expected UTF-8 or a code page of one byte a character, found the byte order "
+                    "mark of UTF-16: convert the file, or take it away and start again"
+                )
             self._at += len(piece)
             self._final = self._at >= self._view.size or not piece
         try:

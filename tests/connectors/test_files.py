@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections import Counter
@@ -14,6 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from connectors.files.config import CsvFormat, FileColumn, FileTable
+from connectors.files.reader import OPENERS
+from connectors.files.rows import FileView, declared_table
 from flows import build, reading, spec
 from libcore.errors import CapacityError, ConfigurationError, FatalError
 from tests.connectors.contract_source import PATIENCE_S, Followed
@@ -297,6 +301,18 @@ def test_a_state_directory_older_than_the_recovery_store_is_refused(tmp_path: Pa
     with pytest.raises(FatalError, match=r"expected 1 remembered files, found 0.*restore both"):
         followed.crash()
     followed.close()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("form", ["csv", "fixed"])
+def test_a_file_of_utf16_is_refused(form: str, encoding: str) -> None:
+    """Without a header nothing else would tell: its rows are not read as texts with a NUL in front of each letter."""
+    column = FileColumn(type="string", length=3)
+    settings = FileTable(path="x", format=form, columns={"a": column}, csv=CsvFormat(header=False))
+    table, data = declared_table("t", settings), "\ufeffabc\r\ndef\r\n".encode(encoding)
+    reader = OPENERS[form](settings, table, FileView("x.txt", io.BytesIO(data), len(data)), None, 10, 1024)
+    with pytest.raises(FatalError, match=r"x\.txt: expected UTF-8 .*found the byte order mark of UTF-16"):
+        reader.read()
 
 
 def test_parquet_values_that_do_not_fit_are_told(tmp_path: Path) -> None:
