@@ -48,7 +48,7 @@ def documents(body: bytes) -> list[Document]:
     """The IDocs of a post, in order; never empty."""
     if body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         return _of_xml(body)
-    return _of_flat(body)
+    return _of_flat(body.removeprefix(b"\xef\xbb\xbf"))
 
 
 class _Scan:
@@ -102,7 +102,7 @@ def _of_xml(body: bytes) -> list[Document]:
 
 def _of_flat(body: bytes) -> list[Document]:
     starts = [match.start() for match in re.finditer(rb"(?m)^" + _FLAT, body)]
-    if not starts or body[: starts[0]].strip(b"\xef\xbb\xbf\r\n"):
+    if not starts or body[: starts[0]].strip(b"\r\n"):
         return [Document("flat", body, {})]
     ends = [*starts[1:], len(body)]
     return [

@@ -371,6 +371,8 @@ def test_documents_of_a_post() -> None:
     found = documents(document(xml(1, "a"), b"\n ", xml(2, "b", sender="OTHER")))
     assert [one.identity for one in found] == ["ERP/100/0000000000000001", "OTHER/100/0000000000000002"]
     assert [documents(one.body)[0].identity for one in found] == [one.identity for one in found]
+    marked = documents(b"\xef\xbb\xbf" + flat(3, "a") + flat(4, "b"))
+    assert [one.identity for one in marked] == ["ERP/100/0000000000000003", "ERP/100/0000000000000004"]
 
 
 def test_a_wrong_setting_is_refused(tmp_path: Path) -> None:
