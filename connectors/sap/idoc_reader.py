@@ -7,6 +7,7 @@ then its body goes. Told twice is possible (a crash between the two), told never
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -199,11 +200,37 @@ def parse(plan: IdocPlan, waiting: Sequence[Waiting]) -> _Parsed:
         parsed.faults += [(trees[error.line], error.text) for error in read.errors]
     for place, one in enumerate(waiting):
         if one.form == "flat":
+            if (text := _broken(plan, one.body)) is not None:
+                parsed.faults.append((place, text))
+                continue
             fixed = read_idoc_flat(plan, one.body, final=True)
             for name, kind in fixed.kinds.items():
                 parsed.add(name, kind.record, pa.repeat(pa.scalar(place, pa.int64()), kind.record.num_rows))
             parsed.faults += [(place, error.text) for error in fixed.errors]
     return parsed
+
+
+_LINE = rb"EDI_DC40|(?![^\r\n]{0,28} [^ \r\n])[!-~][^\r\n]{29}[^ \r\n]{4}[^\r\n]{15}[0-9 ]{5}[0-9]"
+"""How a line of a flat IDoc begins: SEGNAM of 30, MANDT of 3, DOCNUM of 16, SEGNUM, a number of 6."""
+_IS_LINE = re.compile(_LINE)
+_STRAY = re.compile(rb"(?:\A|\r\n?|\n)(?!" + _LINE + rb"|[\r\n]|\Z)")
+
+
+def _broken(plan: IdocPlan, body: bytes) -> str | None:
+    """Why no segment of a flat IDoc can be kept: a line end inside of one that is wanted, whose rest would be lost."""
+    if _STRAY.search(body) is None:
+        return None
+    names = {CONTROL.encode(), *(segment.definition.encode() for segment in plan.segments)}
+    last = CONTROL.encode()
+    for number, line in enumerate(re.split(rb"\r\n|\r|\n", body), 1):
+        if _IS_LINE.match(line):
+            last = CONTROL.encode() if line.startswith(CONTROL.encode()) else line[:30].rstrip(b" ")
+        elif line.strip(b" \x1a") and last in names:
+            return (
+                f"line {number}: expected {CONTROL} or a segment's name, client and number, found "
+                f"{line[:40].decode('utf-8', 'backslashreplace')!r}: a line end inside of {last.decode()}?"
+            )
+    return None
 
 
 def _columns(table: Table, record: pa.RecordBatch, places: pa.Array, objects: list[str | None]) -> list[pa.Array]:
