@@ -1,6 +1,6 @@
 /* Records of fixed width to typed columns: each column has an offset and a length, in characters, in UTF-16 code units
- * (what an ABAP system calls a character: one of four UTF-8 bytes counts two) or in bytes.  A character that two columns
- * share is UTF8 at the character, before any value of the record is read.
+ * (what an ABAP system calls a character: one of four UTF-8 bytes counts two) or in bytes.  A character whose two units
+ * two columns share is UTF8 at the character, before any value of the record is read.
  *
  * A record is a line, or record_bytes bytes without line ends.  A file may hold several kinds of records, told apart
  * by the marker that each begins with (header, items, trailer; the segments of a flat IDoc): each kind has its own
