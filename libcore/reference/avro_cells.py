@@ -257,7 +257,7 @@ class AvroCells:
             bits = self._type.bit_width
             if not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
                 raise NotExact(ErrorCode.RANGE)
-            return value
+            return clock.from_days(value) if encoding is Encoding.DATE_DAYS else value
         if encoding is Encoding.BOOL:
             return value
         if encoding is Encoding.FLOAT:

@@ -171,7 +171,7 @@ class CellReader:
         return decimal.unscaled_from_bytes(value, scale, self._type.precision, self._type.scale)
 
     def _days(self, data: bytes, node: Node) -> int:
-        return self._integer(data, node, 32)
+        return clock.from_days(self._integer(data, node, 32))
 
     def _clock(self, data: bytes, node: Node) -> int:
         return clock.from_integer(self._wire.encoding, self._integer(data, node), self._digits)

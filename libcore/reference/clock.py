@@ -10,7 +10,16 @@ from libcore.reference.decimal import NotExact
 
 INFINITY_US, MINUS_INFINITY_US = 2**63 - 1, -(2**63)
 PGJDBC_INFINITY, PGJDBC_MINUS_INFINITY = 9223372036825200000, -9223372036832400000
-"""What pgjdbc gives for infinity (org.postgresql.PGStatement) and Debezium passes on."""
+"""What pgjdbc gives for infinity (org.postgresql.PGStatement), in milliseconds, and Debezium passes on: until 2026 as
+microseconds, and then a thousandth of it where a column counts milliseconds."""
+DAYS_INFINITY, DAYS_MINUS_INFINITY = 2**31 - 1, -(2**31)
+_DEBEZIUM_DAYS = {-2147472692: DAYS_INFINITY, 2146033979: DAYS_INFINITY, -2147472691: DAYS_MINUS_INFINITY}
+"""Debezium's infinite dates: 32 bits of days since 2000, counted from 1970; since 2026 +5877611-06-21 for infinity."""
+_INFINITE_US = {
+    scale * sentinel: infinity
+    for scale in (1, 1000)
+    for sentinel, infinity in ((PGJDBC_INFINITY, INFINITY_US), (PGJDBC_MINUS_INFINITY, MINUS_INFINITY_US))
+}
 
 _DAY_SECONDS = 86_400
 _ERA_DAYS = 146_097  # of 400 years
@@ -19,14 +28,14 @@ _WIRE_DIGITS = {
     Encoding.TIME_MS: 3, Encoding.TIME_US: 6, Encoding.TIME_NS: 9,
     Encoding.TIMESTAMP_MS: 3, Encoding.TIMESTAMP_US: 6, Encoding.TIMESTAMP_NS: 9,
 }  # fmt: skip
-_DATE = rb"(?P<sign>[+-]?)(?P<year>[0-9]{4,6})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})"
+_DATE = rb"(?P<sign>[+-]?)(?P<year>[0-9]{4,9})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})"
 _TIME = rb"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})(?:\.(?P<fraction>[0-9]+))?"
 _OFFSET = rb"(?:Z|(?P<east>[+-])(?P<hours>[0-9]{2}):(?P<minutes>[0-9]{2}))"
 _INFINITE = (Encoding.ZONED_TIMESTAMP, Encoding.ISO_TIMESTAMP, Encoding.NAMED_TIMESTAMP)
 _ISO = {
     Encoding.ZONED_TIMESTAMP: re.compile(_DATE + rb"T" + _TIME + _OFFSET),
     Encoding.NAMED_TIMESTAMP: re.compile(_DATE + rb"T" + _TIME + _OFFSET + rb"(?: .*)?", re.S),
-    Encoding.ISO_DATE: re.compile(_DATE + rb"Z?"),
+    Encoding.ISO_DATE: re.compile(_DATE.replace(b"9}", b"7}") + rb"Z?"),
     Encoding.ISO_TIME: re.compile(_TIME + rb"Z?"),
     Encoding.ISO_TIMESTAMP: re.compile(_DATE + rb"T" + _TIME + rb"Z?"),
 }
@@ -40,11 +49,11 @@ def from_integer(encoding: Encoding, value: int, digits: int) -> int:
     if encoding in (Encoding.TIME_MS, Encoding.TIME_US, Encoding.TIME_NS):
         if not 0 <= value <= _DAY_SECONDS * 10**wire_digits:
             raise NotExact(ErrorCode.RANGE)
-    elif encoding != Encoding.TIMESTAMP_NS and digits == 6:
-        if value == PGJDBC_INFINITY:
-            return INFINITY_US
-        if value == PGJDBC_MINUS_INFINITY:
-            return MINUS_INFINITY_US
+    elif digits == 6:
+        if encoding == Encoding.TIMESTAMP_NS and value in (INFINITY_US, MINUS_INFINITY_US):
+            return value
+        if encoding != Encoding.TIMESTAMP_NS and (us := value * 10 ** (6 - wire_digits)) in _INFINITE_US:
+            return _INFINITE_US[us]
     if wire_digits > digits:
         if value % 10 ** (wire_digits - digits):
             raise NotExact(ErrorCode.SCALE)
@@ -66,13 +75,21 @@ def from_text(encoding: Encoding, text: bytes, digits: int) -> int:
     parts = match.groupdict()
     days = _days(parts) if "year" in parts else 0
     if "hour" not in parts:
-        return days
+        if not DAYS_MINUS_INFINITY <= days <= DAYS_INFINITY:
+            raise NotExact(ErrorCode.RANGE)
+        return from_days(days)
     seconds, fraction = _clock(parts, may_be_24="year" not in parts)
     offset = _offset(parts)
     units, lost = _fraction_units(fraction, digits)
     if lost:
         raise NotExact(ErrorCode.SCALE)
-    return _in_int64((days * _DAY_SECONDS + seconds - offset) * 10**digits + units)
+    value = (days * _DAY_SECONDS + seconds - offset) * 10**digits + units
+    return _in_int64(_INFINITE_US.get(value, value) if digits == 6 else value)
+
+
+def from_days(days: int) -> int:
+    """Days since 1970 as a column has them: those that stand for an infinite date become the end values."""
+    return _DEBEZIUM_DAYS.get(days, days)
 
 
 def _in_int64(value: int) -> int:
@@ -128,7 +145,9 @@ def _fraction_units(fraction: bytes, digits: int) -> tuple[int, bool]:
 
 
 def date_text(days: int) -> str:
-    """ISO text of a date: 2024-02-29; years of four digits or more, before the year 0 with a '-'."""
+    """ISO text of a date: 2024-02-29; years of four digits or more, before the year 0 with a '-'; or an infinity."""
+    if days in (DAYS_INFINITY, DAYS_MINUS_INFINITY):
+        return "infinity" if days > 0 else "-infinity"
     era, rest = divmod(days + _EPOCH_DAYS, _ERA_DAYS)
     year = era * 400
     while rest >= (366 if _is_leap(year) else 365):

@@ -136,6 +136,7 @@ static inline const uint8_t *int_cell(lc_avro *a, column_t *column, int64_t row,
     store64(column, row, value);
   } else if (column->width == 4) {
     if (value != (int32_t)value) return fault(a, column, LC_ROW_RANGE, p, after);
+    if (column->wire->encoding == LC_ENCODING_DATE_DAYS) value = lc_date_settle((int32_t)value);
     store32(column, row, (int32_t)value);
   } else {
     if (value != (int16_t)value) return fault(a, column, LC_ROW_RANGE, p, after);

@@ -220,7 +220,7 @@ static const uint8_t *date_decode(lc_decoder *d, column_t *column, int64_t row, 
   const uint8_t *after = int_take(d, column, p, &value);
   if (after == NULL) return NULL;
   if (value != (int32_t)value) return lc_fault(d, LC_ROW_RANGE, p, column);
-  store32(column, row, (int32_t)value);
+  store32(column, row, lc_date_settle((int32_t)value));
   return after;
 }
 

@@ -6,10 +6,17 @@
 #include "libcore/envelope.h"
 #include "scan.h"
 
-/* pgjdbc's sentinels for infinity, which Debezium passes on (org.postgresql.PGStatement). */
+/* pgjdbc's sentinels for infinity, which Debezium passes on (org.postgresql.PGStatement).  They are milliseconds; until
+ * 2026 Debezium took them for microseconds, and wrote a thousandth of them where a column counts milliseconds. */
 #define PGJDBC_INFINITY 9223372036825200000ll
 #define PGJDBC_MINUS_INFINITY (-9223372036832400000ll)
 #define DAY_SECONDS 86400ll
+
+/* A moment in microseconds, or the infinity that it stands for. */
+static __int128 settled(__int128 us) {
+  if (us == PGJDBC_INFINITY || us == (__int128)PGJDBC_INFINITY * 1000) return LC_INFINITY_US;
+  return us == PGJDBC_MINUS_INFINITY || us == (__int128)PGJDBC_MINUS_INFINITY * 1000 ? LC_MINUS_INFINITY_US : us;
+}
 
 static int to_unit(int64_t *value, int32_t from_digits, int32_t digits) {
   if (from_digits > digits) { /* ns -> us */
@@ -26,9 +33,13 @@ int lc_clock_convert(int32_t encoding, int32_t digits, int64_t *value) {
   int32_t from = 3 * (encoding - (is_time ? LC_ENCODING_TIME_MS : LC_ENCODING_TIMESTAMP_MS)) + 3;
   if (is_time) {
     if (*value < 0 || *value > DAY_SECONDS * (int64_t)lc_pow10((unsigned)from)) return LC_ROW_RANGE;
-  } else if (from < 9 && digits == 6 && (*value == PGJDBC_INFINITY || *value == PGJDBC_MINUS_INFINITY)) {
-    *value = *value > 0 ? LC_INFINITY_US : LC_MINUS_INFINITY_US;
-    return 0;
+  } else if (digits == 6) {
+    if (from == 9 && (*value == INT64_MAX || *value == INT64_MIN)) return 0; /* Debezium's infinities in nanoseconds */
+    __int128 us = from == 9 ? 0 : settled((__int128)*value * (from == 3 ? 1000 : 1));
+    if (us == LC_INFINITY_US || us == LC_MINUS_INFINITY_US) {
+      *value = (int64_t)us;
+      return 0;
+    }
   }
   return to_unit(value, from, digits);
 }
@@ -50,15 +61,15 @@ static bool two_digits(const uint8_t **p, const uint8_t *end, int *value) {
 
 static bool sign(const uint8_t **p, const uint8_t *end, char c) { return *p < end && *(*p)++ == (uint8_t)c; }
 
-/* [sign]YYYY[YY]-MM-DD */
-static int read_date(const uint8_t **p, const uint8_t *end, int64_t *days) {
+/* [sign]YYYY-MM-DD, the year of 4 digits up to `year_digits` */
+static int read_date(const uint8_t **p, const uint8_t *end, int year_digits, int64_t *days) {
   bool negative = *p < end && **p == '-';
   if (*p < end && (**p == '-' || **p == '+')) ++*p;
   int64_t year = 0;
   int digits = 0, month, day;
-  for (; *p < end && lc_is_digit(**p) && digits <= 6; digits++)
+  for (; *p < end && lc_is_digit(**p) && digits <= year_digits; digits++)
     year = year * 10 + *(*p)++ - '0';
-  if (digits < 4 || digits > 6) return LC_ROW_TYPE;
+  if (digits < 4 || digits > year_digits) return LC_ROW_TYPE;
   if (!sign(p, end, '-') || !two_digits(p, end, &month) || !sign(p, end, '-') || !two_digits(p, end, &day))
     return LC_ROW_TYPE;
   if (negative) year = -year;
@@ -125,7 +136,7 @@ int lc_iso_read(int32_t encoding, int32_t digits, const uint8_t *p, const uint8_
   }
   int64_t days = 0, time = 0, offset = 0;
   int worst = 0, code;
-  if (has_date && (code = read_date(&p, end, &days)) != 0) {
+  if (has_date && (code = read_date(&p, end, has_time ? 9 : 7, &days)) != 0) {
     if (code == LC_ROW_TYPE) return code;
     worst = code;
   }
@@ -141,11 +152,17 @@ int lc_iso_read(int32_t encoding, int32_t digits, const uint8_t *p, const uint8_
   if (!zoned && p < end && *p == 'Z') p++;
   if (p != end) return LC_ROW_TYPE;
   if (worst != 0) return worst;
-  if (!has_time || !has_date) {
-    *value = has_date ? days : time;
+  if (!has_date) {
+    *value = time;
+    return 0;
+  }
+  if (!has_time) {
+    if (days != (int32_t)days) return LC_ROW_RANGE;
+    *value = lc_date_settle((int32_t)days);
     return 0;
   }
   __int128 all = ((__int128)days * DAY_SECONDS - offset) * (__int128)lc_pow10((unsigned)digits) + time;
+  if (digits == 6) all = settled(all);
   if (all > INT64_MAX || all < INT64_MIN) return LC_ROW_RANGE;
   *value = (int64_t)all;
   return 0;
@@ -172,13 +189,15 @@ static size_t write_time(int64_t value, int32_t digits, char *out) {
 }
 
 size_t lc_iso_write(int32_t type, int32_t digits, int64_t value, char *out) {
-  if (type == LC_TYPE_DATE32) return write_date(value, out);
+  bool date = type == LC_TYPE_DATE32;
   if (type == LC_TYPE_TIME64) return write_time(value, digits, out);
-  if (digits == 6 && (value == LC_INFINITY_US || value == LC_MINUS_INFINITY_US)) {
+  if (date ? value == INT32_MAX || value == INT32_MIN
+           : digits == 6 && (value == LC_INFINITY_US || value == LC_MINUS_INFINITY_US)) {
     const char *word = value > 0 ? "infinity" : "-infinity";
     memcpy(out, word, strlen(word));
     return strlen(word);
   }
+  if (date) return write_date(value, out);
   int64_t day = DAY_SECONDS * (int64_t)lc_pow10((unsigned)digits), days = value / day, rest = value % day;
   if (rest < 0) {
     rest += day;

@@ -30,6 +30,7 @@ E, C = Encoding, ErrorCode
 ID = wire_column("id", "int64", E.INT)
 UNSENT = "unsent"
 PLUS, MINUS = 2**63 - 1, -(2**63)
+DAYS_MAX = 2**31 - 1
 WIDE = decimal.Context(prec=2000)
 NAN, INFINITE = float("nan"), float("inf")
 PLACEHOLDER = "__debezium_unavailable_value"
@@ -121,17 +122,21 @@ _PLAIN = [
     (E.NUMERIC_STRUCT, "numeric", {'{"scale":20000,"value":"AQ=="}': C.RANGE, '{"scale":2}': C.TYPE, "{}": C.TYPE}),
     (E.DECIMAL_STRUCT, "decimal(5,2)", {'{"scale":1,"value":"Dw=="}': 150, '{"scale":3,"value":"Dw=="}': C.SCALE}),
     (E.DATE_DAYS, "date", {"-703383": -703383, "2147483648": C.RANGE, '"2024-01-01"': C.TYPE}),
+    (E.DATE_DAYS, "date", {"-2147472692": DAYS_MAX, "2146033979": DAYS_MAX, "-2147472691": -DAYS_MAX - 1}),
     (E.TIME_MS, "time", {"86400000": 86_400_000_000, "86400001": C.RANGE, "-1": C.RANGE, "54796945": 54_796_945_000}),
     (E.TIME_US, "time", {"86400000000": 86_400_000_000, "86400000001": C.RANGE}),
     (E.TIME_NS, "time_ns", {"86400000000000": 86_400_000_000_000, "86400000000001": C.RANGE}),
     (E.TIMESTAMP_MS, "timestamp", {"-1": -1000, "9223372036854775": 9223372036854775000, "9223372036854776": C.RANGE}),
     (E.TIMESTAMP_MS, "timestamp", {"9223372036825200000": PLUS, "-9223372036832400000": MINUS}),
+    (E.TIMESTAMP_MS, "timestamp", {"9223372036825200": PLUS, "-9223372036832400": MINUS}),
+    (E.TIMESTAMP_MS, "timestamp", {"9223372036825201": 9223372036825201000}),
     (
         E.TIMESTAMP_US,
         "timestamptz",
         {"9223372036825200000": PLUS, "-9223372036832400000": MINUS, "1": 1, '"1"': C.TYPE},
     ),
     (E.TIMESTAMP_NS, "timestamp", {"1529507596945104000": 1529507596945104, "1": C.SCALE, "-1000": -1}),
+    (E.TIMESTAMP_NS, "timestamp", {"9223372036854775807": PLUS, "-9223372036854775808": MINUS}),
     (E.TIMESTAMP_NS, "timestamp_ns", {"1529507596945104700": 1529507596945104700}),
     (E.ZONED_TIMESTAMP, "timestamptz", {'"1970-01-01T00:00:00Z"': 0, '"1970-01-01T01:00:00.5+01:00"': 500_000}),
     (
@@ -155,8 +160,17 @@ _PLAIN = [
         "date",
         {'"-0043-03-15"': -735160, '"+12345-01-01"': 3789391, '"2024-2-29"': C.TYPE, '"infinity"': C.TYPE},
     ),
+    (E.ISO_DATE, "date", {'"-5877611-06-21Z"': DAYS_MAX, '"-5877611-06-22Z"': -DAYS_MAX - 1}),
+    (E.ISO_DATE, "date", {'"+5877611-06-21Z"': DAYS_MAX, '"+5874897-12-31Z"': 2145042905, '"9999999-01-01"': C.RANGE}),
     (E.ISO_TIME, "time", {'"24:00:00"': 86_400_000_000, '"24:00:01"': C.RANGE, '"13:14:15.5Z"': 47_655_500_000}),
     (E.ISO_TIMESTAMP, "timestamp", {'"2018-06-20T15:13:16.945104Z"': 1529507596945104, '"infinity"': PLUS}),
+    (E.ISO_TIMESTAMP, "timestamp", {'"+294247-01-10T04:00:25.2Z"': PLUS, '"-290308-12-21T19:59:27.6Z"': MINUS}),
+    (E.ISO_TIMESTAMP, "timestamp", {'"+999999999-01-01T00:00:00Z"': C.RANGE, '"+1000000000-01-01T00:00:00"': C.TYPE}),
+    (
+        E.ISO_TIMESTAMP,
+        "timestamp",
+        {'"+292278994-08-16T23:00:00Z"': PLUS, '"-292275055-05-16T23:00:00Z"': MINUS},
+    ),
     (
         E.HEX,
         "bytes",
@@ -200,7 +214,9 @@ CASES += [
     (array_of("numeric", E.NUMERIC_TEXT), '["1E+3"]', b"{1000}"),
     (array_of("timestamptz", E.ZONED_TIMESTAMP), '["2026-01-01T00:00:00Z"]', b'{"2026-01-01T00:00:00Z"}'),
     (array_of("date", E.DATE_DAYS), "[0,-719529]", b"{1970-01-01,-0001-12-31}"),
+    (array_of("date", E.DATE_DAYS), "[-2147472692,-2147472691]", b"{infinity,-infinity}"),
     (array_of("timestamp", E.TIMESTAMP_US), "[-1]", b"{1969-12-31T23:59:59.999999}"),
+    (array_of("timestamp", E.TIMESTAMP_MS), "[9223372036825200]", b"{infinity}"),
 ]  # fmt: skip
 PLACED = [
     (array_of("int32", E.INT), "[1, 2147483648]", (C.RANGE, 4)),

@@ -76,17 +76,20 @@ typedef enum lc_encoding {
    * Infinity and -Infinity stay; above 20,000 digits RANGE */
   LC_ENCODING_NUMERIC_TEXT = 8,
   LC_ENCODING_NUMERIC_STRUCT = 9, /* {"scale":int,"value":base64} -> the same text */
-  LC_ENCODING_DATE_DAYS = 10,     /* -> DATE32 */
+  /* -> DATE32.  Debezium's days for PostgreSQL's infinity (-2147472692, 2146033979) and -infinity (-2147472691), here
+   * and as ISO_DATE, become INT32_MAX and INT32_MIN */
+  LC_ENCODING_DATE_DAYS = 10,
   LC_ENCODING_TIME_MS = 11,       /* 0..24:00 inclusive -> TIME64 */
   LC_ENCODING_TIME_US = 12,
   LC_ENCODING_TIME_NS = 13,
-  /* -> TIMESTAMP.  pgjdbc's infinities 9223372036825200000 and -9223372036832400000 (MS and US), and the words
-   * "infinity" and "-infinity" of the text forms below, become INT64_MAX and INT64_MIN in microsecond columns */
+  /* -> TIMESTAMP.  pgjdbc's infinities 9223372036825200000 and -9223372036832400000 as milliseconds or microseconds,
+   * in every form of these and of the texts below, the end values of NS, and the words "infinity" and "-infinity" of
+   * the texts become INT64_MAX and INT64_MIN in microsecond columns */
   LC_ENCODING_TIMESTAMP_MS = 14,
   LC_ENCODING_TIMESTAMP_US = 15,
   LC_ENCODING_TIMESTAMP_NS = 16, /* into microseconds only where divisible, else SCALE */
-  /* "YYYY-MM-DDTHH:MM:SS[.fraction](Z|+HH:MM)" -> TIMESTAMP; 4 to 6 year digits, optional sign; fraction digits beyond
-   * the unit must be 0, else SCALE */
+  /* "YYYY-MM-DDTHH:MM:SS[.fraction](Z|+HH:MM)" -> TIMESTAMP; 4 to 9 year digits (a date: 7), optional sign; fraction
+   * digits beyond the unit must be 0, else SCALE */
   LC_ENCODING_ZONED_TIMESTAMP = 17,
   LC_ENCODING_ISO_DATE = 18, /* these three with an optional Z behind */
   LC_ENCODING_ISO_TIME = 19,
