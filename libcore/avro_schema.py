@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -114,8 +115,8 @@ def parse(text: str) -> Any:
 
 def full_name(schema: Mapping[str, Any], namespace: str) -> str:
     """A named type's name with its namespace."""
-    name = str(schema.get("name", ""))
-    space = str(schema.get("namespace", namespace))
+    name, given = str(schema.get("name", "")), schema.get("namespace")
+    space = namespace if given is None else str(given)
     return name if "." in name or not space else f"{space}.{name}"
 
 
@@ -183,7 +184,8 @@ class _Resolver:
             return self._node(kind, place, namespace)
         if kind in ("record", "error", "enum", "fixed"):
             name = full_name(schema, namespace)
-            self._named[name] = (schema, namespace)
+            if self._named.setdefault(name, (schema, namespace)) != (schema, namespace):
+                raise self._fail(f"type {name} is defined twice")
             return self._named_node(name, place)
         if kind in ("array", "map"):
             inner = self._node(schema.get("items" if kind == "array" else "values"), "value", namespace)
@@ -213,7 +215,7 @@ class _Resolver:
         return len(self._parts) - len(parts)
 
     def _named_node(self, name: str, place: str) -> int:
-        schema, namespace = self._named[name]
+        schema, _ = self._named[name]
         kind = schema["type"]
         # in the places of a plain value all are one; a type may stand inside itself
         found = self._made.get((name, place))
@@ -228,11 +230,10 @@ class _Resolver:
                 Kind.ENUM, len(symbols), self._extend([Part(0, -1, str(symbol)) for symbol in symbols])
             )
         else:
-            inside = name.rpartition(".")[0] or str(schema.get("namespace", namespace))
             fields = schema.get("fields")
             if not isinstance(fields, list):
                 raise self._fail(f"record {name}: expected fields")
-            parts = self._fields(fields, place, inside)
+            parts = self._fields(fields, place, name)
             self._nodes[index] = Node(Kind.RECORD, len(parts), self._extend(parts))
         return index
 
@@ -242,8 +243,11 @@ class _Resolver:
             raise self._fail(f"fixed {schema.get('name')}: expected a size, found {size!r}")
         return size
 
-    def _fields(self, fields: Sequence[Any], place: str, namespace: str) -> list[Part]:
+    def _fields(self, fields: Sequence[Any], place: str, record: str) -> list[Part]:
         names = [str(field.get("name")) if isinstance(field, dict) else "" for field in fields]
+        if twice := next((name for name, times in Counter(names).items() if times > 1), None):
+            raise self._fail(f"record {record}: field {twice} stands there twice")
+        namespace = record.rpartition(".")[0]
         roles = self._roles(names, place)
         parts = []
         for field, name in zip(fields, names, strict=True):

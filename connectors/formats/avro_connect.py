@@ -76,13 +76,13 @@ class _Converter:
         return {"field": name, "type": plain, "optional": False} | _meaning(schema)
 
     def _reference(self, name: str, called: str, namespace: str) -> dict[str, Any]:
-        for full in (f"{namespace}.{called}".lstrip("."), called):
+        for full in (called,) if "." in called else (f"{namespace}.{called}".lstrip("."), called):
             if full in self._named:
                 return self._complex(name, full)
         raise ConfigurationError(f"field {name}: expected an Avro type, found {called!r}")
 
     def _complex(self, name: str, full: str) -> dict[str, Any]:
-        schema, namespace = self._named[full]
+        schema, _ = self._named[full]
         kind = schema["type"]
         made = {"field": name, "optional": False} | _meaning(schema)
         if kind in ("enum", "fixed"):
@@ -90,7 +90,7 @@ class _Converter:
         if full in self._open:  # a type inside itself is JSON text, whatever it holds
             return made | {"type": "struct", "fields": []}
         self._open.add(full)
-        inside = full.rpartition(".")[0] or str(schema.get("namespace", namespace))
+        inside = full.rpartition(".")[0]
         fields = [self.field(str(each["name"]), each["type"], inside) for each in schema["fields"]]
         self._open.discard(full)
         return made | {"type": "struct", "fields": fields}

@@ -324,6 +324,15 @@ def test_recursive_types_end_at_64(decode: Decode = face.decode_avro) -> None:
         ('{"type":"record","name":"r","fields":[{"name":"id","type":"string"}]}', "does not fill column id"),
         ('{"type":"record","name":"r","fields":[{"name":"id","type":[["null"]]}]}', "no unions"),
         ('{"type":"record","name":"r","fields":[{"name":"id","type":{"type":"fixed","name":"f"}}]}', "expected a size"),
+        (
+            '{"type":"record","name":"r","fields":[{"name":"id","type":"long"},{"name":"id","type":"long"}]}',
+            "record r: field id stands there twice",
+        ),
+        (
+            '{"type":"record","name":"r","fields":[{"name":"a","type":{"type":"fixed","name":"f","size":2}},'
+            '{"name":"b","type":{"type":"fixed","name":"f","size":3}}]}',
+            "type f is defined twice",
+        ),
     ],
 )
 def test_schemas_that_do_not_fit(schema: str, text: str) -> None:
@@ -331,6 +340,17 @@ def test_schemas_that_do_not_fit(schema: str, text: str) -> None:
     flat = world.plan_of((ID, V), ROW, flat=True)
     with pytest.raises(ConfigurationError, match=text):
         face.decode_avro(AvroPlan(flat.rows, AvroSchema(schema, 7), flat=True), message_batch([]))
+
+
+@FACES
+def test_a_namespace_of_null_is_none(decode: Decode) -> None:
+    """A namespace that is null is one that is not given: the type is in that of the record around it."""
+    enum = {"type": "enum", "name": "e", "namespace": None, "symbols": ["x", "y"]}
+    row: Any = {"type": "record", "name": "r", "namespace": "n", "fields": []}
+    row["fields"] = [{"name": "id", "type": "long"}, {"name": "u", "type": enum}, {"name": "v", "type": "e"}]
+    written = AvroPlan(world.plan_of((ID, V), ROW, flat=True).rows, AvroSchema(json.dumps(row), 7), flat=True)
+    data = b"\0\0\0\0\x07\x02\0\x02"
+    assert decode(written, message_batch([(None, data)])).record["v"].to_pylist() == ["y"]
 
 
 def test_confluent_frames_of_the_specification() -> None:
