@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import time
 import urllib.error
@@ -81,13 +82,15 @@ class HttpRegistry:
         request = urllib.request.Request(address, headers=self._headers)
         try:
             with urllib.request.urlopen(request, timeout=self._config.timeout_s) as answer:
-                data = answer.read(SCHEMA_BYTES_MAX + 1)
+                data, left = answer.read(SCHEMA_BYTES_MAX + 1), answer.length
         except urllib.error.HTTPError as error:
             raise _refusal(address, schema_id, error.code) from error
-        except OSError as error:  # no connection, no answer in time
-            raise TransientError(f"{address}: {error}") from error
+        except (OSError, http.client.HTTPException) as error:  # no connection, no answer in time, half of one
+            raise TransientError(f"{address}: {error!r}") from error
         if len(data) > SCHEMA_BYTES_MAX:
             raise DataError(f"SCHEMA: {address}: expected at most {SCHEMA_BYTES_MAX} bytes", byte_position=0)
+        if left:
+            raise TransientError(f"{address}: the answer ended {left} bytes early")
         return _schema_text(address, data)
 
 
@@ -104,7 +107,7 @@ def _refusal(address: str, schema_id: int, status: int) -> Exception:
 def _schema_text(address: str, data: bytes) -> str:
     try:
         answer = json.loads(data)
-        text, kind = answer["schema"], answer.get("schemaType", "AVRO")
+        text, kind = answer["schema"], answer.get("schemaType") or "AVRO"
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigurationError(
             f'source.kafka.registry: {address}: expected {{"schema": ...}}, found {data[:80]!r}'

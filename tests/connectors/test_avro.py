@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import pickle
 import threading
@@ -153,6 +154,15 @@ def test_logical_types(avro: Any, text: str) -> None:
     assert str(wire_columns(connect_schema(json.dumps(schema))["fields"])[0].column.type) == text
 
 
+def test_a_dotted_name_is_a_whole_one() -> None:
+    """A name with a dot is looked for as it stands, not below the namespace that it is used in."""
+    inner = {"type": "fixed", "name": "n.x.f", "size": 1}
+    named = {"type": "enum", "name": "x.f", "symbols": ["a"]}
+    fields = [{"name": "a", "type": inner}, {"name": "b", "type": named}, {"name": "c", "type": "x.f"}]
+    schema = {"type": "record", "name": "r", "namespace": "n", "fields": fields}
+    assert [one["type"] for one in connect_schema(json.dumps(schema))["fields"]] == ["bytes", "string", "string"]
+
+
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server: Any = self.server
@@ -161,6 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != "Basic dTpwdw==":
             status, body = 401, b"{}"
         self.send_response(status)
+        self.send_header("Content-Length", str(server.length or len(body)))
         self.end_headers()
         self.wfile.write(body)
 
@@ -172,7 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
 def server() -> Iterator[Any]:
     """A registry's HTTP side with prepared answers."""
     made: Any = HTTPServer(("127.0.0.1", 0), _Handler)
-    made.answers, made.asked = [], []
+    made.answers, made.asked, made.length = [], [], 0
     thread = threading.Thread(target=made.serve_forever, args=(0.01,))
     thread.start()
     yield made
@@ -208,6 +219,27 @@ def test_the_http_registry_says_what_is_wrong(server: Any, monkeypatch: pytest.M
     for number, error in enumerate((ConfigurationError, DataError, TransientError)):
         with pytest.raises(error):
             registry.schema(number)
+
+
+def test_an_answer_cut_short_is_asked_for_again(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that ends inside the answer, or that speaks no HTTP, says nothing of the schema: it is transient."""
+    registry = open_registry(config(server, monkeypatch, wait_s_max=0.0))
+    server.length = 1000
+    with pytest.raises(TransientError, match="schemas/ids/7"):
+        registry.schema(7)
+
+    def no_http(*_: Any, **__: Any) -> Any:
+        raise http.client.BadStatusLine("garbage")
+
+    monkeypatch.setattr("urllib.request.urlopen", no_http)
+    with pytest.raises(TransientError, match="garbage"):
+        registry.schema(7)
+
+
+def test_a_schema_type_of_null_is_avro(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some registries write the members that Confluent's leaves out as null."""
+    server.answers = [(200, b'{"schema": "\\"int\\"", "schemaType": null, "references": null}')]
+    assert open_registry(config(server, monkeypatch)).schema(7) == '"int"'
 
 
 def test_the_directory_registry(tmp_path: Path) -> None:
