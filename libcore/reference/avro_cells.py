@@ -17,7 +17,7 @@ from libcore.avro_schema import FITS, Kind, Node, Part, Program
 from libcore.decode_types import Encoding, ErrorCode, WireColumn
 from libcore.errors import DataError
 from libcore.reference import clock, decimal
-from libcore.reference.cells import _JAVA_PRINT, UNSET, Cell, CellReader
+from libcore.reference.cells import _JAVA_PRINT, UNSET, Cell, CellReader, unsent_literal
 from libcore.reference.decimal import NotExact
 from libcore.reference.json import Fault
 
@@ -236,6 +236,7 @@ class AvroCells:
         self._type = wire.column.type.arrow
         self._digits = 9 if getattr(self._type, "unit", "us") == "ns" else 6
         self._item = None if wire.item is None else AvroCells(wire.item, b"")
+        self._unsent = unsent_literal(wire.item, placeholder) if wire.item is not None and placeholder else None
 
     def read(self, item: Item) -> Cell:
         """The cell of a value. Raises Fault at its first byte, or UTF8 inside it."""
@@ -338,7 +339,8 @@ class AvroCells:
             return UNSET
         if faults:
             raise min(faults, key=lambda fault: fault.position)
-        return b"{" + b",".join(texts) + b"}"
+        literal = b"{" + b",".join(texts) + b"}"
+        return UNSET if literal == self._unsent else literal
 
     def element(self, item: Item) -> bytes:
         """The value as an element of a PostgreSQL array literal. Raises Fault."""

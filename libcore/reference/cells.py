@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
+import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -53,6 +55,7 @@ class CellReader:
             raise ConfigurationError(f"column {name}: encoding {encoding} does not fill {wire.column.type}")
         self._digits = 9 if getattr(self._type, "unit", "us") == "ns" else 6
         self._item = None if wire.item is None else CellReader(wire.item, b"")
+        self._unsent = unsent_literal(wire.item, placeholder) if wire.item is not None and placeholder else None
         self._read: Callable[[bytes, Node], Cell] = getattr(self, "_" + method)
 
     def read(self, data: bytes, node: Node) -> Cell:
@@ -192,7 +195,8 @@ class CellReader:
         if node.raw(data) in (b'["%b"]' % self._placeholder, listed) and self._placeholder:
             return UNSET
         assert self._item is not None
-        return b"{" + b",".join(self._item.element(data, item) for item in node.items) + b"}"
+        literal = b"{" + b",".join(self._item.element(data, item) for item in node.items) + b"}"
+        return UNSET if literal == self._unsent else literal
 
     def element(self, data: bytes, node: Node) -> bytes:
         """The value as an element of a PostgreSQL array literal. Raises Fault."""
@@ -226,6 +230,29 @@ class CellReader:
         if pa.types.is_timestamp(self._type):
             return clock.timestamp_text(value, self._digits)
         return str(value)
+
+
+def unsent_literal(item: WireColumn, placeholder: bytes) -> bytes | None:
+    """The literal of an array that was not sent, in the form of its elements: the UUID of the placeholder's name, its
+    bytes, or a number for each of its bytes."""
+    encoding, column = item.encoding, item.column.type
+    if encoding == Encoding.STRING:
+        digest = hashlib.md5(placeholder, usedforsecurity=False).digest()
+        return b'{"%b"}' % str(uuid.UUID(bytes=digest, version=3)).encode()
+    if encoding == Encoding.BASE64:
+        return b'{"\\\\x%b"}' % placeholder.hex().encode()
+    if encoding == Encoding.FLOAT:
+        numbers = [b"%d.0" % byte for byte in placeholder]
+    elif encoding in (Encoding.NUMERIC_STRUCT, Encoding.NUMERIC_TEXT):
+        numbers = [b"%d" % byte for byte in placeholder]
+    elif encoding in (Encoding.DECIMAL_TEXT, Encoding.DECIMAL_BASE64):
+        zeros = column.scale - item.wire_scale if encoding == Encoding.DECIMAL_BASE64 else 0
+        if not 0 <= zeros <= 76:
+            return None
+        numbers = [decimal.unscaled_text(byte * 10**zeros, column.scale) for byte in placeholder]
+    else:
+        return None
+    return b"{" + b",".join(numbers) + b"}"
 
 
 def _strict_base64(value: bytes) -> bytes:

@@ -144,6 +144,12 @@ const uint8_t *lc_array_decode(lc_decoder *d, lc_decode_column *column, int64_t 
   d->literal.size = 0;
   const uint8_t *after = elements(d, column->item, p + 1);
   if (after == NULL || d->failed) return NULL;
+  if (lc_literal_unsent(d, column->item->wire)) {
+    column->unset = true;
+    column->good = false;
+    lc_cell_null(column, row);
+    return after;
+  }
   if (!lc_buffer_append(&column->data, d->literal.data, d->literal.size))
     return lc_decoder_fails(d, column->data.size + d->literal.size > INT32_MAX ? LC_CAPACITY : LC_NO_MEMORY);
   ((int32_t *)(void *)column->values)[row + 1] = (int32_t)column->data.size;

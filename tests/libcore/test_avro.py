@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
+import uuid
 from decimal import Decimal
 from random import Random
 from typing import Any
@@ -260,6 +262,28 @@ def test_money_and_json(decode: Decode) -> None:
     assert record["j"][0].as_py() == '{"a":null,"f":[0.1,1e+16,-0.0,"NaN"]}'
     assert record["m"][0].as_py() == '{"k":"AAE="}'
     assert record["a"][0].as_py() == '{"x",NULL,"q\\""}'
+
+
+@FACES
+def test_arrays_that_were_not_sent_and_infinite_dates(decode: Decode) -> None:
+    """Bytes, UUIDs and floats that stand for an array that was not sent leave it unset; Debezium's days for an infinite
+    date become the end values."""
+    unsent = world.PLACEHOLDER.encode()
+    named = uuid.UUID(bytes=hashlib.md5(unsent, usedforsecurity=False).digest(), version=3)
+    items = (("b", "bytes", Encoding.BASE64), ("u", "string", Encoding.STRING), ("f", "float64", Encoding.FLOAT))
+    kinds = (("b", "bytes"), ("u", "string"), ("f", "double"))
+    arrays = [(name, {"type": "array", "items": kind}) for name, kind in kinds]
+    row = world.schema_of("r", [("id", "long"), ("d", "int"), *arrays])
+    columns = [ID, wire_column("d", "date", Encoding.DATE_DAYS)] + [
+        WireColumn(Column(name, parse_type(f"array({text})")), Encoding.ARRAY, item=wire_column("item", text, encoding))
+        for name, text, encoding in items
+    ]
+    datum = {"id": 1, "d": -2147472692, "b": [unsent], "u": [str(named)]}
+    flat = world.plan_of(columns, row, flat=True)
+    data = world.framed(row, datum | {"f": [float(byte) for byte in unsent]}, 7)
+    decoded = decode(flat, message_batch([(None, data)])).record
+    assert decoded["d"].cast("int32").to_pylist() == [2**31 - 1]
+    assert decoded[UNSET].to_pylist() == [b"\x1c"]
 
 
 @given(SEEDS)

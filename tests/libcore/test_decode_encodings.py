@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import decimal
+import hashlib
 import math
 import struct
+import uuid
 from decimal import Decimal
 from typing import Any
 
@@ -34,6 +37,13 @@ DAYS_MAX = 2**31 - 1
 WIDE = decimal.Context(prec=2000)
 NAN, INFINITE = float("nan"), float("inf")
 PLACEHOLDER = "__debezium_unavailable_value"
+NAMED = str(uuid.UUID(bytes=hashlib.md5(PLACEHOLDER.encode()).digest(), version=3))
+OTHER = str(uuid.uuid3(uuid.NAMESPACE_DNS, "other"))
+FLOATS = "[" + ",".join(f"{byte}.0" for byte in PLACEHOLDER.encode()) + "]"
+HUNDREDTHS = "[" + ",".join(f"{byte / 100}" for byte in PLACEHOLDER.encode()) + "]"
+BASE64 = [base64.b64encode(bytes([byte])).decode() for byte in PLACEHOLDER.encode()]
+SCALED = "[" + ",".join(f'"{one}"' for one in BASE64) + "]"
+STRUCTS = "[" + ",".join(f'{{"scale":0,"value":"{one}"}}' for one in BASE64) + "]"
 LISTED = "[" + ",".join(str(byte) for byte in PLACEHOLDER.encode()) + "]"
 
 
@@ -204,6 +214,16 @@ CASES += [
     (array_of("int32", E.INT), "{}", C.TYPE),
     (array_of("int32", E.INT), LISTED, UNSENT),
     (array_of("string", E.STRING), f'["{PLACEHOLDER}"]', UNSENT),
+    (array_of("uuid", E.STRING), f'["{NAMED}"]', UNSENT),
+    (array_of("uuid", E.STRING), f'["{OTHER}"]', f'{{"{OTHER}"}}'.encode()),
+    (array_of("uuid", E.STRING), f'["{NAMED}",null]', f'{{"{NAMED}",NULL}}'.encode()),
+    (array_of("bytes", E.BASE64), '["X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ=="]', UNSENT),
+    (array_of("float64", E.FLOAT), FLOATS, UNSENT),
+    (array_of("float64", E.FLOAT), FLOATS.replace("]", ",1.0]"), FLOATS.replace("[", "{").replace("]", ",1.0}").encode()),
+    (array_of("decimal(9,3)", E.DECIMAL_BASE64, wire_scale=2), SCALED, UNSENT),
+    (array_of("decimal(9,0)", E.DECIMAL_BASE64, wire_scale=0), SCALED, UNSENT),
+    (array_of("decimal(9,2)", E.DECIMAL_TEXT), HUNDREDTHS, UNSENT),
+    (array_of("numeric", E.NUMERIC_STRUCT), STRUCTS, UNSENT),
     (array_of("string", E.STRING), f'["{PLACEHOLDER}","b"]', f'{{"{PLACEHOLDER}","b"}}'.encode()),
     (array_of("string", E.STRING), '["a","b,c",null,"q\\"x\\\\",""]', b'{"a","b,c",NULL,"q\\"x\\\\",""}'),
     (array_of("decimal(10,2)", E.DECIMAL_TEXT), '["1.1",null,-0]', b"{1.10,NULL,0.00}"),

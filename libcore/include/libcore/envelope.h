@@ -40,8 +40,9 @@
  * plan says so, `after` for c r u, `before` for u d (with key columns: those alone).
  *
  * UNSET.  Not sent is not NULL: a missing field, or the placeholder: as the string of STRING, RAW_JSON, DECIMAL_TEXT
- * and NUMERIC_TEXT (of the first two also as {"ph":"ph"}), as base64 of BASE64 and BITS, as ["ph"] or the list of its
- * byte values of ARRAY.
+ * and NUMERIC_TEXT (of the first two also as {"ph":"ph"}), as base64 of BASE64 and BITS; of ARRAY as ["ph"], the list
+ * of its byte values (also as floats, or as decimals of the wire's scale), ["base64 of ph"], or ["UUID of the name ph",
+ * version 3].
  *
  * Contract: Messages are those of one topic, in the order of their offsets; the state is that of the last call on the
  *   partition.
