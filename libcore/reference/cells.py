@@ -149,6 +149,8 @@ class CellReader:
         return node.kind == "string" and bool(self._placeholder) and value == self._placeholder
 
     def _decimal_base64(self, data: bytes, node: Node) -> int:
+        if node.kind == "number":  # the converter's decimal.format=NUMERIC
+            return decimal.unscaled_from_text(node.raw(data), self._type.precision, self._type.scale)
         value = _strict_base64(self._text(data, node))
         return decimal.unscaled_from_bytes(value, self._wire.wire_scale, self._type.precision, self._type.scale)
 

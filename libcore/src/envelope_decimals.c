@@ -65,6 +65,7 @@ const uint8_t *lc_numeric_text_decode(lc_decoder *d, column_t *column, int64_t r
 }
 
 const uint8_t *lc_decimal_base64_decode(lc_decoder *d, column_t *column, int64_t row, const uint8_t *p) {
+  if (*p != '"') return lc_decimal_text_decode(d, column, row, p); /* the converter's decimal.format=NUMERIC */
   bool placeholder;
   const uint8_t *after = lc_bytes_take(d, column, p, &placeholder);
   if (after == NULL) return NULL;

@@ -315,6 +315,19 @@ def test_decimals_written_as_numbers_are_told_by_a_value() -> None:
         assert [row["v"] for row in values(items)] == [None, Decimal("12.50")]
 
 
+def test_decimals_as_numbers_behind_a_batch_of_nulls() -> None:
+    """A batch whose decimals are all null decides nothing: numbers that come in the next one are read."""
+    decimal = field("v", "bytes", name="org.apache.kafka.connect.data.Decimal", parameters={"scale": "2"})
+    schema = schema_part([BASE[0], decimal])
+    decoder = DebeziumDecoder("t", 0, TopicBinding("t"))
+    found = []
+    for number, value in enumerate((None, 12.5, "BOI=")):
+        items = drain(decoder, raw([({"id": number}, wrapped(schema, {"id": number, "v": value}))]))
+        assert letters(items) == []
+        found += [row["v"] for row in values(items)]
+    assert found == [None, Decimal("12.50"), Decimal("12.50")]
+
+
 def test_a_truncate_stops_is_ignored_or_comes_alone() -> None:
     """on_truncate decides; the rows before a truncate always go out first, and an applied one is named for ever."""
     row = ({"id": 1}, envelope({"id": 1, "v": "a"}))

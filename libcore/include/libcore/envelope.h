@@ -72,7 +72,8 @@ typedef enum lc_encoding {
   LC_ENCODING_BASE64 = 5, /* standard alphabet, padded -> BINARY */
   /* a string or a number, sign, digits, point, exponent -> a decimal; digits beyond its scale must be 0, else SCALE */
   LC_ENCODING_DECIMAL_TEXT = 6,
-  LC_ENCODING_DECIMAL_BASE64 = 7, /* big-endian two's complement at wire_scale -> a decimal, rescaled exactly */
+  /* big-endian two's complement at wire_scale, or a number: itself -> a decimal, rescaled exactly */
+  LC_ENCODING_DECIMAL_BASE64 = 7,
   /* as DECIMAL_TEXT -> UTF8: optional '-', one leading zero at most, no exponent, fraction digits as given, no -0; NaN,
    * Infinity and -Infinity stay; above 20,000 digits RANGE */
   LC_ENCODING_NUMERIC_TEXT = 8,
