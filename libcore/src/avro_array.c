@@ -104,8 +104,8 @@ static const uint8_t *elements(lc_avro *a, lc_decode_column *items, const lc_avr
   if (!good || !lc_literal_put(&a->d, "}", 1)) return NULL;
   size_t size = d->literal.size - 2;
   *unsent = (listed == wanted && done == wanted) ||
-            (size == d->placeholder_array_size - 2 && memcmp(d->literal.data + 1, d->placeholder_array + 1, size) == 0) ||
-            lc_literal_unsent(d, items->wire);
+            lc_literal_unsent(d, items->wire) ||
+            (size == d->placeholder_array_size - 2 && memcmp(d->literal.data + 1, d->placeholder_array + 1, size) == 0);
   return p;
 }
 
