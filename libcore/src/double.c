@@ -1,4 +1,4 @@
-/* Text to double or float, correctly rounded: exact in 128 bits for everyday numbers, in long arithmetic for the rest. */
+/* Text to double or float, correctly rounded: exact in 128 bits for everyday numbers, else in long arithmetic. */
 #include <float.h>
 #include <math.h>
 
