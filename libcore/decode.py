@@ -22,6 +22,7 @@ from libcore.decode_types import (
     decoded_schema,
 )
 from libcore.errors import ConfigurationError
+from libcore.reference.cells import unsent_literal
 from libcore.schema import ColumnType
 
 __all__ = [
@@ -93,9 +94,10 @@ class CompiledPlan:
         ffi = arrow_c.ffi
         self._kept: list[Any] = []
         check_plan(plan)
+        placeholder = plan.placeholder.encode()
         columns = ffi.new("lc_wire_column[]", max(1, len(plan.columns)))
         for target, wire in zip(columns, plan.columns, strict=False):
-            self._fill(target, wire, wire.column.name in plan.table.key)
+            self._fill(target, wire, wire.column.name in plan.table.key, placeholder)
         self.plan = ffi.new("lc_envelope_plan *")
         self.plan.columns, self.plan.column_count = columns, len(plan.columns)
         self.plan.position, self.plan.generation = _POSITIONS[plan.position], plan.generation
@@ -104,7 +106,6 @@ class CompiledPlan:
         self.plan.transactions = plan.transactions
         if plan.schema_bytes is not None:
             self.plan.schema, self.plan.schema_size = self._bytes(plan.schema_bytes), len(plan.schema_bytes)
-        placeholder = plan.placeholder.encode()
         self.plan.placeholder, self.plan.placeholder_size = self._bytes(placeholder), len(placeholder)
         self._kept.append(columns)
         if plan.carried is not None:
@@ -118,7 +119,7 @@ class CompiledPlan:
         self._kept.append(memory)
         return memory
 
-    def _fill(self, target: Any, wire: WireColumn, is_key: bool) -> None:
+    def _fill(self, target: Any, wire: WireColumn, is_key: bool, placeholder: bytes) -> None:
         ffi, column_type = arrow_c.ffi, wire.column.type
         name = wire.column.name.encode()
         target.name, target.name_size = ffi.cast("const char *", self._bytes(name)), len(name)
@@ -130,8 +131,10 @@ class CompiledPlan:
         if wire.item is not None:
             item = ffi.new("lc_wire_column *")
             self._kept.append(item)
-            self._fill(item, wire.item, False)
+            self._fill(item, wire.item, False, placeholder)
             target.item = item
+            unsent = unsent_literal(wire.item, placeholder) or b""
+            target.unsent, target.unsent_size = self._bytes(unsent), len(unsent)
 
 
 def _is_clock(column_type: ColumnType) -> bool:

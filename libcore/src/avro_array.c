@@ -104,7 +104,6 @@ static const uint8_t *elements(lc_avro *a, lc_decode_column *items, const lc_avr
   if (!good || !lc_literal_put(&a->d, "}", 1)) return NULL;
   size_t size = d->literal.size - 2;
   *unsent = (listed == wanted && done == wanted) ||
-            lc_literal_unsent(d, items->wire) ||
             (size == d->placeholder_array_size - 2 && memcmp(d->literal.data + 1, d->placeholder_array + 1, size) == 0);
   return p;
 }
@@ -123,7 +122,7 @@ const uint8_t *lc_avro_array(lc_avro *a, lc_decode_column *column, int64_t row, 
   if (depth >= LC_AVRO_DEPTH_MAX) return lc_avro_breaks(a, LC_ROW_DEPTH, p);
   p = elements(a, column->item, lc_avro_node_at(a, node->first), p, depth + 1, &unsent);
   if (p == NULL) return NULL;
-  if (unsent) {
+  if (unsent || lc_literal_unsent(d, column->wire)) {
     d->fault = noted;
     d->fault_at = noted_at;
     d->fault_column = noted_column;

@@ -49,7 +49,8 @@ static bool column_valid(const lc_wire_column *column, bool element) {
   if (!allowed(column) || !lc_column_valid(&layout)) return false;
   if (column->encoding == LC_ENCODING_BITS && (column->bit_length < 0 || column->bit_length > 1 << 27)) return false;
   if (column->encoding == LC_ENCODING_ARRAY)
-    return !element && column->item != NULL && column_valid(column->item, true);
+    return !element && column->item != NULL && column_valid(column->item, true) && column->unsent_size >= 0 &&
+           (column->unsent_size == 0 || column->unsent != NULL);
   return true;
 }
 

@@ -131,6 +131,11 @@ static const uint8_t *elements(lc_decoder *d, lc_decode_column *item, const uint
   return NULL;
 }
 
+bool lc_literal_unsent(const lc_decoder *d, const lc_wire_column *array) {
+  size_t size = d->literal.size;
+  return LC_UNLIKELY(size == (size_t)array->unsent_size) && memcmp(d->literal.data, array->unsent, size) == 0;
+}
+
 const uint8_t *lc_array_decode(lc_decoder *d, lc_decode_column *column, int64_t row, const uint8_t *p) {
   if (*p != '[') return lc_fault(d, LC_ROW_TYPE, p, column);
   size_t list = d->placeholder_list_size, one = d->placeholder_array_size, left = (size_t)(d->end - p);
@@ -144,7 +149,7 @@ const uint8_t *lc_array_decode(lc_decoder *d, lc_decode_column *column, int64_t 
   d->literal.size = 0;
   const uint8_t *after = elements(d, column->item, p + 1);
   if (after == NULL || d->failed) return NULL;
-  if (lc_literal_unsent(d, column->item->wire)) {
+  if (lc_literal_unsent(d, column->wire)) {
     column->unset = true;
     column->good = false;
     lc_cell_null(column, row);

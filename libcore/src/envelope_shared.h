@@ -17,9 +17,8 @@ bool lc_source_sequence(const uint8_t *text, const uint8_t *end, uint64_t commit
 bool lc_literal_put(lc_decoder *d, const void *text, size_t size);
 bool lc_literal_quoted(lc_decoder *d, const uint8_t *text, size_t size);
 bool lc_literal_bytes(lc_decoder *d, const uint8_t *bytes, size_t size);
-/* Whether the literal of an array in d->literal is how Debezium writes one that was not sent: the UUID of the
- * placeholder's name, its bytes, or a number for each of its bytes. */
-bool lc_literal_unsent(const lc_decoder *d, const lc_wire_column *item);
+/* Whether the literal in d->literal is the one that stands for an array that was not sent. */
+bool lc_literal_unsent(const lc_decoder *d, const lc_wire_column *array);
 bool lc_is_java_print(const uint8_t *text, size_t size);
 
 #endif

@@ -41,8 +41,7 @@
  *
  * UNSET.  Not sent is not NULL: a missing field, or the placeholder: as the string of STRING, RAW_JSON, DECIMAL_TEXT
  * and NUMERIC_TEXT (of the first two also as {"ph":"ph"}), as base64 of BASE64 and BITS; of ARRAY as ["ph"], the list
- * of its byte values (also as floats, or as decimals of the wire's scale), ["base64 of ph"], or ["UUID of the name ph",
- * version 3].
+ * of its byte values, or what makes the column's literal `unsent`.
  *
  * Contract: Messages are those of one topic, in the order of their offsets; the state is that of the last call on the
  *   partition.
@@ -121,6 +120,10 @@ typedef struct lc_wire_column {
   int32_t wire_scale; /* DECIMAL_BASE64: scale of the integer on the wire */
   int32_t bit_length; /* BITS: bits of the text */
   const struct lc_wire_column *item; /* ARRAY: the element, else NULL */
+  /* ARRAY: the literal, in its braces, that stands for an array that was not sent where its elements are no integers
+   * and no placeholder; or NULL */
+  const uint8_t *unsent;
+  int64_t unsent_size;
 } lc_wire_column;
 
 typedef enum lc_position_kind {

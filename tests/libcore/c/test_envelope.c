@@ -147,6 +147,22 @@ static void test_faults_and_neighbours(void) {
   free(in.block);
 }
 
+/* An array whose literal is the plan's `unsent` is not set; one that is longer by an element is a value. */
+static void test_unsent_arrays(void) {
+  const char *values[] = {CREATE("{\"id\":1,\"ad\":[95,95,112,104]}"), CREATE("{\"id\":2,\"ad\":[95,95,112,104,1]}")};
+  messages in;
+  messages_make(&in, values, NULL, 2);
+  lc_envelope_plan plan = every_plan();
+  lc_decoded made;
+  CHECK_EQUAL(LC_OK, decode(&plan, &in, &made));
+  CHECK_EQUAL(2, made.row_count);
+  const struct ArrowArray *arrays = made.batch.children[EVERY_COUNT - 1];
+  CHECK_EQUAL(1, arrays->null_count);
+  CHECK_EQUAL(2, ((const uint8_t *)arrays->buffers[0])[0] & 3);
+  lc_decoded_free(&made);
+  free(in.block);
+}
+
 static void test_refusals(void) {
   const char *values[] = {"{}"};
   messages in;
@@ -167,6 +183,9 @@ static void test_refusals(void) {
   CHECK_EQUAL(LC_INVALID, decode(&plan, &in, &made));
   wrong = (lc_wire_column){.name = "a", .name_size = 1, .encoding = LC_ENCODING_ARRAY, .type = LC_TYPE_UTF8};
   CHECK_EQUAL(LC_INVALID, decode(&plan, &in, &made)); /* an array without an element */
+  wrong.item = &ITEM_INT;
+  wrong.unsent_size = 1;
+  CHECK_EQUAL(LC_INVALID, decode(&plan, &in, &made)); /* a size of no literal */
   plan.column_count = 0;
   CHECK_EQUAL(LC_INVALID, decode(&plan, &in, &made));
   free(in.block);
@@ -273,6 +292,7 @@ int main(void) {
   test_every_encoding();
   test_truncated();
   test_faults_and_neighbours();
+  test_unsent_arrays();
   test_refusals();
   test_carried();
   test_transactions();
