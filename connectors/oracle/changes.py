@@ -20,6 +20,7 @@ from connectors.oracle.catalog import WantedTable
 from connectors.oracle.large import key_texts, keys_of_touched
 from connectors.oracle.lobs import LARGE, GoesOn, put_together
 from connectors.oracle.rows import positions_of
+from connectors.oracle.taken import taken_keys
 from connectors.oracle.transactions import Commit, Committed
 from libcore.change import UNSET, ChangeBatch, arrow_schema
 from libcore.redo import Redo, parse_redo
@@ -72,6 +73,7 @@ class Changes:
         # by table, the transaction whose last rows were writes of a LOB, and the one with writes of an unknown row
         self._writing: dict[str, tuple[bytes, GoesOn]] = {}
         self._lost: dict[str, bytes] = {}
+        self._given = resumed  # the transaction of which a part was given out, at last
 
     def know(self, wanted: WantedTable) -> None:
         """From here on the table has that shape."""
@@ -82,6 +84,7 @@ class Changes:
         out = Decoded()
         if len(committed.rows):
             self._decode(committed, out)
+        self._given = None if committed.ended else committed.commits[-1].xid
         if self._lost or self._resumed is not None:
             self._end({one.xid: one.scn for one in committed.commits[: None if committed.ended else -1]}, out)
         return out
@@ -165,10 +168,20 @@ class Changes:
         if len(redo.record):
             out.items.append(self._batch(wanted, committed, redo))
             _look_again(wanted, redo, out)
+            self._taken(wanted, committed, redo, out)
         if lost:
             self._lost_rows(wanted, committed, lost, redo, out)
         if redo.errors:
             out.items.append(self._refused(wanted, committed, redo))
+
+    def _taken(self, wanted: WantedTable, committed: Committed, redo: Redo, out: Decoded) -> None:
+        """Keys that a row of the transaction may have taken before another one left them."""
+        continued = committed.commits[0].xid == self._given
+        places = taken_keys(wanted, committed, redo, continued=continued)
+        if len(places) and not wanted.key_forms:
+            out.anew[wanted.table.name] = None
+        elif len(places):
+            out.reread.append((wanted, key_texts(wanted, redo.record.take(places))))
 
     def _batch(self, wanted: WantedTable, committed: Committed, redo: Redo) -> ChangeBatch:
         numbers = committed.numbers.take(redo.rows)

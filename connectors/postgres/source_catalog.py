@@ -26,7 +26,7 @@ SELECT n.nspname || '.' || c.relname, c.oid, n.nspname, c.relname, c.relkind::te
        COALESCE((SELECT array_agg(a.attname::text ORDER BY k.place) FROM pg_index i
                  CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY k(number, place)
                  JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
-                 WHERE i.indrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts), '{}'),
+                 WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND k.place <= i.indnkeyatts), '{}'),
        COALESCE((SELECT array_agg(a.attname::text ORDER BY k.place) FROM pg_index i
                  CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY k(number, place)
                  JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number

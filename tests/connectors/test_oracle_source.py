@@ -189,6 +189,27 @@ def test_a_row_that_does_not_fit_is_a_dead_letter(tmp_path: Path, monkeypatch: p
     assert all("column NAME" in letter["error"] and letter["table_name"] == "ITEMS" for letter in followed.letters)
 
 
+@pytest.mark.parametrize("settings", ["", "batch_rows_max = 2\n"])
+def test_keys_that_move_onto_one_another(database: OracleDatabase, tmp_path: Path, settings: str) -> None:
+    """`SET ID = ID + 1` writes a key and then moves another row away from it: that does not delete what was written."""
+    write(database, 1, 3, "a")
+    write(database, 2, 1, "b")
+    followed = Followed(pipeline(tmp_path, settings), tmp_path / "state")
+    followed.until(lambda: names(followed) == truth(database))
+    with database.lock:
+        transaction, places = database.begin(), database.places("ERP.ITEMS")
+        for key, place in sorted(places.items()):
+            transaction.update("ERP.ITEMS", place, {"ID": int(str(key[0])) + 1})
+        transaction.commit()
+    assert truth(database) == {2: "a", 3: "b", 4: "a"}
+    followed.until(lambda: 4 in names(followed))
+    write(database, 9, 1, "end")
+    followed.until(lambda: 9 in names(followed))
+    assert names(followed) == truth(database)
+    followed.close()
+    assert followed.letters == []
+
+
 def test_a_log_that_triggers_keep(database: OracleDatabase, tmp_path: Path) -> None:
     """The rows that the log names come as they are now, gone ones as deletes; what is durable leaves the log."""
     write(database, 0, 10, "a")

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from unittest.mock import PropertyMock, patch
 
+import pyarrow as pa
+
 from connectors.oracle import sql, undone
 
 PutIn = Callable[[], AbstractContextManager[object]]
@@ -44,6 +46,11 @@ def _lobs_forgotten() -> AbstractContextManager[object]:
     return patch("connectors.oracle.changes.Changes._lost_rows", lambda *_: None)
 
 
+def _taken_deleted() -> AbstractContextManager[object]:
+    """A key that a row took before another one left it stays deleted."""
+    return patch("connectors.oracle.changes.taken_keys", lambda *_, **__: pa.array([], pa.int64()))
+
+
 @contextmanager
 def _without_flashback() -> Iterator[None]:
     real = sql.rows
@@ -62,6 +69,7 @@ FAULTS: dict[str, tuple[int, PutIn]] = {
     "open transactions are forgotten at a restart": (5, _open_forgotten),
     "large values are not read again": (2, _nothing_again),
     "writes of LOBs of which nothing names the row are passed over": (23, _lobs_forgotten),
+    "keys that rows took from one another are not read again": (50, _taken_deleted),
     "the other instance's open transactions are unknown": (
         1,
         _text("OLDEST_OPEN", "GV$TRANSACTION", "V$TRANSACTION"),

@@ -120,6 +120,15 @@ class Player:
             if place is not None and row is not None and row["NOTE"] is not None:
                 transaction.edit(s.ITEMS, place, "NOTE", event.how, event.text)
 
+    def _turn(self, event: s.Turn) -> None:
+        transaction, table = self._transaction(event.slot), self.database.tables[event.table]
+        mine = [key for key in event.keys if self._lock(transaction, event.table, key)]
+        found = {place: key for key in mine if (place := self._place(transaction, event.table, key)) is not None}
+        keys = [*found.values()]
+        for place, to in zip(found, keys[1:] + keys[:1], strict=True):
+            if len(found) > 1:
+                transaction.update(event.table, place, dict(zip(table.key, to, strict=True)))
+
     def _lock(self, transaction: Transaction, name: str, key: tuple[object, ...]) -> bool:
         """Whether a key is the transaction's until it ends: whoever is later would wait for it."""
         return self._keys.setdefault((name, self._kept(name, key)), transaction.id) == transaction.id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from random import Random
 
@@ -80,6 +80,19 @@ class Edit:
     key: tuple[object, ...]
     how: str
     text: str
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One statement moves rows onto the keys of one another, as `SET K = K + 1` does.
+
+    Args:
+        keys: the rows, where they are there; each takes the next one's key, the last the first's.
+    """
+
+    slot: int
+    table: str
+    keys: tuple[tuple[object, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -196,6 +209,7 @@ class Purge:
 Event = (
     Change
     | Edit
+    | Turn
     | Savepoint
     | Back
     | End
@@ -249,6 +263,7 @@ def draw(seed: int) -> Schedule:
     lost = random.random() < 0.3
     for _ in range(count):
         events += _event(random, shape, lob, lost)
+    events = [*_turned(Random(f"turns {seed}"), events)]  # of their own, so that a seed's other events stay
     return Schedule(
         seed,
         mode=random.choice(("logminer", "logminer", "logminer_committed")),
@@ -315,6 +330,16 @@ def _changes(random: Random, slot: int, lob: bool) -> Iterator[Event]:
         yield Change(slot, table, key, values, to, random.choice((0, 1, 1, 3)), unsupported, bare, basic)
         if lob and random.random() < 0.15:
             yield Edit(slot, _key(random, ITEMS), random.choice(EDITS), random.choice(("é'", "xyz😀", "b" * 1500)))
+
+
+def _turned(random: Random, events: Sequence[Event]) -> Iterator[Event]:
+    """The events, and rows that hand their keys round behind changes of their table."""
+    often = random.choice((0, 0, 0.02, 0.2))
+    for event in events:
+        yield event
+        if isinstance(event, Change) and TABLES[event.table][1] and random.random() < often:
+            keys = {event.key: None} | {_key(random, event.table): None for _ in range(random.choice((1, 2, 5)))}
+            yield Turn(event.slot, event.table, tuple(keys))
 
 
 def _key(random: Random, table: str) -> tuple[object, ...]:
