@@ -16,6 +16,7 @@ from __future__ import annotations
 import faulthandler
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -92,7 +93,10 @@ class Marker:
     def _write_quarantine(self, why: str) -> None:
         about = {"function": self._function, "build": self._build, "why": why, "at": datetime.now(UTC).isoformat()}
         draft = self.quarantine_file.with_suffix(f".draft{id(self)}")
-        draft.write_text(json.dumps(about), encoding="utf-8")
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(about))
+            file.flush()
+            os.fsync(file.fileno())  # a power loss must not leave the name without its words
         draft.replace(self.quarantine_file)
         _LOG.error("a user's function is quarantined", step=self._step, function=self._function, why=why)
 

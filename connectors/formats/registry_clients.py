@@ -84,7 +84,7 @@ class HttpRegistry:
             with urllib.request.urlopen(request, timeout=self._config.timeout_s) as answer:
                 data, left = answer.read(SCHEMA_BYTES_MAX + 1), answer.length
         except urllib.error.HTTPError as error:
-            raise _refusal(address, schema_id, error.code) from error
+            raise _refusal(address, schema_id, error, is_registry=bool(self._known)) from error
         except (OSError, http.client.HTTPException) as error:  # no connection, no answer in time, half of one
             raise TransientError(f"{address}: {error!r}") from error
         if len(data) > SCHEMA_BYTES_MAX:
@@ -94,9 +94,21 @@ class HttpRegistry:
         return _schema_text(address, data)
 
 
-def _refusal(address: str, schema_id: int, status: int) -> Exception:
+_NO_SCHEMA, _REFUSAL_BYTES_MAX = b"40403", 10_000
+"""The code of a schema that is not there (Confluent's API reference, GET /schemas/ids/{int: id})."""
+
+
+def _refusal(address: str, schema_id: int, error: urllib.error.HTTPError, *, is_registry: bool) -> Exception:
+    """What a status other than 200 is. `is_registry`: a schema has come from there before."""
+    status = error.code
     if status == 404:
-        return DataError(f"SCHEMA: no schema {schema_id} at {address}", byte_position=0)
+        # a wrong path would make every message a dead letter; a registry's own answer says which of both it is
+        if is_registry or _NO_SCHEMA in error.read(_REFUSAL_BYTES_MAX):
+            return DataError(f"SCHEMA: no schema {schema_id} at {address}", byte_position=0)
+        return ConfigurationError(
+            f"source.kafka.registry: {address}: expected a schema registry, found status 404 without its error code "
+            "40403 (no such schema): is the path of `url` right?"
+        )
     if status in (401, 403):
         return ConfigurationError(f"source.kafka.registry: {address}: the login was refused ({status})")
     if status >= 500 or status in (408, 429):

@@ -215,8 +215,17 @@ def test_the_http_registry_says_what_is_wrong(server: Any, monkeypatch: pytest.M
     with pytest.raises(ConfigurationError, match="login was refused"):
         open_registry(config(server, monkeypatch, "wrong")).schema(1)
     registry = open_registry(config(server, monkeypatch, wait_s_max=0.0))
-    server.answers = [(200, b"<html>"), (200, b'{"schema": "x", "schemaType": "PROTOBUF"}'), (500, b"")]
-    for number, error in enumerate((ConfigurationError, DataError, TransientError)):
+    wrong_path = (404, b"<html>Not Found</html>")
+    missing = (404, b'{"error_code":40403,"message":"Schema 3 not found"}')
+    server.answers = [
+        (200, b"<html>"),
+        (200, b'{"schema": "x", "schemaType": "PROTOBUF"}'),
+        (500, b""),
+        wrong_path,
+        missing,
+    ]
+    errors = (ConfigurationError, DataError, TransientError, ConfigurationError, DataError)
+    for number, error in enumerate(errors):
         with pytest.raises(error):
             registry.schema(number)
 
