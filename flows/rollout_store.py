@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import structlog
 
+from connectors.base import json_file
 from libcore.errors import ConfigurationError, CorruptionError
 from libcore.rollout import State
 
@@ -115,19 +116,7 @@ class RolloutStore:
 
     def _write(self, path: Path, data: dict[str, Any], durably: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(data, file)
-            if durably:
-                file.flush()
-                os.fsync(file.fileno())
-        draft.replace(path)
-        if durably:
-            descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        json_file.write(path, data, durably=durably)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import faulthandler
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,6 +23,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import structlog
+
+from connectors.base import json_file
 
 FOLDER = "user-functions"
 DEATHS_MAX = 3
@@ -92,12 +93,7 @@ class Marker:
 
     def _write_quarantine(self, why: str) -> None:
         about = {"function": self._function, "build": self._build, "why": why, "at": datetime.now(UTC).isoformat()}
-        draft = self.quarantine_file.with_suffix(f".draft{id(self)}")
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(about))
-            file.flush()
-            os.fsync(file.fileno())  # a power loss must not leave the name without its words
-        draft.replace(self.quarantine_file)
+        json_file.write(self.quarantine_file, about, durably=True)
         _LOG.error("a user's function is quarantined", step=self._step, function=self._function, why=why)
 
     def _quarantined(self) -> str | None:

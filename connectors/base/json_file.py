@@ -17,8 +17,18 @@ def read(path: Path, default: Any) -> Any:
         return default
 
 
-def write(path: Path, value: Any) -> None:
-    """Put the value in the file's place. Not synced: it may be the old one after a power failure."""
+def write(path: Path, value: Any, *, durably: bool = False) -> None:
+    """Put the value in the file's place. Unless `durably`, it may be the old one after a power failure."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    draft.write_text(json.dumps(value), encoding="utf-8")
+    with draft.open("w", encoding="utf-8") as file:
+        json.dump(value, file)
+        if durably:
+            file.flush()
+            os.fsync(file.fileno())
     draft.replace(path)
+    if durably:
+        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -79,31 +79,36 @@ class HttpRegistry:
 
     def _ask(self, schema_id: int) -> str:
         address = f"{self._url}/schemas/ids/{schema_id}"
-        request = urllib.request.Request(address, headers=self._headers)
         try:
-            with urllib.request.urlopen(request, timeout=self._config.timeout_s) as answer:
-                data, left = answer.read(SCHEMA_BYTES_MAX + 1), answer.length
-        except urllib.error.HTTPError as error:
-            raise _refusal(address, schema_id, error, is_registry=bool(self._known)) from error
+            status, data, left = self._answer(address)
         except (OSError, http.client.HTTPException) as error:  # no connection, no answer in time, half of one
             raise TransientError(f"{address}: {error!r}") from error
+        if status != 200:
+            raise _refusal(address, schema_id, status, is_missing=bool(self._known) or _NO_SCHEMA in data)
         if len(data) > SCHEMA_BYTES_MAX:
             raise DataError(f"SCHEMA: {address}: expected at most {SCHEMA_BYTES_MAX} bytes", byte_position=0)
         if left:
             raise TransientError(f"{address}: the answer ended {left} bytes early")
         return _schema_text(address, data)
 
+    def _answer(self, address: str) -> tuple[int, bytes, int]:
+        """Status, text (a byte more than a schema may have) and how many bytes did not come."""
+        request = urllib.request.Request(address, headers=self._headers)
+        try:
+            with urllib.request.urlopen(request, timeout=self._config.timeout_s) as answer:
+                return answer.status, answer.read(SCHEMA_BYTES_MAX + 1), answer.length or 0
+        except urllib.error.HTTPError as error:
+            return error.code, error.read(SCHEMA_BYTES_MAX + 1), 0
 
-_NO_SCHEMA, _REFUSAL_BYTES_MAX = b"40403", 10_000
+
+_NO_SCHEMA = b"40403"
 """The code of a schema that is not there (Confluent's API reference, GET /schemas/ids/{int: id})."""
 
 
-def _refusal(address: str, schema_id: int, error: urllib.error.HTTPError, *, is_registry: bool) -> Exception:
-    """What a status other than 200 is. `is_registry`: a schema has come from there before."""
-    status = error.code
-    if status == 404:
-        # a wrong path would make every message a dead letter; a registry's own answer says which of both it is
-        if is_registry or _NO_SCHEMA in error.read(_REFUSAL_BYTES_MAX):
+def _refusal(address: str, schema_id: int, status: int, *, is_missing: bool) -> Exception:
+    """What a status other than 200 is. `is_missing`: a 404 is a registry's, not that of a wrong path."""
+    if status == 404:  # a wrong path would make every message a dead letter
+        if is_missing:
             return DataError(f"SCHEMA: no schema {schema_id} at {address}", byte_position=0)
         return ConfigurationError(
             f"source.kafka.registry: {address}: expected a schema registry, found status 404 without its error code "

@@ -73,7 +73,7 @@ class Changes:
         # by table, the transaction whose last rows were writes of a LOB, and the one with writes of an unknown row
         self._writing: dict[str, tuple[bytes, GoesOn]] = {}
         self._lost: dict[str, bytes] = {}
-        self._given = resumed  # the transaction of which a part was given out, at last
+        self._given: bytes | None = None  # the transaction of which the call before gave out a part
 
     def know(self, wanted: WantedTable) -> None:
         """From here on the table has that shape."""
@@ -176,12 +176,10 @@ class Changes:
 
     def _taken(self, wanted: WantedTable, committed: Committed, redo: Redo, out: Decoded) -> None:
         """Keys that a row of the transaction may have taken before another one left them."""
-        continued = committed.commits[0].xid == self._given
+        continued = committed.commits[0].xid in (self._given, self._resumed)
         places = taken_keys(wanted, committed, redo, continued=continued)
-        if len(places) and not wanted.key_forms:
-            out.anew[wanted.table.name] = None
-        elif len(places):
-            out.reread.append((wanted, key_texts(wanted, redo.record.take(places))))
+        if len(places):
+            _read_again(wanted, redo.record.take(places), out)
 
     def _batch(self, wanted: WantedTable, committed: Committed, redo: Redo) -> ChangeBatch:
         numbers = committed.numbers.take(redo.rows)
@@ -272,9 +270,13 @@ def _look_again(wanted: WantedTable, redo: Redo, out: Decoded) -> None:
     lacking = pc.not_equal(redo.record.column(UNSET), pa.scalar(bytes(redo.record.column(UNSET).type.byte_width)))
     moved = pc.equal(pc.pairwise_diff(redo.rows), 0)
     places = pc.and_(lacking, pc.or_(redo.unavailable, pc.fill_null(moved, False)))
-    if not pc.any(places).as_py():
-        return
-    if not wanted.key_forms:
+    if pc.any(places).as_py():
+        _read_again(wanted, redo.record.filter(places), out)
+
+
+def _read_again(wanted: WantedTable, record: pa.RecordBatch, out: Decoded) -> None:
+    """What the table holds under the keys of rows; all of it where a key cannot be asked for."""
+    if wanted.key_forms:
+        out.reread.append((wanted, key_texts(wanted, record)))
+    else:
         out.anew[wanted.table.name] = None
-        return
-    out.reread.append((wanted, key_texts(wanted, redo.record.filter(places))))

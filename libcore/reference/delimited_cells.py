@@ -86,8 +86,9 @@ class Cells:
         self, columns: tuple[TextColumn, ...], escapes: Escapes, points: tuple[int, ...] | None, encoding: str
     ):
         self._columns, self._escapes, self._points = columns, escapes, points
-        self._encoding = encoding
         self._nulls = [set(encoded(text.null_words, encoding)) for text in columns]
+        self._true = [{_fold(word) for word in encoded(text.true_words, encoding)} for text in columns]
+        self._false = [{_fold(word) for word in encoded(text.false_words, encoding)} for text in columns]
         self._thousands = [text.thousands.encode(codec(encoding)) for text in columns]
         self._values: list[list[Any]] = [[] for _ in columns]
         self._lines: list[int] = []
@@ -136,7 +137,7 @@ class Cells:
             return self._text(data)
         data = data.strip(_BLANKS) if field.quoted else data
         if text.kind == Kind.BOOL:
-            return _bool(text, data, self._encoding)
+            return _bool(self._true[index], self._false[index], data)
         if text.kind in (Kind.HEX, Kind.BASE64):
             return _bytes(text.kind, data)
         if not data:
@@ -171,10 +172,10 @@ def _fold(word: bytes) -> bytes:
     return word.lower()  # of bytes: ASCII letters alone
 
 
-def _bool(text: TextColumn, data: bytes, encoding: str) -> bool | None:
-    if _fold(data) in set(map(_fold, encoded(text.true_words, encoding))):
+def _bool(true: set[bytes], false: set[bytes], data: bytes) -> bool | None:
+    if _fold(data) in true:
         return True
-    if _fold(data) in set(map(_fold, encoded(text.false_words, encoding))):
+    if _fold(data) in false:
         return False
     if data:
         raise Fault(LineCode.TYPE)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "avro_internal.h"
+#include "envelope_values.h"
 #include "time_text.h"
 
 /* The element's cell (row 0 of `item`) as literal text. */
@@ -126,10 +127,7 @@ const uint8_t *lc_avro_array(lc_avro *a, lc_decode_column *column, int64_t row, 
     d->fault = noted;
     d->fault_at = noted_at;
     d->fault_column = noted_column;
-    column->unset = true;
-    column->good = false;
-    lc_cell_null(column, row);
-    return p;
+    return cell_unset(column, row, p);
   }
   if (!lc_buffer_append(&column->data, d->literal.data, d->literal.size))
     return lc_decoder_fails(d, column->data.size + d->literal.size > INT32_MAX ? LC_CAPACITY : LC_NO_MEMORY);

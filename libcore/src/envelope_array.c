@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "envelope_shared.h"
+#include "envelope_values.h"
 #include "time_text.h"
 
 /* Debezium writes inner arrays of an array of more dimensions as Java prints them, "[Ljava.lang.String;@1a2b": data
@@ -140,21 +141,12 @@ const uint8_t *lc_array_decode(lc_decoder *d, lc_decode_column *column, int64_t 
   if (*p != '[') return lc_fault(d, LC_ROW_TYPE, p, column);
   size_t list = d->placeholder_list_size, one = d->placeholder_array_size, left = (size_t)(d->end - p);
   bool is_list = left >= list && memcmp(p, d->placeholder_list, list) == 0;
-  if (is_list || (left >= one && memcmp(p, d->placeholder_array, one) == 0)) {
-    column->unset = true;
-    column->good = false;
-    lc_cell_null(column, row);
-    return p + (is_list ? list : one);
-  }
+  if (is_list || (left >= one && memcmp(p, d->placeholder_array, one) == 0))
+    return cell_unset(column, row, p + (is_list ? list : one));
   d->literal.size = 0;
   const uint8_t *after = elements(d, column->item, p + 1);
   if (after == NULL || d->failed) return NULL;
-  if (lc_literal_unsent(d, column->wire)) {
-    column->unset = true;
-    column->good = false;
-    lc_cell_null(column, row);
-    return after;
-  }
+  if (lc_literal_unsent(d, column->wire)) return cell_unset(column, row, after);
   if (!lc_buffer_append(&column->data, d->literal.data, d->literal.size))
     return lc_decoder_fails(d, column->data.size + d->literal.size > INT32_MAX ? LC_CAPACITY : LC_NO_MEMORY);
   ((int32_t *)(void *)column->values)[row + 1] = (int32_t)column->data.size;

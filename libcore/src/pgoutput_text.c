@@ -103,7 +103,6 @@ static int float_read(const lc_pg_builder_column *c, const uint8_t *p, const uin
   }
   if (q != end) return LC_ROW_TYPE;
   *value = lc_double_from_text(p, end);
-  if (isinf(*value)) return LC_ROW_RANGE;
   if (c->width == 4) *value = lc_float_of_text(*value, p, end);
   return isinf(*value) ? LC_ROW_RANGE : 0;
 }
