@@ -153,7 +153,7 @@ def _keep(directory: Path, name: str, found: Found) -> None:
     }
     fresh = {"existing": dict(found.existing), "tables": tables}
     if known.get(name) != fresh:
-        json_file.write(path, {**known, name: fresh})
+        json_file.write(path, {**known, name: fresh}, durably=True)
 
 
 def directory_of(pipeline: spec.Pipeline, state: Path | None) -> Path | None:

@@ -8,6 +8,8 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from connectors.base import durable
+
 
 def read(path: Path, default: Any) -> Any:
     """What the file says; `default` where there is none."""
@@ -18,17 +20,11 @@ def read(path: Path, default: Any) -> Any:
 
 
 def write(path: Path, value: Any, *, durably: bool = False) -> None:
-    """Put the value in the file's place. Unless `durably`, it may be the old one after a power failure."""
+    """Put the value in the file's place. Unless `durably`, a power failure may leave it old, or empty."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     with draft.open("w", encoding="utf-8") as file:
         json.dump(value, file)
-        if durably:
-            file.flush()
-            os.fsync(file.fileno())
-    draft.replace(path)
     if durably:
-        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        durable.put(draft, path)
+    else:
+        draft.replace(path)

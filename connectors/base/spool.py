@@ -26,6 +26,7 @@ from typing import Any
 import pyarrow as pa
 import structlog
 
+from connectors.base.durable import sync_directory
 from connectors.base.metrics import SPOOL_DISK_BYTES
 from connectors.base.target import markers_of
 from libcore import segment
@@ -146,7 +147,7 @@ class Spool:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        self._sync_directory()
+        sync_directory(self.directory)
         self._show()
         rows = sum(record.num_rows for _, record in tables)
         return SegmentFile(seq, name, data.nbytes, rows, len(markers_of(metadata)))
@@ -195,13 +196,6 @@ class Spool:
             f"raise spool_bytes_max to at least {4 * max(size, self.bytes // 2):,} x parts, "
             "or lower the source's rows per batch"
         )
-
-    def _sync_directory(self) -> None:
-        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def _show(self) -> None:
         SPOOL_DISK_BYTES.labels(str(self.part)).set(self.bytes)

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import structlog
 
+from connectors.base import durable
 from connectors.files.config import FileTable
 from libcore.errors import CapacityError, ConfigurationError, FatalError, TransientError
 
@@ -135,9 +136,10 @@ class Ledger:
         if self._directory is None:
             self._lines = len(self.entries)
             return
-        self._directory.mkdir(parents=True, exist_ok=True)
+        durable.make_directory(self._directory)
         self._file = (self._directory / self._name).open("ab")
         self._write(list(self.entries.values()))
+        durable.sync_directory(self._directory)
 
     def _write(self, entries: list[Seen]) -> None:
         assert self._file is not None

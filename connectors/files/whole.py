@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import structlog
 
+from connectors.base import durable
 from libcore.errors import FatalError
 from libcore.schema import Table
 from libcore.table import RowStore
@@ -36,7 +36,7 @@ class KeyDifference:
         if former is not None:
             self._load(directory / former)
         self._before = self._store.rows
-        directory.mkdir(parents=True, exist_ok=True)
+        durable.make_directory(directory)
         self._name = f"keys-{number:06d}-{secrets.token_hex(4)}.arrow"
         self._draft = directory / f".{self._name}"
         self._file = pa.OSFile(str(self._draft), "wb")
@@ -91,9 +91,7 @@ class KeyDifference:
         """The keys of this file, durable; the name of their file."""
         self._writer.close()
         self._file.close()
-        with self._draft.open("rb") as file:
-            os.fsync(file.fileno())
-        self._draft.rename(self._directory / self._name)
+        durable.put(self._draft, self._directory / self._name)
         return self._name
 
     def close(self) -> None:

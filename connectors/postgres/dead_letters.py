@@ -11,7 +11,6 @@ What waits survives a restart: it is read back from the table when a session ope
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from connectors.base import durable
 from connectors.postgres.ddl import LETTERS
 from connectors.postgres.session import Connection, quote
 from libcore.change import arrow_schema
@@ -192,12 +192,12 @@ def write_parquet(directory: Path, flow: str, part: int, seq: int, letters: Lett
     """The letters of a segment as one file; written before the commit, and again under the same name by a retry."""
     if not letters.rows:
         return
-    directory.mkdir(parents=True, exist_ok=True)
+    durable.make_directory(directory)
     rows = [{name: row.get(name) for name in _COLUMNS} for row in letters.rows]
     path = directory / f"{flow}-{part}-{seq:012d}.parquet"
     draft = path.with_suffix(".draft")
     pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), draft)
-    os.replace(draft, path)
+    durable.put(draft, path)
 
 
 def key_hashes(table: Table, record: pa.RecordBatch) -> list[int]:

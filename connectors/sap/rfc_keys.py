@@ -13,6 +13,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
+from connectors.base import durable
 from connectors.sap.rfc_where import Key
 
 
@@ -26,15 +27,22 @@ class KeyLog:
     """
 
     def __init__(self, directory: Path, table: str, number: int) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+        durable.make_directory(directory)
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", table)
         self._path = directory / f"keys-{name}.jsonl"
-        self._waiting: tuple[int, Path] | None = None
-        for path in sorted(directory.glob(f"keys-{name}.[0-9]*.jsonl")):
-            self._waiting = int(path.suffixes[-2][1:]), path
-            self.durable(number)
-            path.unlink(missing_ok=True)
-            self._waiting = None
+        found = directory.glob(f"keys-{name}.[0-9]*.jsonl")
+        self._waiting = {int(path.suffixes[-2][1:]): path for path in found}  # files of comparisons, by number
+        self.durable(number)
+        while self._waiting:
+            self._waiting.popitem()[1].unlink()
+        self._cut()
+
+    def _cut(self) -> None:
+        """Take off a line that a crash cut short: the next one would go on behind it."""
+        if self._path.exists():
+            with self._path.open("r+b") as file:
+                whole = sum(len(line) for line in file if line.endswith(b"\n"))
+                file.truncate(whole)
 
     @property
     def exists(self) -> bool:
@@ -47,11 +55,14 @@ class KeyLog:
         sure: a crash brings the rows again by itself. Else only a comparison would, which must not take them for there.
         """
         line = json.dumps(list(keys) if sure else {"perhaps": list(keys)}) + "\n"
-        for path in (self._path, *([self._waiting[1]] if self._waiting is not None else [])):
+        for path in (self._path, *self._waiting.values()):
+            known = path.exists()
             with path.open("a", encoding="utf-8") as file:
                 file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
+            if not known:
+                durable.sync_directory(path.parent)
 
     def all(self) -> tuple[set[Key], set[Key]]:
         """(keys that the target has once all that was read is durable, keys that it may have besides)."""
@@ -59,8 +70,6 @@ class KeyLog:
         if self._path.exists():
             with self._path.open(encoding="utf-8") as file:
                 for line in file:
-                    if not line.endswith("\n"):
-                        break  # a crash cut it short: its rows never went on
                     found = json.loads(line)
                     if isinstance(found, dict):
                         perhaps.update(map(tuple, found["perhaps"]))
@@ -71,12 +80,12 @@ class KeyLog:
     def compared(self, keys: Collection[Key], number: int) -> None:
         """What the system had at a comparison; holds from when that one is durable."""
         path = self._path.with_suffix(f".{number}.jsonl")
-        self._waiting = None
         path.write_text(json.dumps(list(keys)) + "\n", "utf-8")
-        self._waiting = number, path
+        durable.put(path, path)  # the deletes that it shows may be durable before it takes the old one's place
+        self._waiting[number] = path
 
     def durable(self, number: int) -> None:
         """The comparison of that number is in the recovery store."""
-        if self._waiting is not None and self._waiting[0] <= number:
-            os.replace(self._waiting[1], self._path)
-            self._waiting = None
+        for one in sorted(self._waiting):  # the newest stays; two wait where one began before the former was durable
+            if one <= number:
+                durable.put(self._waiting.pop(one), self._path)

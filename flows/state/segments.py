@@ -25,6 +25,7 @@ import pyarrow as pa
 import structlog
 from pyarrow import fs
 
+from connectors.base.durable import make_directory, sync_directory
 from flows.state.location import WITHOUT_KEYS, at_once, has_keys
 from libcore import segment
 from libcore.errors import ConfigurationError, CorruptionError, FatalError, TransientError
@@ -58,7 +59,9 @@ class SegmentStore:
             uri = at_once(self._location) if "://" in self._location else Path(self._location).resolve().as_uri()
             self._files, self._directory = fs.FileSystem.from_uri(uri)
             self._local = isinstance(self._files, fs.LocalFileSystem)
-            if make:
+            if make and self._local:
+                make_directory(Path(self._directory))
+            elif make:
                 self._files.create_dir(self._directory, recursive=True)
         except (OSError, ValueError, pa.ArrowException) as error:
             if "AWS Error NETWORK_CONNECTION" in str(error):
@@ -194,11 +197,7 @@ class SegmentStore:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(self._directory)
 
 
 def _about(statement: str) -> str:

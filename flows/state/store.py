@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from connectors.base import json_file
+from connectors.base.durable import make_directory, sync_directory
 from libcore.errors import ConfigurationError
 from libcore.schema import Table
 from libcore.segment import table_as_json, table_from_json
@@ -63,7 +64,7 @@ class Store:
 
     def remember_topics(self, topics: Iterable[str]) -> None:
         """Add topics that were read in a durable epoch."""
-        json_file.write(self.directory / "topics.json", sorted(self.topics() | set(topics)))
+        json_file.write(self.directory / "topics.json", sorted(self.topics() | set(topics)), durably=True)
 
     def route(self, table: str) -> bool | None:
         """Whether the table's rows all go through one part; None where it is not known yet."""
@@ -73,7 +74,7 @@ class Store:
         """Keep the answer, for a start while the target is down."""
         routes = json_file.read(self.directory / "routes.json", {})
         if routes.get(table) != single_part:
-            json_file.write(self.directory / "routes.json", {**routes, table: single_part})
+            json_file.write(self.directory / "routes.json", {**routes, table: single_part}, durably=True)
 
     def table(self, name: str) -> Table | None:
         """The table of that name as it was last seen by a step; None where none was."""
@@ -84,7 +85,8 @@ class Store:
         """Keep a table that a step reads."""
         tables = json_file.read(self.directory / "tables.json", {})
         if tables.get(table.name) != table_as_json(table):
-            json_file.write(self.directory / "tables.json", {**tables, table.name: table_as_json(table)})
+            tables[table.name] = table_as_json(table)
+            json_file.write(self.directory / "tables.json", tables, durably=True)
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def open_store(directory: Path, name: str, sink: str, slots: int, parts: int) ->
     wanted = _Record(FORMAT, secrets.token_hex(8), name, sink, slots, parts)
     try:
         for part in (directory, directory / "spool", directory / "run", directory / "dead-letters"):
-            part.mkdir(parents=True, exist_ok=True)
+            make_directory(part)
         found = _first(directory / _FILE, wanted)
     except OSError as error:
         raise ConfigurationError(
@@ -137,16 +139,8 @@ def _first(path: Path, wanted: _Record) -> _Record:
                 os.link(draft, path)  # unlike a rename it never replaces
         finally:
             draft.unlink()
-        _sync(path.parent)
+        sync_directory(path.parent)
     try:
         return _Record(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"{path}: expected a headrace.json of format {FORMAT}, found: {error}") from error
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
