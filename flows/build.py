@@ -63,6 +63,7 @@ class Prepared:
     router: Shaper | None = None
     whole: Callable[[Stream[Any]], Stream[Any]] | None = None
     clock: ClockSource | None = None
+    growth: reading.Growth | None = None
 
     @property
     def name(self) -> str:
@@ -92,11 +93,11 @@ def draw(prepared: Prepared) -> Dataflow:
         return replicate(prepared.name, prepared.source, prepared.shaper, prepared.sink, prepared.whole)
     from flows.enrich import enrich
 
-    assert prepared.context is not None
+    assert prepared.context is not None and prepared.growth is not None
     return enrich(
         prepared.name,
         prepared.source,
-        prepared.shaper.shaped_items,
+        prepared.growth.before(prepared.shaper.shaped_items),
         prepared.steps,
         prepared.context,
         prepared.router,
@@ -147,6 +148,8 @@ def prepare(
         whole = document.step(pipeline.document, pipeline.name, [binding.topic for binding in bindings], context)
     shaper = make_shaper(pipeline, bindings, single_part)
     steps, router = make_steps(pipeline, path, store, bindings, shaper, single_part)
+    read = [binding for binding in bindings if binding.setting in reading.read_by_steps(pipeline)]
+    growth = reading.Growth(store, [reading.source_table(pipeline, path, store, binding) for binding in read])
     return Prepared(
         pipeline,
         store,
@@ -175,6 +178,7 @@ def prepare(
         router,
         whole,
         make_clock(steps, until_end),
+        growth,
     )
 
 

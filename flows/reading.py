@@ -17,7 +17,7 @@ from connectors.formats.declared import declared_column
 from connectors.kafka.config import KafkaConfig
 from flows import direct, sources, spec, topics
 from flows.spec_source import Source
-from flows.state.store import Store
+from flows.state.store import Store, grown
 from libcore.change import ChangeBatch
 from libcore.dead_letter import DEAD_LETTERS
 from libcore.errors import ConfigurationError
@@ -159,9 +159,13 @@ def _beating(pipeline: spec.Pipeline, topic_bindings: Iterable[str]) -> Iterable
     return topic_bindings if any(step.late for step in pipeline.wiring.steps) else ()
 
 
+def read_by_steps(pipeline: spec.Pipeline) -> frozenset[str]:
+    """The tables of the file that steps read, by the file's name for them."""
+    return frozenset(node.name for step in pipeline.wiring.steps for node in step.inputs if node.step < 0)
+
+
 def _topic_bindings(pipeline: spec.Pipeline, bindings: Sequence[topics.Binding]) -> dict[str, TopicBinding]:
-    read = frozenset(node.name for step in pipeline.wiring.steps for node in step.inputs if node.step < 0)
-    document = pipeline.document is not None
+    read, document = read_by_steps(pipeline), pipeline.document is not None
     return {binding.topic: _topic_binding(binding, read, document=document) for binding in bindings}
 
 
@@ -214,14 +218,17 @@ def _topic_binding(binding: topics.Binding, read: frozenset[str], *, document: b
 def source_table(pipeline: spec.Pipeline, path: str, store: Store | None, binding: topics.Binding) -> Table:
     """The source table that a step reads: declared, or as it was last seen, or as the topic's first row has it.
 
+    With all columns that it gained while a flow ran (see Growth): the step's state has their values.
+
     Args:
         store: remembers what was seen; None: nothing is remembered.
     Raises: ConfigurationError where nothing says what the table is.
     """
+    seen = None if store is None else store.table(binding.topic)
     if (table := declared_table(binding)) is not None:
-        return table
-    if store is not None and (table := store.table(binding.topic)) is not None:
-        return table
+        return table if seen is None else grown(table, seen)
+    if seen is not None:
+        return seen
     found = next((item.table for item in first_rows(pipeline, binding, path)), None)
     if found is None:
         raise ConfigurationError(
@@ -232,6 +239,39 @@ def source_table(pipeline: spec.Pipeline, path: str, store: Store | None, bindin
     if store is not None:
         store.remember_table(found)
     return found
+
+
+class Growth:
+    """In front of the steps: a table that gains columns is remembered before a state can have their values.
+
+    A restart must begin with them: a state that is wider than its step's plan cannot be loaded.
+
+    Args:
+        tables: that steps read, as they were planned.
+    """
+
+    def __init__(self, store: Store, tables: Iterable[Table]) -> None:
+        self._store, self._tables = store, {table.name: table for table in tables}
+        self._seen = dict(self._tables)  # the shape that came last
+
+    def before(self, mapper: Callable[[Iterable[Item]], list[Item]]) -> Callable[[Iterable[Item]], list[Item]]:
+        """The mapper, whose items are looked at."""
+
+        def looking(items: Iterable[Item]) -> list[Item]:
+            listed = list(items)
+            for item in listed:
+                if isinstance(item, ChangeBatch) and item.table is not self._seen.get(item.table.name, item.table):
+                    self._see(item.table)
+            return mapper(listed)
+
+        return looking
+
+    def _see(self, table: Table) -> None:
+        self._seen[table.name] = table
+        known = self._tables[table.name]
+        if (wider := grown(known, table)) is not known:
+            self._store.remember_table(wider)
+            self._tables[table.name] = wider
 
 
 def read_all(

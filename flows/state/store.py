@@ -3,7 +3,7 @@
     headrace.json     format, store_id, name, sink, slots, parts; written once, by whichever process comes first
     topics.json       topics that were read in a durable epoch
     routes.json       tables whose rows all go through one sink part
-    tables.json       columns and key of tables that steps read, where they came with the messages
+    tables.json       columns and key of tables that steps read, where they came with the messages or grew since
     recovery/         Bytewax's recovery store
     segments/         the steps' state
     spool/            segments on their way to the target
@@ -16,11 +16,12 @@ Every process of a flow must see the same directory.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -82,11 +83,28 @@ class Store:
         return None if found is None else table_from_json(found)
 
     def remember_table(self, table: Table) -> None:
-        """Keep a table that a step reads."""
-        tables = json_file.read(self.directory / "tables.json", {})
-        if tables.get(table.name) != table_as_json(table):
-            tables[table.name] = table_as_json(table)
-            json_file.write(self.directory / "tables.json", tables, durably=True)
+        """Keep a table that a step reads, and of what is kept of it already every column: state may have its values."""
+        with self._alone():  # two processes may see two tables grow at the same moment
+            tables = json_file.read(self.directory / "tables.json", {})
+            known = tables.get(table.name)
+            wanted = table if known is None else grown(table_from_json(known), table)
+            if known != table_as_json(wanted):
+                tables[table.name] = table_as_json(wanted)
+                json_file.write(self.directory / "tables.json", tables, durably=True)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process is in here."""
+        with (self.directory / "tables.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def grown(table: Table, other: Table) -> Table:
+    """The table with those columns of another shape of it that it lacks, behind its own."""
+    names = {column.name for column in table.columns}
+    more = tuple(column for column in other.columns if column.name not in names)
+    return Table(table.name, (*table.columns, *more), table.key) if more else table
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import urllib.request
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from connectors import registry
 from connectors.base import metrics, stop
 from connectors.base.target import PREFLIGHT_S
-from connectors.kafka.topics import produce
+from connectors.kafka.topics import create_topics, produce
 from flows import build, process, topics
 from flows.ports import free_port
 from flows.spec import parse
@@ -81,6 +83,23 @@ def test_routes_and_topics_are_remembered(tmp_path: Path) -> None:
     store.remember_route("t", True)
     again = open_store(tmp_path, "p", "null", 64, 4)
     assert (again.topics(), again.route("t")) == (frozenset({"a", "b"}), True)
+
+
+def test_tables_that_grow_at_once_are_all_remembered(tmp_path: Path) -> None:
+    """What several processes see of one table and of others is kept, every column of each, whoever writes last."""
+    names = [f"c{number}" for number in range(8)]
+
+    def remember(name: str) -> None:
+        store = open_store(tmp_path, "p", "null", 64, 4)
+        for table in ("shared", name):
+            store.remember_table(Table(table, (Column("id", parse_type("int64")), Column(name, parse_type("string")))))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(remember, names))
+    store = open_store(tmp_path, "p", "null", 64, 4)
+    shared = store.table("shared")
+    assert shared is not None and sorted(column.name for column in shared.columns) == [*names, "id"]
+    assert all(store.table(name) is not None for name in names)
 
 
 def test_a_target_that_is_down_is_answered_for(tmp_path: Path) -> None:
@@ -290,6 +309,39 @@ def test_a_pipeline_into_nothing_runs_to_its_end(broker: str, topic: Callable[[i
         status = [json.loads((tmp_path / f"state/run/worker-{worker}.json").read_text()) for worker in (0, 1)]
         assert sum(one["events"] for one in status) == sum(one["rows_applied"] for one in status) == expected
         assert {one["state"] for one in status} == {"ended"} and {one["worker"] for one in status} == {0, 1}
+
+
+def _with_schema(row: dict[str, Any], types: dict[str, str]) -> tuple[bytes | None, bytes]:
+    """A created row, whose message says its columns."""
+    key, value = change("c", None, row, ["id"])
+    fields = [{"field": name, "type": kind, "optional": name != "id"} for name, kind in types.items()]
+    shape = {"type": "struct", "optional": True, "fields": fields}
+    schema = {"type": "struct", "fields": [{**shape, "field": "before"}, {**shape, "field": "after"}]}
+    return key, json.dumps({"schema": schema, "payload": json.loads(value)}).encode()
+
+
+def test_a_column_that_came_to_a_joined_table_outlasts_a_restart(broker: str, postgres: str, tmp_path: Path) -> None:
+    """A join whose fact gained a column while it ran loads its wider state at the next start, and goes on with it."""
+    mark, types = uuid.uuid4().hex[:8], {"id": "int64", "order_id": "int64"}
+    create_topics(broker, {f"{mark}.items": 2, f"{mark}.orders": 1})
+    file = tmp_path / "p.toml"
+    file.write_text(
+        f'name = "p"\n[source.kafka]\nservers = "{broker}"\n[tables.items]\ntopic = "{mark}.items"\n'
+        f'[tables.orders]\ntopic = "{mark}.orders"\n[[step]]\njoin = "items"\nwith = "orders"\n'
+        'on = { order_id = "id" }\ntake = ["status"]\nas = "order_lines"\n[sink.postgres]\ndsn = "env:TARGET_DSN"\n'
+    )
+    order = _with_schema({"id": 1, "status": "OPEN"}, {"id": "int64", "status": "string"})
+    produce(broker, f"{mark}.orders", [order])
+    run = f"flows.build:flow('{file}', until_end=True)"
+    for day, processes in enumerate((1, 2, 1)):
+        types |= {"note": "string"} if day == 1 else {}
+        rows = [{"id": 100 * day + number, "order_id": 1, "note": f"{day}"} for number in range(100)]
+        produce(broker, f"{mark}.items", [_with_schema({name: row[name] for name in types}, types) for row in rows])
+        codes = run_flow(run, tmp_path, processes=processes, environment={"TARGET_DSN": postgres})
+        assert codes == [0] * processes, (tmp_path / "process-0.log").read_text()[-3000:]
+    with psycopg.connect(postgres) as connection:
+        found = connection.execute("SELECT note, status, count(*) FROM order_lines GROUP BY 1, 2 ORDER BY 1").fetchall()
+    assert found == [("1", "OPEN", 100), ("2", "OPEN", 100), (None, "OPEN", 100)]
 
 
 def test_nothing_is_left_behind_in_this_process() -> None:
