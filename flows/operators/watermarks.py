@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from time import time
 from typing import Any
 
@@ -109,10 +108,6 @@ class Progress:
         """When the partition is left out unless it has rows before."""
         return self._heard_s.get(partition, self.started_s) + self.settings.idle_after_s
 
-    def next_idle_s(self, now_s: float) -> float | None:
-        """The next moment at which a partition is left out; None: none is waited for."""
-        return min((at for at in map(self.idle_at_s, self.times) if at > now_s), default=None)
-
 
 @operator
 def watermarks(step_id: str, up: Stream[Seen], settings: WatermarkSettings) -> Stream[Watermark]:
@@ -144,7 +139,11 @@ class _Builder:
 
 
 class ProgressLogic(StatefulBatchLogic):
-    """Progress as Bytewax sees it. After a restart the last watermark comes again, as slots may have moved."""
+    """Progress as Bytewax sees it. After a restart the last watermark comes again, as slots may have moved.
+
+    Time that passes shows with the next Seen, of which idle partitions bring one a second: a timer's watermark would
+    change the windows' state in an epoch that brings the sink nothing, and nobody would wait for the state's file.
+    """
 
     def __init__(self, settings: WatermarkSettings, state: tuple[Any, ...] | None) -> None:
         self._clock = settings.clock
@@ -158,15 +157,6 @@ class ProgressLogic(StatefulBatchLogic):
         for seen in values:
             self._progress.see(seen, now_s)
         return found, False
-
-    def on_notify(self) -> tuple[list[Watermark], bool]:
-        """A partition has become idle."""
-        return self._risen(), False
-
-    def notify_at(self) -> datetime | None:
-        """When the next partition becomes idle."""
-        at_s = self._progress.next_idle_s(self._clock())
-        return None if at_s is None else datetime.fromtimestamp(at_s, UTC) + timedelta(milliseconds=1)
 
     def snapshot(self) -> tuple[Any, ...]:
         """The end of an epoch."""

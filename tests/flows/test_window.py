@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from datetime import UTC, timedelta
 from pathlib import Path
 from random import Random
+from time import monotonic
 from typing import Any
 
 import bytewax.operators as op
 import pytest
 from bytewax.dataflow import Dataflow
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, run_main
 from hypothesis import given, settings
@@ -28,6 +31,7 @@ from libcore.errors import ConfigurationError
 from libcore.schema import Table
 from libcore.window import WindowPlan, plan_window
 from tests.libcore.windows import SECOND, TABLE, History, Run, any_plan, apply_results, batch_of, comparable
+from tests.simulate.ends import LateWrites
 
 SLOTS = 8
 STOP = "stop"
@@ -157,6 +161,88 @@ def test_a_truncate_empties_the_results(tmp_path: Path) -> None:
     assert [row[2] for row in target.values()] == [1]
 
 
+class Quiet(FixedPartitionedSource[Any, int], StatefulSourcePartition[Any, int]):
+    """Batches, each a while behind the one before; in between nothing but epochs."""
+
+    def __init__(self, batches: list[tuple[float, list[Any]]]) -> None:
+        self._batches, self._at = batches, monotonic()
+
+    def list_parts(self) -> list[str]:
+        """See FixedPartitionedSource."""
+        return ["one"]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> Quiet:
+        """See FixedPartitionedSource."""
+        return self
+
+    def next_batch(self) -> list[Any]:
+        """See StatefulSourcePartition."""
+        if not self._batches:
+            raise StopIteration
+        if monotonic() - self._at < self._batches[0][0]:
+            return []
+        self._at = monotonic()
+        return self._batches.pop(0)[1]
+
+    def snapshot(self) -> int:
+        """See StatefulSourcePartition."""
+        return 0
+
+
+class Waiting(FixedPartitionedSink[Any, int], StatefulSinkPartition[Any, int]):
+    """A sink of one part, which waits for state files in every epoch that brings it an item, as SpooledSink does."""
+
+    def __init__(self, writes: LateWrites) -> None:
+        self._writes, self.ticks, self.missing = writes, 0, 0
+
+    def list_parts(self) -> list[str]:
+        """See FixedPartitionedSink."""
+        return ["0"]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> Waiting:
+        """See FixedPartitionedSink."""
+        self._writes.will_wait()
+        return self
+
+    def write_batch(self, values: list[Any]) -> None:
+        """See StatefulSinkPartition; an item shows that all former epochs are durable."""
+        self.ticks += sum(isinstance(value, Tick) for value in values)
+        self.missing += len(self._writes._late)
+
+    def snapshot(self) -> int:
+        """See StatefulSinkPartition."""
+        self._writes.wait()
+        return 0
+
+
+def test_time_moves_only_in_an_epoch_that_brings_the_sink_an_item(tmp_path: Path) -> None:
+    """A partition that falls idle closes windows with the next Tick: else no sink part waits for the state's file."""
+    plan = plan_window(
+        TABLE, ["customer"], "at", "tumbling", {"n": "count(*)"}, size_us=SECOND, allowed_lateness_us=0, name="seconds"
+    )
+    rows = batch_of([(Op.UPSERT, _timed(n), set()) for n in range(200)], TABLE, 1)
+    end = [(Tick(), Seen("p", 0, None)), (Tick(), Seen("q", 0, None))]
+    batches = [[(Tick(), Seen("q", 1, None))], [(rows, Seen("p", 200, 199 * SECOND))], [end[0]], end, end]
+    waits = [0.0, 1.0, 0.0, 2.0, 0.2]  # q falls idle in the third wait, and p not yet
+    flow, context = Dataflow("windows"), Context(SLOTS, segments=tmp_path / "segments", writes=LateWrites())
+    both = op.input("in", flow, Quiet(list(zip(waits, batches, strict=True))))
+    up = op.map("up", both, lambda pair: pair[0])
+    chosen = WatermarkSettings(("p", "q"), idle_after_s=1.5)
+    marks = watermarks("watermark", op.map("seen", both, lambda pair: pair[1]), chosen)
+    results = window("window", up, marks, plan=plan, flow="flow", context=context)
+    sink = Waiting(context.writes)
+    given_ = op.merge("all", results, op.filter("ticks", up, lambda item: isinstance(item, Tick)))
+    op.output("out", op.map("keyed", given_, lambda item: ("0", item)), sink)
+    (tmp_path / "recovery").mkdir()
+    init_db_dir(tmp_path / "recovery", 1)
+    run_main(flow, epoch_interval=timedelta(0), recovery_config=RecoveryConfig(tmp_path / "recovery"))
+    assert (sink.ticks, sink.missing) == (6, 0)
+
+
+def _timed(second: int) -> dict[str, Any]:
+    return {column.name: None for column in TABLE.columns} | {"id": second, "customer": b"a", "at": second * SECOND}
+
+
 def test_watermarks_are_asked_for_where_they_are_needed() -> None:
     """A step whose windows close cannot be drawn without watermarks; it says so when the flow is built."""
     flow = Dataflow("windows")
@@ -214,7 +300,6 @@ def test_an_idle_partition_is_left_out() -> None:
     progress.see(Seen("a", 1, 100), 10)
     progress.epoch_ends()
     assert progress.rise(29) is None
-    assert progress.next_idle_s(29) == 30
     assert progress.rise(30) == 100
     progress.see(Seen("b", 7, None), 31)  # snapshot rows
     progress.see(Seen("a", 1, 200), 32)
@@ -222,7 +307,7 @@ def test_an_idle_partition_is_left_out() -> None:
     assert progress.rise(33) is None
     assert progress.rise(61) == 200
     progress.see(Seen("a", 0, None), 62)  # an epoch went by
-    assert progress.rise(200) is None and progress.next_idle_s(200) is None
+    assert progress.rise(200) is None
 
 
 def test_a_restart_says_the_watermark_again() -> None:
@@ -241,5 +326,5 @@ def test_a_restart_says_the_watermark_again() -> None:
     early.snapshot()
     assert early.on_batch([]) == ([], False)
     now[0] = 31.0
-    assert early.on_notify() == ([], False)
+    assert early.on_batch([Seen("a", 0, None)]) == ([], False)
     assert early.notify_at() is None
