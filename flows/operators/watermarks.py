@@ -2,7 +2,8 @@
 
 A partition's time is the greatest event time of its rows, less what may be out of order; rows of a snapshot do not
 count, they come in no order. The watermark is the least of all partitions: one that has shown nothing yet holds it
-back, and so does one in its snapshot. A partition without rows for `idle_after` is left out until it has some again.
+back, and so does one in its snapshot. A partition without rows for `idle_after` is left out until it has some again;
+time in which the flow stood still does not count.
 It never falls. What is known at the end of epoch e comes out in epoch e+1: the barrier between epochs has then brought
 all rows of e through every step, joins included, so the watermark may go past them, straight to the windows.
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from time import time
+from time import monotonic
 from typing import Any
 
 import bytewax.operators as op
@@ -24,6 +25,9 @@ from flows.operators.keyed import Watermark
 
 STATE_VERSION = 1
 _KEY = "watermark"
+# A longer pause between two items was not spent in silence: the flow stood still (a full spool, a suspended machine),
+# and no partition could show a row.
+_GAP_S_MAX = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +53,13 @@ class WatermarkSettings:
         partitions: those that the source has: the watermark waits for each, as long as it is not idle.
         out_of_order_us: event times within a partition may be this much out of order.
         idle_after_s: a partition without rows for so long is left out.
-        clock: seconds since 1970.
+        clock: in seconds.
     """
 
     partitions: tuple[str, ...] = ()
     out_of_order_us: int = 0
     idle_after_s: float = 30.0
-    clock: Callable[[], float] = time
+    clock: Callable[[], float] = monotonic
 
 
 @dataclass
@@ -148,14 +152,16 @@ class ProgressLogic(StatefulBatchLogic):
     def __init__(self, settings: WatermarkSettings, state: tuple[Any, ...] | None) -> None:
         self._clock = settings.clock
         times, risen = (dict(state[1]), state[2]) if state is not None else ({}, None)
-        self._progress = Progress(settings, self._clock(), times, risen)
+        self._now_s, self._seen_s = 0.0, self._clock()  # time that counts, see _GAP_S_MAX
+        self._progress = Progress(settings, self._now_s, times, risen)
         self._again = risen
 
     def on_batch(self, values: Iterable[Seen]) -> tuple[list[Watermark], bool]:
         """First what former epochs allow, then what this one shows."""
-        found, now_s = self._risen(), self._clock()
+        self._count_time()
+        found = self._risen()
         for seen in values:
-            self._progress.see(seen, now_s)
+            self._progress.see(seen, self._now_s)
         return found, False
 
     def snapshot(self) -> tuple[Any, ...]:
@@ -163,8 +169,13 @@ class ProgressLogic(StatefulBatchLogic):
         self._progress.epoch_ends()
         return (STATE_VERSION, tuple(self._progress.times.items()), self._progress.risen_us)
 
+    def _count_time(self) -> None:
+        now_s = self._clock()
+        self._now_s += min(max(0.0, now_s - self._seen_s), _GAP_S_MAX)
+        self._seen_s = now_s
+
     def _risen(self) -> list[Watermark]:
-        us, again = self._progress.rise(self._clock()), self._again
+        us, again = self._progress.rise(self._now_s), self._again
         self._again = None
         found = us if us is not None else again
         return [] if found is None else [Watermark(found)]

@@ -310,6 +310,29 @@ def test_an_idle_partition_is_left_out() -> None:
     assert progress.rise(200) is None
 
 
+def test_time_in_which_the_flow_stood_still_makes_nobody_idle() -> None:
+    """While a full spool or a suspended machine keeps items from coming, no partition could show a row: none is idle.
+
+    Else the first that is heard again would decide alone, and the rows of the others would be late. Nor does a clock
+    that is put forward or back change who is idle.
+    """
+    now = [1e9]
+    logic = ProgressLogic(WatermarkSettings(("a", "b"), clock=lambda: now[0]), None)
+    logic.on_batch([Seen("a", 1, 100), Seen("b", 1, 50)])
+    logic.snapshot()
+    assert logic.on_batch([]) == ([Watermark(50)], False)
+    for jump in (600.0, -7200.0, 1.0):
+        now[0] += jump
+        assert logic.on_batch([Seen("a", 1, 9000)]) == ([], False)
+        logic.snapshot()
+    found = []
+    for _ in range(31):  # now time passes, and b stays silent
+        now[0] += 1.0
+        found += logic.on_batch([Seen("a", 1, 9000), Seen("b", 0, None)])[0]
+        logic.snapshot()
+    assert found == [Watermark(9000)]
+
+
 def test_a_restart_says_the_watermark_again() -> None:
     """The state keeps each partition's time; the last watermark comes with the first item, and none that is lower."""
     now = [0.0]
