@@ -218,7 +218,7 @@ def _topic_binding(binding: topics.Binding, read: frozenset[str], *, document: b
 def source_table(pipeline: spec.Pipeline, path: str, store: Store | None, binding: topics.Binding) -> Table:
     """The source table that a step reads: declared, or as it was last seen, or as the topic's first row has it.
 
-    With all columns that it gained while a flow ran (see Growth): the step's state has their values.
+    With all columns that it ever brought to the flow (see Growth): the step's state has their values.
 
     Args:
         store: remembers what was seen; None: nothing is remembered.
@@ -242,9 +242,10 @@ def source_table(pipeline: spec.Pipeline, path: str, store: Store | None, bindin
 
 
 class Growth:
-    """In front of the steps: a table that gains columns is remembered before a state can have their values.
+    """In front of the steps: the columns of their tables are remembered before a state can have their values.
 
-    A restart must begin with them: a state that is wider than its step's plan cannot be loaded.
+    A restart must begin with them, whether a table gained them while the flow ran or has lost them since: a state that
+    is wider than its step's plan cannot be loaded.
 
     Args:
         tables: that steps read, as they were planned.
@@ -252,7 +253,7 @@ class Growth:
 
     def __init__(self, store: Store, tables: Iterable[Table]) -> None:
         self._store, self._tables = store, {table.name: table for table in tables}
-        self._seen = dict(self._tables)  # the shape that came last
+        self._seen: dict[str, Table | None] = dict.fromkeys(self._tables)  # the shape that came last
 
     def before(self, mapper: Callable[[Iterable[Item]], list[Item]]) -> Callable[[Iterable[Item]], list[Item]]:
         """The mapper, whose items are looked at."""
@@ -267,11 +268,11 @@ class Growth:
         return looking
 
     def _see(self, table: Table) -> None:
-        self._seen[table.name] = table
         known = self._tables[table.name]
-        if (wider := grown(known, table)) is not known:
+        wider = self._tables[table.name] = grown(known, table)
+        if wider is not known or self._seen[table.name] is None:
             self._store.remember_table(wider)
-            self._tables[table.name] = wider
+        self._seen[table.name] = table
 
 
 def read_all(

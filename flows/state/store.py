@@ -3,7 +3,7 @@
     headrace.json     format, store_id, name, sink, slots, parts; written once, by whichever process comes first
     topics.json       topics that were read in a durable epoch
     routes.json       tables whose rows all go through one sink part
-    tables.json       columns and key of tables that steps read, where they came with the messages or grew since
+    tables.json       columns and key of tables that steps read, with every column that they had once
     recovery/         Bytewax's recovery store
     segments/         the steps' state
     spool/            segments on their way to the target
@@ -22,7 +22,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from connectors.base import json_file
@@ -101,9 +101,9 @@ class Store:
 
 
 def grown(table: Table, other: Table) -> Table:
-    """The table with those columns of another shape of it that it lacks, behind its own."""
+    """The table with those columns of another shape of it that it lacks, behind its own; not every row has them."""
     names = {column.name for column in table.columns}
-    more = tuple(column for column in other.columns if column.name not in names)
+    more = tuple(replace(column, nullable=True) for column in other.columns if column.name not in names)
     return Table(table.name, (*table.columns, *more), table.key) if more else table
 
 

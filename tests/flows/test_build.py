@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import urllib.request
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from connectors.kafka.topics import create_topics, produce
 from flows import build, process, topics
 from flows.ports import free_port
 from flows.spec import parse
+from flows.state import look
 from flows.state.store import open_store
 from flows.testing import run_flow
 from libcore.errors import ConfigurationError, TransientError
@@ -342,6 +345,30 @@ def test_a_column_that_came_to_a_joined_table_outlasts_a_restart(broker: str, po
     with psycopg.connect(postgres) as connection:
         found = connection.execute("SELECT note, status, count(*) FROM order_lines GROUP BY 1, 2 ORDER BY 1").fetchall()
     assert found == [("1", "OPEN", 100), ("2", "OPEN", 100), (None, "OPEN", 100)]
+
+
+def test_a_joined_table_that_lost_a_column_can_be_started_again(tmp_path: Path) -> None:
+    """What is described at a start may lack a column that the step's state has: the state is loaded all the same."""
+    file, database = tmp_path / "p.toml", tmp_path / "erp.db"
+    file.write_text(
+        'name = "p"\n[source.sqlite]\npath = "erp.db"\nfollow = "rowid"\n[tables.items]\n[tables.orders]\n'
+        '[[step]]\njoin = "items"\nwith = "orders"\non = { order_id = "id" }\ntake = ["status"]\nas = "lines"\n'
+        "[sink.null]\n"
+    )
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.executescript(
+            "CREATE TABLE orders (id INTEGER PRIMARY KEY, status TEXT); INSERT INTO orders VALUES (1, 'OPEN');"
+            "CREATE TABLE items (id INTEGER PRIMARY KEY, order_id INTEGER, note TEXT NOT NULL);"
+        )
+        connection.executemany("INSERT INTO items VALUES (?, 1, 'x')", [(number,) for number in range(100)])
+        run = f"flows.build:flow('{file}', until_end=True)"
+        assert run_flow(run, tmp_path) == [0], (tmp_path / "process-0.log").read_text()[-3000:]
+        connection.executescript("ALTER TABLE items DROP COLUMN note; INSERT INTO items VALUES (100, 1)")
+    assert run_flow(run, tmp_path) == [0], (tmp_path / "process-0.log").read_text()[-3000:]
+    places = tmp_path / "recovery", "p", str(tmp_path / "state" / "segments")
+    ((facts, _),) = [found["facts"] for _, found in look.read_state(*places) if "facts" in found]
+    assert sorted(facts.column("id").to_pylist()) == list(range(101))
+    assert facts.column("note").to_pylist().count("x") == 100
 
 
 def test_nothing_is_left_behind_in_this_process() -> None:
