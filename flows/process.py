@@ -134,7 +134,7 @@ def start_status_writer(directory: Path, worker: int, each_time: Callable[[], No
 
     Args:
         directory: the state directory's run/. worker: this process's number.
-        each_time: called after each write.
+        each_time: called after each write; again half a second later where it raises OSError.
     """
     if f"status:{directory}" in _started:
         return
@@ -144,7 +144,10 @@ def start_status_writer(directory: Path, worker: int, each_time: Callable[[], No
     def run() -> None:
         while not ended.wait(INTERVAL_S):
             _try_write(directory, worker, started_at)
-            each_time()
+            try:
+                each_time()
+            except OSError as error:  # a worker whose status gets old is taken for one that hangs
+                _LOG.warning("what goes with the status could not be done", error=str(error))
 
     def last() -> None:
         ended.set()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import psycopg
@@ -279,6 +280,21 @@ def test_the_status_is_read_from_the_metrics(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "worker-3.json").read_text()) == after
     assert [path.name for path in tmp_path.iterdir()] == ["worker-3.json"]
     metrics.SPOOL_BYTES.remove("status")
+
+
+def test_the_status_goes_on_where_something_beside_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full when topics are to be remembered costs no status: a stale one looks like a hung worker."""
+    monkeypatch.setattr(process, "INTERVAL_S", 0.01)
+    calls, again = list[int](), Event()
+
+    def fails_once() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError(28, "No space left on device")
+        again.set()
+
+    process.start_status_writer(tmp_path, 0, fails_once)
+    assert again.wait(20.0)
 
 
 def test_metrics_are_served_where_a_port_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
