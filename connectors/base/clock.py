@@ -130,8 +130,14 @@ class SourceWithClock(FixedPartitionedSource[Any, Any]):
         self._source, self._clock = source, clock
 
     def list_parts(self) -> list[str]:
-        """The source's parts and the clock's."""
-        return [*self._source.list_parts(), *self._clock.list_parts()]
+        """The source's parts and the clock's. Raises ConfigurationError where one of the source's has its name."""
+        parts, own = self._source.list_parts(), self._clock.list_parts()
+        if taken := [part for part in own if part in parts]:
+            raise ConfigurationError(
+                f"expected no partition {taken[0]!r} in a source beside a `due` step, whose clock has that name, found "
+                "one: its rows would never be read; give the source a name, [source.KIND.NAME]"
+            )
+        return [*parts, *own]
 
     def build_part(self, step_id: str, for_part: str, resume_state: Any) -> StatefulSourcePartition[Any, Any]:
         """The part of either."""

@@ -68,12 +68,30 @@ def test_until_end_it_is_told_once() -> None:
         part.next_batch()
 
 
+class Named(ClockSource):
+    """A source whose one part has a name of its own."""
+
+    name = "another"
+
+    def list_parts(self) -> list[str]:
+        """See ClockSource."""
+        return [self.name]
+
+
 def test_beside_a_source_each_part_is_built_by_its_own() -> None:
     """The clock's part is one more part of the source, with a state of its own."""
-    both = SourceWithClock(ClockSource(now=lambda: 1), ClockSource(now=lambda: 9))
-    assert both.list_parts() == [PART, PART]
+    both = SourceWithClock(Named(now=lambda: 1), ClockSource(now=lambda: 9))
+    assert both.list_parts() == ["another", PART]
     assert epoch(both.build_part("source", PART, (1, 20)))[0] == Clock(20)
     assert epoch(both.build_part("source", "another", None))[0] == Clock(1)
+
+
+def test_a_table_of_the_clocks_name_is_refused() -> None:
+    """A source's partition called as the clock's would be taken for it and never be read: the start says so."""
+    source = Named(now=lambda: 1)
+    source.name = PART
+    with pytest.raises(ConfigurationError, match="expected no partition 'clock' in a source beside a `due` step"):
+        SourceWithClock(source, ClockSource(now=lambda: 1)).list_parts()
 
 
 def test_a_clock_may_stand() -> None:
