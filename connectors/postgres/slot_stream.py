@@ -28,7 +28,7 @@ from connectors.postgres.source_wire import Taken, wire
 from libcore.change import POSITION, SOURCE_TS, ChangeBatch
 from libcore.errors import ConfigurationError, FatalError, TransientError
 from libcore.pgoutput_messages import EPOCH_US
-from libcore.position import GENERATION_BYTES, make
+from libcore.position import COMMIT_BYTES, GENERATION_BYTES, make
 
 _WAIT_MS = 100
 _BYTES_AT_ONCE = 8 << 20
@@ -247,20 +247,29 @@ class SlotStream:
             return list(items)
         out: list[Item] = []
         for item in items:
+            if isinstance(item, Truncate):  # it comes alone, so the decoder's position is its own
+                after: bytes = self._decoder.state[1]
+                if _commit_of(after) >= _commit_of(make(0, self._starts.get(item.table, 0), 0)):
+                    out.append(item)
+                continue
             start = self._starts.get(item.table.name) if isinstance(item, ChangeBatch) else None
             if start is None:
                 out.append(item)
                 continue
             assert isinstance(item, ChangeBatch)
             positions = item.record.column(POSITION).cast(pa.binary())
-            commits = pc.binary_slice(positions, GENERATION_BYTES, GENERATION_BYTES + 10)
-            late = pc.greater_equal(commits, pa.scalar(make(0, start, 0)[GENERATION_BYTES : GENERATION_BYTES + 10]))
+            commits = pc.binary_slice(positions, GENERATION_BYTES, GENERATION_BYTES + COMMIT_BYTES)
+            late = pc.greater_equal(commits, pa.scalar(_commit_of(make(0, start, 0))))
             record = item.record.filter(late)
             if record.num_rows:
                 out.append(ChangeBatch(item.table, record))
         resume = self._decoder.resume_lsn
         self._starts = {table: lsn for table, lsn in self._starts.items() if lsn > resume}
         return out
+
+
+def _commit_of(position: bytes) -> bytes:
+    return position[GENERATION_BYTES : GENERATION_BYTES + COMMIT_BYTES]
 
 
 def _newest(items: Sequence[Item]) -> float:

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from connectors.formats.binding import TopicBinding
+from connectors.postgres import slot as slots
 from connectors.postgres import slot_requests
 from libcore.errors import ConfigurationError
 from tests.connectors.request_parts import answered, ask
@@ -42,6 +43,32 @@ def test_a_table_joins_without_a_rebuild(source: Connection, postgres: str, tmp_
         continue
     assert flow.target.letters == []
     _equal(flow, "first", "items", "log")
+    flow.close()
+
+
+def test_a_truncate_that_the_rows_show_already(
+    source: Connection, postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a table without a key, a TRUNCATE that was committed before its rows were read is passed over, as its rows
+    are; one that comes behind them is not."""
+    _items(source, 100)
+    flow = Flow(postgres, tmp_path, ["public.items"], bindings={"on_truncate": "apply"})
+    flow.run()
+    made, changes = slots.create, ["TRUNCATE log", "INSERT INTO log VALUES (1, 'a'), (1, 'a')"]
+
+    def create(*given: Any, **named: Any) -> Iterator[Any]:
+        while changes:  # the stream brings them only behind the rows
+            source.execute(changes.pop(0).encode())
+        return made(*given, **named)
+
+    monkeypatch.setattr(slots, "create", create)
+    flow.tables = ["public.items", "public.log"]
+    assert flow.run()
+    _equal(flow, "log")
+    source.execute("TRUNCATE log")
+    source.execute("INSERT INTO log VALUES (2, 'b')")
+    assert flow.run()
+    _equal(flow, "log")
     flow.close()
 
 
