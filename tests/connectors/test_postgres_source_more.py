@@ -11,7 +11,7 @@ import pytest
 
 from connectors.formats.binding import TopicBinding
 from connectors.postgres import slot as slots
-from connectors.postgres import slot_requests
+from connectors.postgres import slot_peek, slot_requests
 from libcore.errors import ConfigurationError
 from tests.connectors.request_parts import answered, ask
 from tests.connectors.slot_parts import Flow
@@ -163,3 +163,27 @@ def test_by_functions_where_no_walsender_can_be_had(source: Connection, postgres
     with pytest.raises(ConfigurationError, match=r"public\.log has none"):
         flow.run()
     flow.close()
+
+
+def test_a_full_peek_says_nothing_of_what_lies_behind_it(source: Connection, postgres: str) -> None:
+    """Where all that a peek showed is durable before its end is met, changes that it had no room for are not skipped."""
+    source.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    source.execute("CREATE PUBLICATION p FOR TABLE t")
+    slot_peek.create(source, "peeked", failover=False)
+    for number in range(3):
+        source.execute("INSERT INTO t VALUES (%s)", (number,))
+    peeks = slot_peek.Peeks(psycopg.connect(postgres, autocommit=True), 3)
+    list(peeks.start("peeked", 0, slot_peek.function_options("p", source.info.server_version)))
+    shown, behind = b"", 0
+    for _ in range(12):
+        taken = peeks.take(100)
+        if taken.messages is None:
+            assert taken.keepalive_lsn <= behind or shown.count(b"I") == 3, "changes were skipped"
+            continue
+        payloads = [message["payload"] for message in taken.messages.to_pylist()]
+        shown += b"".join(payload[:1] for payload in payloads)
+        ends = [int.from_bytes(payload[10:18], "big") for payload in payloads if payload[:1] == b"C"]
+        peeks.confirmed = behind = max([behind, *ends])  # as a flow does whose epochs are durable at once
+    peeks.close()
+    source.execute("SELECT pg_drop_replication_slot('peeked')")
+    assert shown.count(b"I") == 3 and taken.keepalive_lsn >= behind
