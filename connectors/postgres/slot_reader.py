@@ -291,7 +291,8 @@ class SlotReader:
             rows_max=self._config.batch_rows_max,
             end_mark=end_mark,
             moved=MovedRows(
-                {self._bindings[name].table: table for name, table in tables.items()},
+                {self._bindings[name].table: name for name in tables},
+                self._publication,
                 partial(self._reader, View(1)),
                 connection,
             ),
