@@ -32,6 +32,8 @@ from libcore.position import COMMIT_BYTES, GENERATION_BYTES, make
 
 _WAIT_MS = 100
 _BYTES_AT_ONCE = 8 << 20
+# Held of a transaction whose commit has not come, beside its rows: few rows may be gigabytes, more than one batch takes.
+_HELD_BYTES = 64 << 20
 _CONFIRM_S, _ANSWER_S = 1.0, 10.0  # how often a new position is told, and an old one again
 # Behind that many messages at once more come at once: each decoding of a handful costs a millisecond of Python.
 _MANY, _GATHER_S = 1_000, 0.01
@@ -204,7 +206,7 @@ class SlotStream:
             yield Piece(list(part.items), part.rows, state.packed(), part.size, part.alone)
 
     def _cut(self, taken: Taken, held: int) -> Iterator[pa.RecordBatch]:
-        """The messages to decode now: whole transactions, or rows_max messages of one that is larger."""
+        """The messages to decode now: whole transactions, or of one that is larger rows_max messages, or fewer."""
         if taken.messages is None:
             return
         messages = taken.messages
@@ -213,7 +215,9 @@ class SlotStream:
         else:
             open_tail = taken.last_begin >= 0 or held > 0 or not self._decoder.at_border
         border = messages.num_rows
-        if open_tail and (taken.last_commit >= 0 or held + messages.num_rows < self._rows_max):
+        size = messages.nbytes + sum(batch.nbytes for batch in self._held)
+        short = held + messages.num_rows < self._rows_max and size < _HELD_BYTES
+        if open_tail and (taken.last_commit >= 0 or short):
             border = taken.last_commit + 1
         if border > 0:
             self._held.append(messages.slice(0, border))
