@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 from random import Random
+from time import sleep
 from typing import Any
 
 import pyodbc
@@ -129,6 +130,52 @@ class TestNewColumns:
         wanted = {row[0]: row for row in asked(tracked, "SELECT id, name, price, extra, other FROM dbo.items")}
         followed.until(lambda: _extras(followed) == wanted)
         assert {row[4] for row in _extras(followed).values()} == {4}
+        followed.close()
+
+
+class TestAway:
+    """A table is out of sight for a while, and its changes with it."""
+
+    @pytest.mark.parametrize("mode", ["cdc", "change_tracking"])
+    def test_a_table_that_the_file_left_out(self, request: pytest.FixtureRequest, tmp_path: Path, mode: str) -> None:
+        """What changed while the pipeline did without a table, rows deleted too, is in the target once it is back."""
+        system: SqlServerSystem = request.getfixturevalue("captured" if mode == "cdc" else "tracked")
+        system.write(some_rows(Random(9), 0, 30))
+        file = system.pipeline()
+        whole = file.read_text("utf-8")
+        followed = Followed(file, tmp_path / "state")
+        equal(followed, system)
+        file.write_text(whole.replace('"dbo.items", ', ""), "utf-8")
+        followed.edited()
+        system.write({40: (40, "new", None), 5: (5, "other", None)}, (1, 2))
+        system.run("INSERT INTO dbo.idle (id) VALUES (1)")
+        followed.until(lambda: len(followed.rows("idle")) == 1)
+        followed.epoch()
+        file.write_text(whole, "utf-8")
+        followed.edited()
+        followed.crash()
+        equal(followed, system)
+        system.write({41: (41, "newer", None)}, (3,))
+        equal(followed, system)
+        followed.close()
+
+    def test_an_instance_that_shows_no_first_lsn_any_more(self, captured: SqlServerSystem, tmp_path: Path) -> None:
+        """A login that lost the instance's role sees no first LSN: the position does not pass the table's changes."""
+        captured.write(some_rows(Random(10), 0, 10))
+        followed = Followed(captured.pipeline(), tmp_path / "state")
+        equal(followed, captured)
+        first = "SELECT start_lsn FROM cdc.change_tables WHERE capture_instance = 'dbo_items'"
+        ((shown,),) = asked(captured, first)
+        hide = "UPDATE cdc.change_tables SET start_lsn = 0x{} WHERE capture_instance = 'dbo_items'"
+        captured.run(hide.format("00" * 10))
+        captured.write({20: (20, "unseen", None)}, (1,))
+        captured.run("INSERT INTO dbo.idle (id) VALUES (1)")
+        for _ in range(30):
+            followed.epoch()
+            sleep(0.01)
+        captured.run(hide.format(shown.hex()))
+        equal(followed, captured)
+        followed.until(lambda: len(followed.rows("idle")) == 1)
         followed.close()
 
 
