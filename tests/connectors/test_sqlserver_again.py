@@ -14,6 +14,12 @@ from typing import Any
 import pyodbc
 import pytest
 
+from connectors.formats.binding import TopicBinding
+from connectors.sqlserver import catalog
+from connectors.sqlserver.config import SqlServerConfig
+from connectors.sqlserver.instances import InstanceKeeper
+from connectors.sqlserver.session import Session
+from connectors.sqlserver.state import State, border
 from libcore.errors import FatalError
 from tests.connectors.contract_source import Followed, some_rows
 from tests.connectors.sqlserver_parts import SqlServerSystem, asked, cleaned, equal
@@ -177,6 +183,27 @@ class TestAway:
         equal(followed, captured)
         followed.until(lambda: len(followed.rows("idle")) == 1)
         followed.close()
+
+    def test_the_first_instance_stays_until_the_second_shows_its_begin(self, captured: SqlServerSystem) -> None:
+        """While the capture job has not come to a second instance the first one, which is read, is not dropped."""
+        captured.run(
+            "EXEC sys.sp_cdc_enable_table @source_schema = N'dbo', @source_name = N'items', "
+            "@role_name = NULL, @capture_instance = N'dbo_items_2'"
+        )
+        second = "SELECT start_lsn FROM cdc.change_tables WHERE capture_instance = 'dbo_items_2'"
+        ((begin,),) = asked(captured, second)
+        captured.write(some_rows(Random(11), 0, 3))
+        set_to = "UPDATE cdc.change_tables SET start_lsn = 0x{} WHERE capture_instance = 'dbo_items_2'"
+        config = SqlServerConfig(dsn="env:ERP_DSN", capture_instances="made", poll_s=0.01)
+        with closing(Session(config)) as session:
+            found = catalog.describe(session, "dbo.items")
+            wanted = catalog.wanted(found, found.source.table, TopicBinding("dbo.items"))
+            (newest,) = asked(captured, "SELECT sys.fn_cdc_get_max_lsn()")[0]
+            for shown, left in (("00" * 10, ["dbo_items", "dbo_items_2"]), (begin.hex(), ["dbo_items_2"])):
+                captured.run(set_to.format(shown))
+                keeper = InstanceKeeper(config, {"dbo.items": wanted})
+                keeper.durable(State(place=border(newest)))
+                assert [one.name for one in keeper.look(session)["dbo.items"]] == left
 
 
 class TestCleanup:
