@@ -203,7 +203,8 @@ class ChangeTablesReader(TurnReader[bytes]):
             since = max(begin, border(read.since))
             tables.append(ChangeTable(self._session, self._wanted[name], instance, since, end, count))
         for step in steps(tables, end, self._config.batch_rows_max):
-            if step.rows and not self._keeper.kept(self._session, used, self._state, self._lsn):
+            # a step without rows may be one whose rows are gone
+            if not self._keeper.kept(self._session, used, self._state, self._lsn):
                 return  # the next turn finds out what is missing
             yield self._piece(step, used, times)
 

@@ -16,6 +16,7 @@ import pytest
 
 from connectors.formats.binding import TopicBinding
 from connectors.sqlserver import catalog
+from connectors.sqlserver.catalog import Instance
 from connectors.sqlserver.config import SqlServerConfig
 from connectors.sqlserver.instances import InstanceKeeper
 from connectors.sqlserver.session import Session
@@ -265,6 +266,34 @@ class TestCleanup:
         equal(followed, captured)
         followed.close()
         assert (brought, len(followed.rows("idle"))) == (0, 1)
+
+    def test_a_cleanup_that_takes_all_there_was(
+        self, captured: SqlServerSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Changes that go between the look at the instances and the reading leave nothing to read: that is noticed."""
+        captured.run("CREATE TABLE dbo.other (id int NOT NULL PRIMARY KEY)")
+        captured.run("EXEC sys.sp_cdc_enable_table @source_schema = N'dbo', @source_name = N'other', @role_name = NULL")
+        captured.write(some_rows(Random(8), 0, 20))
+        followed = Followed(captured.pipeline(), tmp_path / "state")
+        equal(followed, captured)
+        followed.epoch()
+        followed.close()
+        captured.write({30: (30, "new", None)}, (1, 2))
+        captured.run("INSERT INTO dbo.other VALUES (1)")  # the newest transaction stays, and nobody follows it
+        captured.run("EXEC sys.sp_cdc_scan")
+        look, cleanups = InstanceKeeper.look, ["items", "idle"]
+
+        def slow(keeper: InstanceKeeper, session: Session) -> dict[str, list[Instance]]:
+            found = look(keeper, session)
+            while cleanups:
+                cleaned(captured, cleanups.pop())
+            return found
+
+        monkeypatch.setattr(InstanceKeeper, "look", slow)
+        followed.open()
+        equal(followed, captured)
+        followed.close()
+        assert not cleanups
 
     def test_what_tracking_forgot_is_read_anew(self, tracked: SqlServerSystem, tmp_path: Path) -> None:
         """Versions that were cleaned up while nobody read: the table is read anew, rows deleted meanwhile go."""
