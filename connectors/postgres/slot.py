@@ -223,8 +223,8 @@ def publish(connection: Connection, publication: str, tables: Mapping[str, Catal
         connection.execute(statement.encode())
     except psycopg.errors.InsufficientPrivilege as error:
         raise ConfigurationError(
-            f"source.postgres: expected publication {publication} with {len(tables)} tables, found {len(tables) - len(missing)} of "
-            f"them, and no right to change it ({error.diag.message_primary}); their owner runs: {statement}"
+            f"source.postgres: expected publication {publication} with {len(tables)} tables, found {len(missing)} "
+            f"missing, and no right to change it ({error.diag.message_primary}); their owner runs: {statement}"
         ) from error
     except psycopg.Error as error:
         raise failed(error, statement[:200]) from error

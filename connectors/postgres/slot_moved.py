@@ -131,14 +131,13 @@ class MovedRows:
             reader.close()
         return found
 
-
     def _described(self, connection: Connection, name: str, batch: ChangeBatch) -> CatalogTable:
         """The table as it is now, as far as the batch has its columns: some may have joined it since the start."""
         there = catalog.tables(connection, [name], self._publication)[name]
         known = {column.name for column in batch.table.columns}
         columns = tuple(column for column in there.columns if column.name in known)
         if lost := set(batch.table.key) - {column.name for column in columns}:
-            raise ConfigurationError(f"table {name}: expected key columns {sorted(lost)} to look up rows by, found none")
+            raise ConfigurationError(f"table {name}: expected key columns {sorted(lost)} to find rows by, found none")
         return replace(there, columns=columns)
 
 

@@ -152,10 +152,9 @@ class SlotReader:
             return
         unpublished = {table.name for table in slots.lacking(connection, self._publication, tables)}
         state = self._state.left(tables, unpublished)
-        if state == self._state:
-            return
-        self._state = state
-        yield Piece([], 0, state.packed())
+        if state != self._state:
+            self._state = state
+            yield Piece([], 0, state.packed())
         # once the publication has them again, nothing would tell a later start that they were away
         while any(LEFT + name in state.done and LEFT + name not in self._durable_done for name in unpublished):
             time.sleep(_DURABLE_S)

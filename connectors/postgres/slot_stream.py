@@ -32,7 +32,7 @@ from libcore.position import COMMIT_BYTES, GENERATION_BYTES, make
 
 _WAIT_MS = 100
 _BYTES_AT_ONCE = 8 << 20
-# Held of a transaction whose commit has not come, beside its rows: few rows may be gigabytes, more than one batch takes.
+# Of a transaction whose commit has not come so much is held: few rows may be gigabytes, more than one batch takes.
 _HELD_BYTES = 64 << 20
 _CONFIRM_S, _ANSWER_S = 1.0, 10.0  # how often a new position is told, and an old one again
 # Behind that many messages at once more come at once: each decoding of a handful costs a millisecond of Python.

@@ -105,8 +105,8 @@ class ChangeTablesReader(TurnReader[bytes]):
             if read is not None and read.how != AWAY:  # the position must not pass changes that nobody shows
                 instance = found[name][0]
                 raise TransientError(
-                    f"source.sqlserver: table {name}: capture instance {instance.name} shows no first LSN any more, and "
-                    f"no changes: does the capture job run, is the login in its role {instance.role}?"
+                    f"source.sqlserver: table {name}: capture instance {instance.name} shows no first LSN any more, "
+                    f"so no changes: does the capture job run, is the login in its role {instance.role}?"
                 )
             self._waits_for(found[name][0])
             return

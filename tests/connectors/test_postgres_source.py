@@ -374,7 +374,7 @@ def test_a_large_value_of_a_column_that_joined_follows_its_key(
 def test_a_transaction_of_few_and_large_rows(
     source: Connection, postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fewer rows than an epoch takes are not held up to their commit where they are large: memory is bounded in bytes."""
+    """Fewer rows than an epoch takes are not held up to their commit where they are large: bytes bound them, too."""
     monkeypatch.setattr(slot_stream, "_BYTES_AT_ONCE", 1 << 20)
     monkeypatch.setattr(slot_stream, "_HELD_BYTES", 2 << 20)
     source.execute("CREATE TABLE t (id int PRIMARY KEY, note text)")

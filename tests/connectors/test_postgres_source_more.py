@@ -199,7 +199,7 @@ def test_by_functions_where_no_walsender_can_be_had(source: Connection, postgres
 
 
 def test_a_full_peek_says_nothing_of_what_lies_behind_it(source: Connection, postgres: str) -> None:
-    """Where all that a peek showed is durable before its end is met, changes that it had no room for are not skipped."""
+    """Where all that a peek showed is durable before its end is met, changes that did not fit in are not skipped."""
     source.execute("CREATE TABLE t (id int PRIMARY KEY)")
     source.execute("CREATE PUBLICATION p FOR TABLE t")
     slot_peek.create(source, "peeked", failover=False)
