@@ -183,6 +183,17 @@ def in_recovery(connection: Connection) -> bool:
     return connection.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
 
 
+def lacking(connection: Connection, publication: str, tables: Mapping[str, CatalogTable]) -> list[CatalogTable]:
+    """The tables that the publication does not bring."""
+    there = {
+        name
+        for (name,) in connection.execute(
+            "SELECT schemaname || '.' || tablename FROM pg_publication_tables WHERE pubname = %s", (publication,)
+        )
+    }
+    return [table for name, table in sorted(tables.items()) if name not in there]
+
+
 def publish(connection: Connection, publication: str, tables: Mapping[str, CatalogTable]) -> list[str]:
     """Make the publication, or add what it lacks; the tables that were added. Raises ConfigurationError."""
     harmful = [table for table in tables.values() if table.unidentified]
@@ -190,41 +201,35 @@ def publish(connection: Connection, publication: str, tables: Mapping[str, Catal
         "SELECT puballtables, pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot "
         "FROM pg_publication WHERE pubname = %s", (publication,)
     ).fetchone()  # fmt: skip
-    there = {
-        name
-        for (name,) in connection.execute(
-            "SELECT schemaname || '.' || tablename FROM pg_publication_tables WHERE pubname = %s", (publication,)
-        )
-    }
-    lacking = [table for name, table in sorted(tables.items()) if name not in there]
-    if stopping := [table for table in harmful if table in lacking]:
+    missing = lacking(connection, publication, tables)
+    if stopping := [table for table in harmful if table in missing]:
         raise ConfigurationError(
             f"table {stopping[0].name}: expected a primary key or REPLICA IDENTITY FULL, found neither: published as "
             f"it is, PostgreSQL would refuse the source's own updates and deletes; "
             f"ALTER TABLE {stopping[0].plain_sql} REPLICA IDENTITY FULL"
         )
-    listed = ", ".join(table.plain_sql for table in lacking)
+    listed = ", ".join(table.plain_sql for table in missing)
     if row is None:
-        statement = creation(publication, lacking, connection.info.server_version)
-    elif lacking and not row[0]:
+        statement = creation(publication, missing, connection.info.server_version)
+    elif missing and not row[0]:
         statement = f"ALTER PUBLICATION {quote(publication)} ADD TABLE {listed}"
     else:
         statement = ""
     if row is not None:
-        _check_publication(publication, row, lacking, tables)
+        _check_publication(publication, row, missing, tables)
     if not statement:
         return []
     try:
         connection.execute(statement.encode())
     except psycopg.errors.InsufficientPrivilege as error:
         raise ConfigurationError(
-            f"source.postgres: expected publication {publication} with {len(tables)} tables, found {len(there)} of "
-            f"them, and no right to change it ({error.diag.message_primary}); their owner runs: {statement}"
+            f"source.postgres: expected publication {publication} with {len(tables)} tables, found {len(missing)} "
+            f"missing, and no right to change it ({error.diag.message_primary}); their owner runs: {statement}"
         ) from error
     except psycopg.Error as error:
         raise failed(error, statement[:200]) from error
-    _log.info("publication", name=publication, added=[table.name for table in lacking])
-    return [table.name for table in lacking]
+    _log.info("publication", name=publication, added=[table.name for table in missing])
+    return [table.name for table in missing]
 
 
 def creation(publication: str, tables: Sequence[CatalogTable], version: int) -> str:

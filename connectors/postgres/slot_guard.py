@@ -9,7 +9,6 @@ start until the position is forgotten as well.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from pathlib import Path
 import psycopg
 import structlog
 
+from connectors.base import durable, json_file
 from connectors.base.metrics import RETAINED_BYTES
 from connectors.postgres import slot as slots
 from connectors.postgres.session import Connection
@@ -68,8 +68,8 @@ class SlotGuard:
                     connection = connect(self._config, f"{self._slot} watch")
                 if self._look(connection):
                     return
-            except (psycopg.Error, HeadraceError) as error:
-                # the stream's own session says loudly what is wrong with the server
+            except (psycopg.Error, HeadraceError, OSError) as error:
+                # the stream's own session says loudly what is wrong with the server; a full disk takes no note
                 _log.info("slot not watched", slot=self._slot, error=str(error))
                 if connection is not None:
                     connection.close()
@@ -106,8 +106,8 @@ class SlotGuard:
         )
         # before the drop: whoever meets a slot that is gone shall find the reason
         if (path := note_path(self._directory, self._slot)) is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"slot": self._slot, "at": time.time(), "error": text}), "utf-8")
+            durable.make_directory(path.parent)
+            json_file.write(path, {"slot": self._slot, "at": time.time(), "error": text}, durably=True)
         _log.error("slot dropped", slot=self._slot, retained_bytes=kept, error=text)
         remove(connection, self._slot)
         self._kept.set(0)
@@ -134,7 +134,11 @@ def refuse_dropped(connection: Connection, directory: Path | None, slot: str) ->
     path = note_path(directory, slot)
     if path is None or not path.exists():
         return
-    text = str(json.loads(path.read_text("utf-8"))["error"])
+    try:
+        text = str(json_file.read(path, None)["error"])
+    except ValueError:  # the disk was full, or the power failed, while it was written: the drop was to come behind it
+        path.unlink()
+        return
     remove(connection, slot)
     raise FatalError(f"source.postgres: {text}")
 

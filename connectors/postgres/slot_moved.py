@@ -9,7 +9,8 @@ as it waits for a standby, with synchronous replication), so those that the stre
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -19,12 +20,14 @@ import structlog
 
 from connectors.base.items import Item
 from connectors.postgres import slot as slots
+from connectors.postgres import source_catalog as catalog
 from connectors.postgres.chunks import Chunk
 from connectors.postgres.session import Connection, literal, quote
 from connectors.postgres.snapshot import ChunkReader
 from connectors.postgres.source_catalog import CatalogTable
 from connectors.postgres.source_session import failed
 from libcore.change import POSITION, UNSET, ChangeBatch, Op, op_is
+from libcore.errors import ConfigurationError
 from libcore.position import POSITION_BYTES
 
 _ROWS_A_QUERY = 1000
@@ -36,14 +39,20 @@ class MovedRows:
     """Fills what rows under a new key lack.
 
     Args:
-        tables: by the name of their batches. open_reader: a ChunkReader, not yet open.
+        names: of the source's tables, by the name of their batches. publication: that brings them.
+        open_reader: a ChunkReader, not yet open.
         connection: tells which transactions are not over, in autocommit.
     """
 
     def __init__(
-        self, tables: dict[str, CatalogTable], open_reader: Callable[[], ChunkReader], connection: Connection
+        self,
+        names: Mapping[str, str],
+        publication: str,
+        open_reader: Callable[[], ChunkReader],
+        connection: Connection,
     ) -> None:
-        self._tables, self._open_reader, self._connection = tables, open_reader, connection
+        self._names, self._publication = dict(names), publication
+        self._open_reader, self._connection = open_reader, connection
         self.seen_lsn = 0
         """Values that were looked up may be of what was committed up to there."""
 
@@ -63,7 +72,7 @@ class MovedRows:
             assert isinstance(batch, ChangeBatch)
             record = batch.record
             keys = [tuple(record.column(name)[row].as_py() for name in batch.table.key) for row in rows]
-            found = self._look_up(self._tables[batch.table.name], batch, list(dict.fromkeys(keys)))
+            found = self._look_up(self._names[batch.table.name], batch, list(dict.fromkeys(keys)))
             out[place] = ChangeBatch(batch.table, _patched(batch, rows, [found.get(key) for key in keys]))
         return out
 
@@ -71,7 +80,7 @@ class MovedRows:
         """Rows of a batch under a new key that lack a value."""
         if not isinstance(item, ChangeBatch) or not item.has_unset or not item.table.key:
             return []
-        if item.table.name not in self._tables:
+        if item.table.name not in self._names:
             return []
         record = item.record
         # the second row of a message, an upsert behind the delete of its old key, has an odd counter
@@ -101,7 +110,7 @@ class MovedRows:
             yield None
 
     def _look_up(
-        self, table: CatalogTable, batch: ChangeBatch, keys: list[tuple[Any, ...]]
+        self, name: str, batch: ChangeBatch, keys: list[tuple[Any, ...]]
     ) -> dict[tuple[Any, ...], pa.RecordBatch]:
         """The source's rows of those keys, each as a record of one row."""
         found: dict[tuple[Any, ...], pa.RecordBatch] = {}
@@ -109,6 +118,7 @@ class MovedRows:
         connection = reader.open()
         try:
             self.seen_lsn = slots.reached(connection)
+            table = self._described(connection, name, batch)
             names = ", ".join(quote(name) for name in batch.table.key)
             for start in range(0, len(keys), _ROWS_A_QUERY):
                 rows = ", ".join(f"({_values(table, batch, key)})" for key in keys[start : start + _ROWS_A_QUERY])
@@ -120,6 +130,15 @@ class MovedRows:
         finally:
             reader.close()
         return found
+
+    def _described(self, connection: Connection, name: str, batch: ChangeBatch) -> CatalogTable:
+        """The table as it is now, as far as the batch has its columns: some may have joined it since the start."""
+        there = catalog.tables(connection, [name], self._publication)[name]
+        known = {column.name for column in batch.table.columns}
+        columns = tuple(column for column in there.columns if column.name in known)
+        if lost := set(batch.table.key) - {column.name for column in columns}:
+            raise ConfigurationError(f"table {name}: expected key columns {sorted(lost)} to find rows by, found none")
+        return replace(there, columns=columns)
 
 
 def _by_key(batch: ChangeBatch, key: tuple[str, ...]) -> dict[tuple[Any, ...], pa.RecordBatch]:

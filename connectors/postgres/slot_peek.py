@@ -34,6 +34,7 @@ class Peeks:
         self._cursor: Any = None  # of the peek in work
         self._behind = self._advanced = 0  # what must be durable before the next peek; what the server was told
         self._reached = 0  # where the log ended when the peek in work began
+        self._shown = 0  # messages of the peek in work
         self.confirmed = 0
 
     def start(self, slot: str, lsn: int, options: str) -> Iterator[None]:
@@ -71,9 +72,12 @@ class Peeks:
             self._connection.execute("COMMIT")
             self._cursor = None
             time.sleep(0.0 if self._behind > self.confirmed else _WAIT_S)
-            # everything up to where the log ended was shown, unless a commit stands behind it
+            # everything up to where the log ended was shown, unless a commit stands behind it, or the peek was full:
+            # then it ended at the commit that filled it, whatever the log has behind that
             reached, self._reached = self._reached, 0
-            return Taken(None, keepalive_lsn=reached if reached and self._behind <= self.confirmed else -1)
+            whole = reached and self._shown < self._rows_max and self._behind <= self.confirmed
+            return Taken(None, keepalive_lsn=reached if whole else -1)
+        self._shown += len(rows)
         payloads, lsns = [bytes(data) for _, data in rows], [lsn_number(lsn) for lsn, _ in rows]
         kinds = [payload[:1] for payload in payloads]
         begin = max((index for index, kind in enumerate(kinds) if kind == b"B"), default=-1)
@@ -94,7 +98,7 @@ class Peeks:
     def _open(self) -> None:
         row = self._connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
         assert row is not None
-        self._reached = lsn_number(row[0])
+        self._reached, self._shown = lsn_number(row[0]), 0
         self._connection.execute("BEGIN")
         self._cursor = self._connection.cursor("peek", binary=True)
         self._cursor.execute(

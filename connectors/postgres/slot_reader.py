@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -26,10 +27,11 @@ from connectors.postgres.snapshot import ChunkReader, View
 from connectors.postgres.source_config import PostgresSourceConfig
 from connectors.postgres.source_login import Logins
 from connectors.postgres.source_session import LoginRefused, QueryTooLong, connect, failed
-from connectors.postgres.source_state import SlotState, unpacked
+from connectors.postgres.source_state import LEFT, SlotState, unpacked
 from connectors.postgres.source_streams import FileStreams
 from libcore.errors import ConfigurationError
 
+_DURABLE_S = 0.02  # how often it is looked whether a state is durable
 _log = structlog.get_logger()
 
 
@@ -58,6 +60,7 @@ class SlotReader:
         self._streams: FileStreams | None = None
         self._confirmed = 0
         self._answered: tuple[str, ...] = ()
+        self._durable_done: tuple[str, ...] = ()
 
     def pieces(self) -> Iterator[Piece | None]:
         """See PieceReader.pieces."""
@@ -74,6 +77,7 @@ class SlotReader:
     def durable(self, state: tuple[Any, ...]) -> None:
         """Let the source forget what lies before it."""
         found = unpacked(state)
+        self._durable_done = found.done
         if found.phase == "stream":
             self._answered = found.answered
             self._confirmed = max(self._confirmed, found.resume_lsn)
@@ -102,6 +106,7 @@ class SlotReader:
     def _pieces(self) -> Iterator[Piece | None]:
         connection = self._connect("catalog")
         tables = catalog.tables(connection, self._bindings, self._publication)
+        yield from self._away(connection, tables)
         slots.publish(connection, self._publication, tables)
         tables = catalog.tables(connection, self._bindings, self._publication)
         if self._config.read_by == "functions":
@@ -139,6 +144,21 @@ class SlotReader:
             self._state = snapshot.state.streaming()
             yield Piece([], 0, self._state.packed())
         yield from self._stream(connection, tables)
+
+    def _away(self, connection: Connection, tables: dict[str, catalog.CatalogTable]) -> Iterator[Piece | None]:
+        """Mark tables whose changes the slot does not bring: the file left them out, or the publication lost them,
+        as it does where somebody drops a table and makes it anew."""
+        if self._state.phase == "new" or self._config.snapshot == "never":
+            return
+        unpublished = {table.name for table in slots.lacking(connection, self._publication, tables)}
+        state = self._state.left(tables, unpublished)
+        if state != self._state:
+            self._state = state
+            yield Piece([], 0, state.packed())
+        # once the publication has them again, nothing would tell a later start that they were away
+        while any(LEFT + name in state.done and LEFT + name not in self._durable_done for name in unpublished):
+            time.sleep(_DURABLE_S)
+            yield None
 
     def _reader(self, view: View, commit_lsn: int = 0) -> ChunkReader:
         assert self._context.decoder is not None, "a source needs a decoder"
@@ -270,7 +290,8 @@ class SlotReader:
             rows_max=self._config.batch_rows_max,
             end_mark=end_mark,
             moved=MovedRows(
-                {self._bindings[name].table: table for name, table in tables.items()},
+                {self._bindings[name].table: name for name in tables},
+                self._publication,
                 partial(self._reader, View(1)),
                 connection,
             ),

@@ -44,11 +44,10 @@ from connectors.postgres.snapshot import ChunkPart, ChunkReader, Snapshot, View
 from connectors.postgres.source_catalog import CatalogTable
 from connectors.postgres.source_config import PostgresSourceConfig
 from connectors.postgres.source_session import LoginRefused, failed
-from connectors.postgres.source_state import SlotState
+from connectors.postgres.source_state import LEFT, NEW, SlotState
 from libcore.errors import ConfigurationError, TransientError
 
 CHUNK_ROWS = 50_000  # a tenth of a second, in which the stream waits
-NEW = "new:"
 _WAIT_S = 1.0  # how long the stream waits for transactions that are open at the source
 _AGAIN_S = 0.05
 _log = structlog.get_logger()
@@ -147,6 +146,9 @@ class SlotRequests:
             time.sleep(_AGAIN_S)
             yield state, None
         wanted = self._planned(request)
+        if _was_away(state, request):
+            state, marker = self._emptied(state, request, place)
+            yield state, marker
         # the sessions that read have their snapshots behind the wait, and before it is asked what they may show
         yield from self._read(state, request, wanted, make_reader, partial(slots.reached, self._connection))
 
@@ -167,7 +169,7 @@ class SlotRequests:
                 self._open_reader, View(place, made.snapshot), 0 if request[0].startswith(NEW) else place
             )
             wanted = self._planned(request)
-            if not wanted[0].table.key:
+            if not wanted[0].table.key or _was_away(state, request):
                 state, marker = self._emptied(state, request, place)
                 yield state, marker
             yield from self._read(state, request, wanted, make_reader, lambda: place)
@@ -205,12 +207,15 @@ class SlotRequests:
         return replace(there, key=known.key)
 
     def _emptied(self, state: SlotState, request: Request, place: int) -> tuple[SlotState, ChunkPart]:
-        """A table without a key is read anew: what its rows show already is passed over in the stream."""
+        """A table is read anew; without a key, what its rows show already is passed over in the stream."""
         identity, name, *_ = request
         table = self._bindings[name].table
-        starts = {**dict(state.starts), table: place}
+        starts = dict(state.starts)
+        if not self._tables[name].key:
+            starts[table] = place
         marker: list[Item] = [Truncate(table, f"{self._slot}:{place}:{name}:{identity}")]
-        state = replace(state.seen(place), starts=tuple(sorted(starts.items())))
+        done = tuple(one for one in state.done if one != LEFT + name)
+        state = replace(state.seen(place), starts=tuple(sorted(starts.items())), done=done)
         return state, ChunkPart(marker, 0, 0, False, alone=True)
 
     def _read(
@@ -269,3 +274,7 @@ class SlotRequests:
             )
         refuse_of_whole(name, columns, self._bindings[name].whole)
         return True
+
+
+def _was_away(state: SlotState, request: Request) -> bool:
+    return request[0].startswith(NEW) and LEFT + request[1] in state.done

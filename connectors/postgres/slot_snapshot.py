@@ -23,7 +23,7 @@ from connectors.postgres.session import Connection
 from connectors.postgres.snapshot import ChunkReader, Snapshot, View
 from connectors.postgres.source_catalog import CatalogTable
 from connectors.postgres.source_config import PostgresSourceConfig
-from connectors.postgres.source_state import SlotState
+from connectors.postgres.source_state import LEFT, SlotState
 
 OpenWalsender = Callable[[str], Connection]
 
@@ -69,7 +69,9 @@ class SlotSnapshot:
                 self._leave()
 
     def _attempt(self, open_walsender: OpenWalsender) -> Iterator[Piece | None]:
-        left = [table for name, table in sorted(self._tables.items()) if name not in self.state.done]
+        # one that was away for a while is read beside the stream
+        done = {name.removeprefix(LEFT) for name in self.state.done}
+        left = [table for name, table in sorted(self._tables.items()) if name not in done]
         if self._made is not None:
             yield from self._read(left, View(self.state.lsn, self._made.snapshot), self._config.parallel)
             return

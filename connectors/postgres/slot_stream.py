@@ -28,10 +28,12 @@ from connectors.postgres.source_wire import Taken, wire
 from libcore.change import POSITION, SOURCE_TS, ChangeBatch
 from libcore.errors import ConfigurationError, FatalError, TransientError
 from libcore.pgoutput_messages import EPOCH_US
-from libcore.position import GENERATION_BYTES, make
+from libcore.position import COMMIT_BYTES, GENERATION_BYTES, make
 
 _WAIT_MS = 100
 _BYTES_AT_ONCE = 8 << 20
+# Of a transaction whose commit has not come so much is held: few rows may be gigabytes, more than one batch takes.
+_HELD_BYTES = 64 << 20
 _CONFIRM_S, _ANSWER_S = 1.0, 10.0  # how often a new position is told, and an old one again
 # Behind that many messages at once more come at once: each decoding of a handful costs a millisecond of Python.
 _MANY, _GATHER_S = 1_000, 0.01
@@ -204,7 +206,7 @@ class SlotStream:
             yield Piece(list(part.items), part.rows, state.packed(), part.size, part.alone)
 
     def _cut(self, taken: Taken, held: int) -> Iterator[pa.RecordBatch]:
-        """The messages to decode now: whole transactions, or rows_max messages of one that is larger."""
+        """The messages to decode now: whole transactions, or of one that is larger rows_max messages, or fewer."""
         if taken.messages is None:
             return
         messages = taken.messages
@@ -213,7 +215,9 @@ class SlotStream:
         else:
             open_tail = taken.last_begin >= 0 or held > 0 or not self._decoder.at_border
         border = messages.num_rows
-        if open_tail and (taken.last_commit >= 0 or held + messages.num_rows < self._rows_max):
+        size = messages.nbytes + sum(batch.nbytes for batch in self._held)
+        short = held + messages.num_rows < self._rows_max and size < _HELD_BYTES
+        if open_tail and (taken.last_commit >= 0 or short):
             border = taken.last_commit + 1
         if border > 0:
             self._held.append(messages.slice(0, border))
@@ -247,20 +251,29 @@ class SlotStream:
             return list(items)
         out: list[Item] = []
         for item in items:
+            if isinstance(item, Truncate):  # it comes alone, so the decoder's position is its own
+                after: bytes = self._decoder.state[1]
+                if _commit_of(after) >= _commit_of(make(0, self._starts.get(item.table, 0), 0)):
+                    out.append(item)
+                continue
             start = self._starts.get(item.table.name) if isinstance(item, ChangeBatch) else None
             if start is None:
                 out.append(item)
                 continue
             assert isinstance(item, ChangeBatch)
             positions = item.record.column(POSITION).cast(pa.binary())
-            commits = pc.binary_slice(positions, GENERATION_BYTES, GENERATION_BYTES + 10)
-            late = pc.greater_equal(commits, pa.scalar(make(0, start, 0)[GENERATION_BYTES : GENERATION_BYTES + 10]))
+            commits = pc.binary_slice(positions, GENERATION_BYTES, GENERATION_BYTES + COMMIT_BYTES)
+            late = pc.greater_equal(commits, pa.scalar(_commit_of(make(0, start, 0))))
             record = item.record.filter(late)
             if record.num_rows:
                 out.append(ChangeBatch(item.table, record))
         resume = self._decoder.resume_lsn
         self._starts = {table: lsn for table, lsn in self._starts.items() if lsn > resume}
         return out
+
+
+def _commit_of(position: bytes) -> bytes:
+    return position[GENERATION_BYTES : GENERATION_BYTES + COMMIT_BYTES]
 
 
 def _newest(items: Sequence[Item]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from libcore.position import FIRST
 VERSION = 2
 _FIELDS_OF_1 = 13  # all but the last
 Phase = Literal["new", "snapshot", "stream"]
+NEW, LEFT = "new:", "left:"
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class SlotState:
         phase: "new": nothing is there yet. "snapshot": the slot is there, rows are read. "stream": changes are.
         system, timeline: which cluster it was.
         lsn: the slot's consistent point, where its changes begin.
-        done: tables whose rows are all read.
+        done: tables whose rows are all read; LEFT and the name of one that the slot did not bring for a while since.
         table: the one being read, "" for none. after: what is read of it, up to this key; None: nothing whole yet.
         shapes: tables as the snapshot's decoder had them, for that of the stream.
         starts: (table, LSN): changes of the table that were committed before are in its rows already.
@@ -67,6 +69,26 @@ class SlotState:
         """With one more table read."""
         kept = tuple(dict.fromkeys((*self.shapes, *shapes)))
         return replace(self, done=(*self.done, table), table="", after=None, shapes=kept)
+
+    def left(self, there: Collection[str], unpublished: Collection[str]) -> SlotState:
+        """With a mark at each table whose changes the slot passes over, or has: its rows are to be read anew, once it
+        is there again, into a target that is emptied first, as what was deleted meanwhile comes no more.
+
+        Args:
+            there: the pipeline's tables. unpublished: those of them that the publication lacks.
+        """
+        begun = {name for _, name, *_ in (one for one in self.requests if one[0].startswith(NEW))}
+        begun |= {name for name in (*self.done, self.table) if name and not name.startswith(LEFT)}
+        gone = {name for name in begun if name not in there or name in unpublished}
+        if not gone:
+            return self
+        marks = (LEFT + name for name in sorted(gone) if LEFT + name not in self.done)
+        state = replace(
+            self,
+            done=(*(name for name in self.done if name not in gone), *marks),
+            requests=tuple(one for one in self.requests if one[0].removeprefix(NEW) not in gone),
+        )
+        return replace(state, table="", after=None) if self.table in gone else state
 
     def streaming(self) -> SlotState:
         """Behind the snapshot."""

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from libcore.pgoutput_types import MESSAGES
 
+_READ_BYTES = 64 << 20  # of one call: few rows may be gigabytes, more than one batch takes
 _Part = tuple[int, int, int]  # first message, byte offset, bytes
 
 
@@ -35,7 +36,7 @@ class FileStreams:
         self._ends[xid] = (count + messages.num_rows, size + data.size)
 
     def read(self, xid: int, start: int, rows_max: int) -> pa.RecordBatch:
-        """At most `rows_max` messages from the start-th on; none at the end."""
+        """At most `rows_max` messages from the start-th on, fewer where they are large; none at the end."""
         parts = self._parts.get(xid, [])
         low, high = 0, len(parts)
         while low < high:  # the last part that begins at or before start
@@ -43,16 +44,16 @@ class FileStreams:
             low, high = (middle + 1, high) if parts[middle][0] <= start else (low, middle)
         if low == 0 or start >= self._ends[xid][0]:
             return pa.RecordBatch.from_arrays([pa.array([], column.type) for column in MESSAGES], schema=MESSAGES)
-        found, taken = [], 0
+        found, taken, held = [], 0, 0
         with self._path(xid).open("rb") as file:
             for first, offset, size in parts[low - 1 :]:
-                if taken >= rows_max:
+                if taken >= rows_max or held >= _READ_BYTES:
                     break
                 file.seek(offset)
                 batch = pa.ipc.read_record_batch(pa.py_buffer(file.read(size)), MESSAGES)
                 batch = batch.slice(max(0, start - first), rows_max - taken)
                 found.append(batch)
-                taken += batch.num_rows
+                taken, held = taken + batch.num_rows, held + batch.nbytes
         return found[0] if len(found) == 1 else pa.concat_batches(found)
 
     def drop(self, xid: int) -> None:

@@ -1,8 +1,9 @@
 """Follows a database by its change tables: rows of all tables in commit order, and tables read anew where they must be.
 
 A table is read anew, in chunks beside the changes: at first; emptied, where the cleanup job removed changes that were
-not read yet; filled, where a newer capture instance has columns that the older one had not. Every change behind the
-reading's begin follows, in order, so older changes that meet newer rows end right.
+not read yet, or the pipeline did without the table for a while; filled, where a newer capture instance has columns that
+the older one had not. Every change behind the reading's begin follows, in order, so older changes that meet newer rows
+end right.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from connectors.sqlserver.catalog import Instance, Wanted
 from connectors.sqlserver.config import SqlServerConfig
 from connectors.sqlserver.instances import InstanceKeeper
 from connectors.sqlserver.merge import ChangeTable, Step, steps
-from connectors.sqlserver.state import NOTHING, Read, border, is_border, lsn_behind, unpacked
+from connectors.sqlserver.state import AWAY, NOTHING, Read, border, is_border, lsn_behind, unpacked
 from connectors.sqlserver.turns import TurnReader
-from libcore.errors import ConfigurationError, FatalError
+from libcore.errors import ConfigurationError, FatalError, TransientError
 
 _QUERY_ROWS_MIN = 1000
 _log = structlog.get_logger()
@@ -45,6 +46,9 @@ class ChangeTablesReader(TurnReader[bytes]):
         until_end: bool,
     ) -> None:
         super().__init__(config, context, wanted, state, pace, until_end=until_end)
+        # the place is one for all tables: it passes the changes of those that the pipeline does without
+        reads = (one if one.table in wanted else replace(one, after=None, how=AWAY) for one in self._state.reads)
+        self._state = replace(self._state, reads=tuple(reads))
         self._keeper = InstanceKeeper(config, wanted)
         self._awaited: set[str] = set()
 
@@ -96,12 +100,20 @@ class ChangeTablesReader(TurnReader[bytes]):
             )
         self._wanted[name].check(found[name][-1])
         there = [one for one in found[name] if one.min_lsn > NOTHING]
+        read = self._state.read(name)
         if not there:  # the capture job has not come to it yet, or its role keeps this login out
+            if read is not None and read.how != AWAY:  # the position must not pass changes that nobody shows
+                instance = found[name][0]
+                raise TransientError(
+                    f"source.sqlserver: table {name}: capture instance {instance.name} shows no first LSN any more, "
+                    f"so no changes: does the capture job run, is the login in its role {instance.role}?"
+                )
             self._waits_for(found[name][0])
             return
-        read = self._state.read(name)
         if read is None:
             yield self._begin(name, there, "first")
+        elif read.how == AWAY:
+            yield self._begin(name, there, "emptied")
         elif (covering := _covering(there, self._position(read))) is not None:
             yield from self._filled(name, read, covering)
         else:
@@ -191,7 +203,8 @@ class ChangeTablesReader(TurnReader[bytes]):
             since = max(begin, border(read.since))
             tables.append(ChangeTable(self._session, self._wanted[name], instance, since, end, count))
         for step in steps(tables, end, self._config.batch_rows_max):
-            if step.rows and not self._keeper.kept(self._session, used, self._state, self._lsn):
+            # a step without rows may be one whose rows are gone
+            if not self._keeper.kept(self._session, used, self._state, self._lsn):
                 return  # the next turn finds out what is missing
             yield self._piece(step, used, times)
 

@@ -17,7 +17,7 @@ from connectors.sqlserver import catalog, sql
 from connectors.sqlserver.catalog import Instance, Wanted
 from connectors.sqlserver.config import SqlServerConfig
 from connectors.sqlserver.session import Row, Session
-from connectors.sqlserver.state import State, lsn_behind
+from connectors.sqlserver.state import NOTHING, State, lsn_behind
 
 _LOOK_S = 10.0
 _NAME_MAX = 100
@@ -102,8 +102,8 @@ class InstanceKeeper:
         state = self._durable
         if self._config.capture_instances != "made" or len(there) != 2 or state is None or state.place is None:
             return False
-        if lsn_behind(state.place[0]) <= there[1].min_lsn:
-            return False
+        if there[1].min_lsn == NOTHING or lsn_behind(state.place[0]) <= there[1].min_lsn:
+            return False  # or the capture job has not come to the second yet
         schema, _, table = name.partition(".")
         with closing(Session(self._config, snapshot=False)) as writer:
             writer.run(sql.DISABLE_TABLE, schema, table, there[0].name)

@@ -11,6 +11,7 @@ from libcore.errors import ConfigurationError
 VERSION = 2
 LSN_BYTES = 10
 NOTHING = bytes(LSN_BYTES)
+AWAY = "away"
 
 Place = tuple[bytes, int, bytes]
 """Behind which row of all change tables: LSN, command, sequence."""
@@ -41,7 +42,8 @@ class Read:
         since: LSN (change data capture) or version (change tracking) up to which changes are in its rows already.
         columns: those that have values of their rows.
         after: being read: the key behind which it goes on, () at the beginning; None: it is done.
-        how: "first", "emptied" (its rows in the target went first), "filled" (columns are filled in).
+        how: "first", "emptied" (its rows in the target went first), "filled" (columns are filled in), AWAY (the
+            pipeline does without it, and change tables are passed over).
     """
 
     table: str

@@ -99,6 +99,12 @@ class Followed:
             part.close()
         self.open()
 
+    def edited(self) -> None:
+        """The file was changed: end, and start again by it."""
+        self.close()
+        self._pipeline = build.load(self._file)
+        self.open()
+
     def until(self, reached: Callable[[], bool]) -> None:
         """Epochs until something is so."""
         deadline = time.monotonic() + PATIENCE_S

@@ -256,3 +256,15 @@ def test_a_drop_that_was_cut_short_is_finished(source: Connection, postgres: str
         flow.run()
     assert slots.find(source, str(flow.config.slot)) is None
     flow.close()
+
+
+def test_a_note_that_was_never_written_whole_stops_nothing(source: Connection, postgres: str, tmp_path: Path) -> None:
+    """A disk that was full left the note of a drop empty: the slot was not dropped, so the flow goes on."""
+    flow = _flow(postgres, tmp_path, PostgresGuardian())
+    assert flow.run()
+    note = tmp_path / "run" / f"slot-{flow.config.slot}.json"
+    note.parent.mkdir(exist_ok=True)
+    note.write_bytes(b"")
+    assert flow.run()
+    assert not note.exists() and slots.find(source, str(flow.config.slot)) is not None
+    flow.close()

@@ -11,7 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from connectors.postgres import source_wire
+from connectors.postgres import slot_stream, source_wire
+from libcore.change import ChangeBatch
 from tests.connectors.slot_parts import Flow, differences, source_rows
 from tests.connectors.test_pgoutput_real import _COLUMNS, _ROWS
 
@@ -345,4 +346,52 @@ def test_large_values_follow_their_key(source: Connection, postgres: str, tmp_pa
     assert flow.run()
     found = [row[:1] + row[2:4] for row in flow.target.table("public.t")]
     assert sorted(found) == sorted(source_rows(postgres, "t", "id, y, z"))
+    flow.close()
+
+
+def test_a_large_value_of_a_column_that_joined_follows_its_key(
+    source: Connection, postgres: str, tmp_path: Path
+) -> None:
+    """A column that a table gained while the flow ran is looked up as those that it had at the start are."""
+    source.execute("CREATE TABLE t (id int PRIMARY KEY, n int)")
+    source.execute("INSERT INTO t VALUES (1, 1), (2, 2)")
+    flow = Flow(postgres, tmp_path, ["public.t"])
+    flow.run()
+    flow.open(until_end=False)
+    source.execute("UPDATE t SET n = -1 WHERE id = 1")
+    flow.until(lambda: -1 in {row[1] for row in flow.target.table("public.t")})  # what it knows of tables is old
+    source.execute("ALTER TABLE t ADD note text")
+    source.execute("ALTER TABLE t ALTER note SET STORAGE EXTERNAL")
+    source.execute("UPDATE t SET note = repeat('x', 5000) WHERE id = 1")
+    source.execute("UPDATE t SET id = 9 WHERE id = 1")
+    source.execute("UPDATE t SET n = -2 WHERE id = 2")
+    flow.until(lambda: -2 in {row[1] for row in flow.target.table("public.t")})
+    flow.crash()
+    assert differences(source_rows(postgres, "t"), flow.target.table("public.t")) == ([], [])
+    flow.close()
+
+
+def test_a_transaction_of_few_and_large_rows(
+    source: Connection, postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer rows than an epoch takes are not held up to their commit where they are large: bytes bound them, too."""
+    monkeypatch.setattr(slot_stream, "_BYTES_AT_ONCE", 1 << 20)
+    monkeypatch.setattr(slot_stream, "_HELD_BYTES", 2 << 20)
+    source.execute("CREATE TABLE t (id int PRIMARY KEY, note text)")
+    flow = Flow(postgres, tmp_path, ["public.t"])
+    flow.run()
+    source.execute("INSERT INTO t SELECT g, repeat(g::text, 50000) FROM generate_series(10, 99) g")
+    flow.open()
+    sizes: list[int] = []
+    apply = flow.target.apply
+
+    def measured(items: list[Any]) -> None:
+        sizes.extend(item.record.nbytes for item in items if isinstance(item, ChangeBatch))
+        apply(items)
+
+    monkeypatch.setattr(flow.target, "apply", measured)
+    flow.until(lambda: len(flow.target.table("public.t")) == 90)
+    flow.crash()
+    _equal(flow, "t")
+    assert sum(sizes) > 9_000_000 and max(sizes) < 4_000_000
     flow.close()

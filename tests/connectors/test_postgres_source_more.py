@@ -10,7 +10,8 @@ import psycopg
 import pytest
 
 from connectors.formats.binding import TopicBinding
-from connectors.postgres import slot_requests
+from connectors.postgres import slot as slots
+from connectors.postgres import slot_peek, slot_requests
 from libcore.errors import ConfigurationError
 from tests.connectors.request_parts import answered, ask
 from tests.connectors.slot_parts import Flow
@@ -42,6 +43,65 @@ def test_a_table_joins_without_a_rebuild(source: Connection, postgres: str, tmp_
         continue
     assert flow.target.letters == []
     _equal(flow, "first", "items", "log")
+    flow.close()
+
+
+@pytest.mark.parametrize("read_by", ["stream", "functions"])
+@pytest.mark.parametrize("epochs", [1, 2, 4, 7])
+def test_a_table_that_was_away_is_read_anew(
+    source: Connection, postgres: str, tmp_path: Path, read_by: str, epochs: int
+) -> None:
+    """What changed while the pipeline did without a table, rows deleted too, is in the target once it is back; so is
+    what somebody made in its place, which the publication had lost; whenever the next start is killed."""
+    _items(source, 300)
+    tables = ["public.items", "public.log"] if read_by == "stream" else ["public.items"]
+    source.execute("CREATE TABLE other (id int PRIMARY KEY)")
+    flow = Flow(postgres, tmp_path, ["public.other", *tables], read_by=read_by)
+    flow.run()
+    flow.tables = ["public.other"]
+    flow.run()
+    source.execute("DELETE FROM items WHERE id < 50")
+    source.execute("UPDATE items SET n = -7 WHERE id = 60")
+    source.execute("INSERT INTO log VALUES (77, 'a')")
+    flow.run()
+    flow.tables = ["public.other", *tables]
+    flow.run(epochs)
+    assert flow.run()
+    _equal(flow, *(name.removeprefix("public.") for name in tables))
+    source.execute("CREATE TABLE twin AS SELECT * FROM items WHERE id > 70")
+    source.execute("DROP TABLE items")
+    source.execute("ALTER TABLE twin RENAME TO items")
+    source.execute("ALTER TABLE items ADD PRIMARY KEY (id, line)")
+    flow.run(epochs)
+    source.execute("INSERT INTO items VALUES (1, 'new', 1, '')")
+    assert flow.run()
+    _equal(flow, *(name.removeprefix("public.") for name in tables))
+    flow.close()
+
+
+def test_a_truncate_that_the_rows_show_already(
+    source: Connection, postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a table without a key, a TRUNCATE that was committed before its rows were read is passed over, as its rows
+    are; one that comes behind them is not."""
+    _items(source, 100)
+    flow = Flow(postgres, tmp_path, ["public.items"], bindings={"on_truncate": "apply"})
+    flow.run()
+    made, changes = slots.create, ["TRUNCATE log", "INSERT INTO log VALUES (1, 'a'), (1, 'a')"]
+
+    def create(*given: Any, **named: Any) -> Iterator[Any]:
+        while changes:  # the stream brings them only behind the rows
+            source.execute(changes.pop(0).encode())
+        return made(*given, **named)
+
+    monkeypatch.setattr(slots, "create", create)
+    flow.tables = ["public.items", "public.log"]
+    assert flow.run()
+    _equal(flow, "log")
+    source.execute("TRUNCATE log")
+    source.execute("INSERT INTO log VALUES (2, 'b')")
+    assert flow.run()
+    _equal(flow, "log")
     flow.close()
 
 
@@ -136,3 +196,27 @@ def test_by_functions_where_no_walsender_can_be_had(source: Connection, postgres
     with pytest.raises(ConfigurationError, match=r"public\.log has none"):
         flow.run()
     flow.close()
+
+
+def test_a_full_peek_says_nothing_of_what_lies_behind_it(source: Connection, postgres: str) -> None:
+    """Where all that a peek showed is durable before its end is met, changes that did not fit in are not skipped."""
+    source.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    source.execute("CREATE PUBLICATION p FOR TABLE t")
+    slot_peek.create(source, "peeked", failover=False)
+    for number in range(3):
+        source.execute("INSERT INTO t VALUES (%s)", (number,))
+    peeks = slot_peek.Peeks(psycopg.connect(postgres, autocommit=True), 3)
+    list(peeks.start("peeked", 0, slot_peek.function_options("p", source.info.server_version)))
+    shown, behind = b"", 0
+    for _ in range(12):
+        taken = peeks.take(100)
+        if taken.messages is None:
+            assert taken.keepalive_lsn <= behind or shown.count(b"I") == 3, "changes were skipped"
+            continue
+        payloads = [message["payload"] for message in taken.messages.to_pylist()]
+        shown += b"".join(payload[:1] for payload in payloads)
+        ends = [int.from_bytes(payload[10:18], "big") for payload in payloads if payload[:1] == b"C"]
+        peeks.confirmed = behind = max([behind, *ends])  # as a flow does whose epochs are durable at once
+    peeks.close()
+    source.execute("SELECT pg_drop_replication_slot('peeked')")
+    assert shown.count(b"I") == 3 and taken.keepalive_lsn >= behind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.postgres import source_wire
+from connectors.postgres import source_streams, source_wire
 from connectors.postgres.source_streams import FileStreams
 from libcore.errors import FatalError
 from libcore.pgoutput_types import MESSAGES
@@ -101,3 +102,17 @@ def test_streamed_messages_come_back_from_disk(parts: list[tuple[int, list[bytes
             assert streams.read(xid, start, count).column(0).to_pylist() == payloads[start : start + count]
             streams.drop(xid)
             assert streams.read(xid, 0, 10).num_rows == 0
+
+
+def test_large_streamed_messages_come_back_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows are asked for, one call reads no more of them than memory is to hold, and none is left out."""
+    monkeypatch.setattr(source_streams, "_READ_BYTES", 25_000)
+    streams = FileStreams(tmp_path / "streams")
+    payloads = [bytes([number]) * 10_000 for number in range(20)]
+    for payload in payloads:
+        streams.append(7, pa.RecordBatch.from_arrays([pa.array([payload]), pa.array([0])], schema=MESSAGES))
+    found: list[bytes] = []
+    while (part := streams.read(7, len(found), 1000)).num_rows:
+        assert part.num_rows == min(3, 20 - len(found))
+        found += part.column(0).to_pylist()
+    assert found == payloads

@@ -8,11 +8,19 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 from random import Random
+from time import sleep
 from typing import Any
 
 import pyodbc
 import pytest
 
+from connectors.formats.binding import TopicBinding
+from connectors.sqlserver import catalog
+from connectors.sqlserver.catalog import Instance
+from connectors.sqlserver.config import SqlServerConfig
+from connectors.sqlserver.instances import InstanceKeeper
+from connectors.sqlserver.session import Session
+from connectors.sqlserver.state import State, border
 from libcore.errors import FatalError
 from tests.connectors.contract_source import Followed, some_rows
 from tests.connectors.sqlserver_parts import SqlServerSystem, asked, cleaned, equal
@@ -132,6 +140,73 @@ class TestNewColumns:
         followed.close()
 
 
+class TestAway:
+    """A table is out of sight for a while, and its changes with it."""
+
+    @pytest.mark.parametrize("mode", ["cdc", "change_tracking"])
+    def test_a_table_that_the_file_left_out(self, request: pytest.FixtureRequest, tmp_path: Path, mode: str) -> None:
+        """What changed while the pipeline did without a table, rows deleted too, is in the target once it is back."""
+        system: SqlServerSystem = request.getfixturevalue("captured" if mode == "cdc" else "tracked")
+        system.write(some_rows(Random(9), 0, 30))
+        file = system.pipeline()
+        whole = file.read_text("utf-8")
+        followed = Followed(file, tmp_path / "state")
+        equal(followed, system)
+        file.write_text(whole.replace('"dbo.items", ', ""), "utf-8")
+        followed.edited()
+        system.write({40: (40, "new", None), 5: (5, "other", None)}, (1, 2))
+        system.run("INSERT INTO dbo.idle (id) VALUES (1)")
+        followed.until(lambda: len(followed.rows("idle")) == 1)
+        followed.epoch()
+        file.write_text(whole, "utf-8")
+        followed.edited()
+        followed.crash()
+        equal(followed, system)
+        system.write({41: (41, "newer", None)}, (3,))
+        equal(followed, system)
+        followed.close()
+
+    def test_an_instance_that_shows_no_first_lsn_any_more(self, captured: SqlServerSystem, tmp_path: Path) -> None:
+        """A login that lost the instance's role sees no first LSN: the position does not pass the table's changes."""
+        captured.write(some_rows(Random(10), 0, 10))
+        followed = Followed(captured.pipeline(), tmp_path / "state")
+        equal(followed, captured)
+        first = "SELECT start_lsn FROM cdc.change_tables WHERE capture_instance = 'dbo_items'"
+        ((shown,),) = asked(captured, first)
+        hide = "UPDATE cdc.change_tables SET start_lsn = 0x{} WHERE capture_instance = 'dbo_items'"
+        captured.run(hide.format("00" * 10))
+        captured.write({20: (20, "unseen", None)}, (1,))
+        captured.run("INSERT INTO dbo.idle (id) VALUES (1)")
+        for _ in range(30):
+            followed.epoch()
+            sleep(0.01)
+        captured.run(hide.format(shown.hex()))
+        equal(followed, captured)
+        followed.until(lambda: len(followed.rows("idle")) == 1)
+        followed.close()
+
+    def test_the_first_instance_stays_until_the_second_shows_its_begin(self, captured: SqlServerSystem) -> None:
+        """While the capture job has not come to a second instance the first one, which is read, is not dropped."""
+        captured.run(
+            "EXEC sys.sp_cdc_enable_table @source_schema = N'dbo', @source_name = N'items', "
+            "@role_name = NULL, @capture_instance = N'dbo_items_2'"
+        )
+        second = "SELECT start_lsn FROM cdc.change_tables WHERE capture_instance = 'dbo_items_2'"
+        ((begin,),) = asked(captured, second)
+        captured.write(some_rows(Random(11), 0, 3))
+        set_to = "UPDATE cdc.change_tables SET start_lsn = 0x{} WHERE capture_instance = 'dbo_items_2'"
+        config = SqlServerConfig(dsn="env:ERP_DSN", capture_instances="made", poll_s=0.01)
+        with closing(Session(config)) as session:
+            found = catalog.describe(session, "dbo.items")
+            wanted = catalog.wanted(found, found.source.table, TopicBinding("dbo.items"))
+            (newest,) = asked(captured, "SELECT sys.fn_cdc_get_max_lsn()")[0]
+            for shown, left in (("00" * 10, ["dbo_items", "dbo_items_2"]), (begin.hex(), ["dbo_items_2"])):
+                captured.run(set_to.format(shown))
+                keeper = InstanceKeeper(config, {"dbo.items": wanted})
+                keeper.durable(State(place=border(newest)))
+                assert [one.name for one in keeper.look(session)["dbo.items"]] == left
+
+
 class TestCleanup:
     """The cleanup job removes changes, read or not."""
 
@@ -191,6 +266,34 @@ class TestCleanup:
         equal(followed, captured)
         followed.close()
         assert (brought, len(followed.rows("idle"))) == (0, 1)
+
+    def test_a_cleanup_that_takes_all_there_was(
+        self, captured: SqlServerSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Changes that go between the look at the instances and the reading leave nothing to read: that is noticed."""
+        captured.run("CREATE TABLE dbo.other (id int NOT NULL PRIMARY KEY)")
+        captured.run("EXEC sys.sp_cdc_enable_table @source_schema = N'dbo', @source_name = N'other', @role_name = NULL")
+        captured.write(some_rows(Random(8), 0, 20))
+        followed = Followed(captured.pipeline(), tmp_path / "state")
+        equal(followed, captured)
+        followed.epoch()
+        followed.close()
+        captured.write({30: (30, "new", None)}, (1, 2))
+        captured.run("INSERT INTO dbo.other VALUES (1)")  # the newest transaction stays, and nobody follows it
+        captured.run("EXEC sys.sp_cdc_scan")
+        look, cleanups = InstanceKeeper.look, ["items", "idle"]
+
+        def slow(keeper: InstanceKeeper, session: Session) -> dict[str, list[Instance]]:
+            found = look(keeper, session)
+            while cleanups:
+                cleaned(captured, cleanups.pop())
+            return found
+
+        monkeypatch.setattr(InstanceKeeper, "look", slow)
+        followed.open()
+        equal(followed, captured)
+        followed.close()
+        assert not cleanups
 
     def test_what_tracking_forgot_is_read_anew(self, tracked: SqlServerSystem, tmp_path: Path) -> None:
         """Versions that were cleaned up while nobody read: the table is read anew, rows deleted meanwhile go."""
