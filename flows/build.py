@@ -25,7 +25,7 @@ from connectors.base import metrics, stop
 from connectors.base.sink import SpooledSink
 from connectors.base.target import PREFLIGHT_S
 from connectors.postgres.config import PostgresConfig, TargetTable
-from flows import process, reading, spec, topics
+from flows import changed_steps, process, reading, spec, topics
 from flows.operators.shape import Shaper, TableShape
 from flows.recovery import check_durable, require_recovery
 from flows.replicate import replicate
@@ -135,7 +135,10 @@ def prepare(
     worker = process.worker_index(sys.argv[1:])
     process.serve_metrics(worker)
     bindings = reading.bind(pipeline, path, store)
-    process.start_status_writer(store.run, worker, _remember(store, [binding.topic for binding in bindings]))
+    remember = _remember(
+        store, [binding.topic for binding in bindings], changed_steps.checked(pipeline, bindings, store, path)
+    )
+    process.start_status_writer(store.run, worker, remember)
     written = topics.written(pipeline, bindings)
     target = make_target(pipeline, store, written)
     single_part = asking(target, store)
@@ -370,12 +373,13 @@ def asking(target: Any, store: Store) -> Callable[[Table], bool]:
     return ask
 
 
-def _remember(store: Store, names: Sequence[str]) -> Callable[[], None]:
-    """Keep the topics once an epoch with them is durable: a source closes its second epoch only after the first is."""
+def _remember(store: Store, names: Sequence[str], steps: Mapping[str, Any]) -> Callable[[], None]:
+    """Keep both once an epoch with them is durable: a source closes its second epoch only after the first is."""
     started, done = time.monotonic(), [False]
 
     def remember() -> None:
         if not done[0] and process.total(metrics.EPOCHS) > 1 and time.monotonic() - started > 1.0:
+            store.remember_steps(steps)  # first: a start asks for them where it finds topics
             store.remember_topics(names)
             done[0] = True
 

@@ -273,6 +273,9 @@ class Pipeline(Section):
     source: Source
     tables: Annotated[dict[str, TableSpec], BeforeValidator(_tables), Field(min_length=1)]
     step: tuple[Step, ...] = Field(default=(), description="joins, windows, groups, computed columns, in order")
+    changed_steps: Literal["refuse", "accept"] = Field(
+        default="refuse", description="steps that are other than when rows were read: refused, or so from now on"
+    )
     rollout: RolloutSpec = RolloutSpec()
     document: DocumentSpec | None = Field(
         default=None, description="whole source transactions become visible in the target together"

@@ -2,6 +2,7 @@
 
     headrace.json     format, store_id, name, sink, slots, parts; written once, by whichever process comes first
     topics.json       topics that were read in a durable epoch
+    steps.json        what the steps were in a durable epoch
     routes.json       tables whose rows all go through one sink part
     tables.json       columns and key of tables that steps read, with every column that they had once
     recovery/         Bytewax's recovery store
@@ -20,10 +21,11 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from connectors.base import json_file
 from connectors.base.durable import make_directory, sync_directory
@@ -66,6 +68,16 @@ class Store:
     def remember_topics(self, topics: Iterable[str]) -> None:
         """Add topics that were read in a durable epoch."""
         json_file.write(self.directory / "topics.json", sorted(self.topics() | set(topics)), durably=True)
+
+    def steps(self) -> dict[str, Any] | None:
+        """What the pipeline's steps were at the newest durable epoch of a run; None where none was."""
+        found: dict[str, Any] | None = json_file.read(self.directory / "steps.json", None)
+        return found
+
+    def remember_steps(self, steps: Mapping[str, Any]) -> None:
+        """Keep what they are, for the next start."""
+        if self.steps() != steps:
+            json_file.write(self.directory / "steps.json", steps, durably=True)
 
     def route(self, table: str) -> bool | None:
         """Whether the table's rows all go through one part; None where it is not known yet."""

@@ -1,0 +1,107 @@
+"""A pipeline file that changes over a state directory: what would leave rows out is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows import changed_steps, topics
+from flows.spec import parse
+from flows.state.store import Store, open_store
+from libcore.errors import ConfigurationError
+
+HEAD = 'name = "p"\n[source.kafka]\nservers = "s:1"\n[sink.null]\n'
+TABLES = "[tables.orders]\n[tables.customers]\n"
+JOIN = '[[step]]\njoin = "orders"\nwith = "customers"\non = { customer = "id" }\ntake = ["city"]\nas = "sold"\n'
+GROUP = '[[step]]\ngroup = "sold"\nby = ["city"]\naggregate = { n = "count(*)" }\nas = "cities"\n'
+WINDOW = (
+    '[[step]]\nwindow = "orders"\ntime = "at"\nsize = "1h"\naggregate = { n = "count(*)" }\nas = "hours"\n'
+    'emit = "final"\nidle_after = "5s"\n'
+)
+DUE = '[[step]]\ndue = "orders"\nat = "until"\n'
+SELECT = '[[step]]\nselect = { twice = "amount * 2" }\nof = "orders"\n'
+STEPS = TABLES + JOIN + GROUP
+
+
+def start(store: Store, text: str, *, durable: bool = True) -> None:
+    """A start with this file, and an epoch."""
+    pipeline = parse(HEAD + text, "p.toml")
+    bindings = topics.resolve(pipeline, {pipeline.topic(name): 1 for name in pipeline.tables}, "p.toml")
+    remembered = changed_steps.checked(pipeline, bindings, store, "p.toml")
+    if durable:
+        store.remember_steps(json.loads(json.dumps(remembered)))
+        store.remember_topics([binding.topic for binding in bindings])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A new state directory."""
+    return open_store(tmp_path, "p", "null", 64, 4)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "found"),
+    [
+        (TABLES, STEPS, "step join-sold-customers: expected the steps with which .* found a new one"),
+        (STEPS, STEPS.replace('["city"]\nas', '["city", "zip"]\nas'), r"take to be \['city'\].* found \['city', 'zip'\]"),
+        (STEPS, STEPS.replace('as = "sold"', 'how = "left"\nas = "sold"'), "how to be None.* found 'left'"),
+        (STEPS, STEPS.replace("customer =", "buyer ="), "step join-sold-customers: expected on to be"),
+        (STEPS, STEPS.replace('by = ["city"]\n', ""), "step group-cities: expected by to be"),
+        (STEPS, STEPS.replace("[tables.orders]", '[tables.orders]\ndrop = ["x"]'), "tables.orders.drop to be None"),
+        (TABLES + WINDOW, TABLES + WINDOW.replace('"1h"', '"2h"'), "step window-hours: expected size to be"),
+        (TABLES + WINDOW, TABLES + WINDOW.replace('emit = "final"', 'emit = "changes"'), "step window-hours"),
+        (TABLES + DUE, TABLES + DUE.replace("until", "after"), "step due-orders: expected at to be 'until'"),
+        (STEPS, TABLES + JOIN, "table sold: .* found it written only now"),
+        (STEPS, TABLES, "table orders: .* found it written only now"),
+        (STEPS, STEPS.replace("[tables.orders]", "[tables.orders]\nwrite = true"), "table orders: .* written only now"),
+        (TABLES, TABLES + SELECT + 'as = "more"\n', "table more: .* found it written only now"),
+    ],
+)
+def test_what_leaves_rows_out_is_refused(store: Store, before: str, now: str, found: str) -> None:
+    """A step that is new or other, or a table that is written only now, is named with what it was; accepted on demand."""
+    start(store, before)
+    with pytest.raises(ConfigurationError, match=found):
+        start(store, now)
+    start(store, before)
+    accepted = 'changed_steps = "accept"\n'
+    pipeline = parse(accepted + HEAD + now, "p.toml")
+    bindings = topics.resolve(pipeline, {pipeline.topic(name): 1 for name in pipeline.tables}, "p.toml")
+    store.remember_steps(changed_steps.checked(pipeline, bindings, store, "p.toml"))
+    start(store, now)
+    assert store.steps() is not None
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        (STEPS, STEPS),
+        ("[tables.other]\n", "[tables.other]\n" + STEPS),
+        (TABLES + SELECT, TABLES + SELECT.replace("* 2", "+ amount")),
+        (TABLES, TABLES + SELECT),
+        (TABLES + WINDOW, TABLES + WINDOW.replace('"5s"', '"9s"') + 'allowed_lateness = "1h"\n'),
+        (TABLES + DUE, TABLES + DUE + 'every = "5s"\n'),
+        (TABLES, "[tables.orders]\n"),
+    ],
+)
+def test_what_leaves_none_out_is_not(store: Store, before: str, now: str) -> None:
+    """The same steps, steps over tables that are new with them, other expressions and other waiting times start."""
+    start(store, before)
+    start(store, now)
+    assert store.topics() >= {"orders"}
+
+
+def test_a_table_that_comes_back_goes_on(store: Store) -> None:
+    """A table that the file left out for a while is written as before."""
+    start(store, TABLES)
+    start(store, "[tables.orders]\n")
+    start(store, TABLES)
+    assert set(store.steps()["written"]) == {"orders", "customers"}  # type: ignore[index]
+
+
+def test_nothing_is_refused_where_nothing_was_read(store: Store) -> None:
+    """Until an epoch is durable, the file may change as it likes."""
+    start(store, TABLES, durable=False)
+    start(store, STEPS, durable=False)
+    assert (store.steps(), store.topics()) == (None, frozenset())
