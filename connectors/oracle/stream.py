@@ -179,7 +179,8 @@ class Stream:
         if part.ended:
             self.state = self.state.behind((one.thread, one.scn, one.xid) for one in part.commits)
         elif len(part.rows):
-            self.state = replace(self.state, part=(part.commits[-1].xid, part.orders[-1].as_py() + 1))
+            counted = (part.commits[-1].xid, part.orders[-1].as_py() + 1, tuple(sorted(self._tables)))
+            self.state = replace(self.state, part=counted)
         rows = sum(len(item) for item in items if isinstance(item, ChangeBatch))
         size = sum(item.record.nbytes for item in items if isinstance(item, ChangeBatch))
         at = _newest(items)
@@ -333,7 +334,7 @@ class Stream:
             self._changes.floors = dict(self.state.floors)
 
 
-def _behind_part(committed: Committed, part: tuple[bytes, int] | None) -> Committed:
+def _behind_part(committed: Committed, part: Sequence[Any] | None) -> Committed:
     """Without the rows of a large transaction that are given out already."""
     if part is None or all(one.xid != part[0] for one in committed.commits):
         return committed

@@ -341,7 +341,8 @@ def _resolved(
                 known = [one for one in known if one != xid]
             continue
         if xid[4:] == _NO_SEQUENCE:
-            xid = found[place] = opened[0]
+            xid = opened[0]
+            found[place] = xid
         elif xid not in opened:
             opened.append(xid)
             for earlier in waiting.pop(xid[:4], None) or ():
