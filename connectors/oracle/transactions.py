@@ -322,9 +322,9 @@ def _resolved(
     found, told = list(xids), dict[bytes, bytes]()
     whole: dict[bytes, list[bytes]] = {}
     waiting: dict[bytes, list[int]] = {}
-    for xid in known:
-        if xid[4:] != _NO_SEQUENCE:
-            whole.setdefault(xid[:4], []).append(xid)
+    for one in known:
+        if one[4:] != _NO_SEQUENCE:
+            whole.setdefault(one[:4], []).append(one)
     for place, (xid, code) in enumerate(zip(xids, codes, strict=True)):
         if xid is None or code in (_DDL, _MISSING):
             continue
