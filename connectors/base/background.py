@@ -6,9 +6,11 @@ TransientError costs the reader, not the flow: a new one begins behind the last 
 
 from __future__ import annotations
 
+import atexit
 import math
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -27,11 +29,13 @@ from libcore.errors import TransientError
 
 _RETRY_S_MIN, _RETRY_S_MAX = 0.1, 10.0
 _JOIN_S = 10.0
+_EXIT_S = 2.0
 _SNAPSHOT_BATCHES, _SNAPSHOT_BYTES = 5, 32 << 20  # what an epoch of a snapshot takes
 # From that many rows a second on an epoch waits so long for its quota: an epoch costs a synced file for each part of a
 # sink, and a slot's backlog came in epochs of 2,000 rows (150,000 a second), which took half of the worker's time.
 _FAST_PER_S, _MORE_S, _MORE_S_MIN = 50_000, 0.1, 0.002
 _log = structlog.get_logger()
+_running: weakref.WeakSet[BackgroundPartition] = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,7 @@ class BackgroundPartition(StatefulSourcePartition[Item, tuple[Any, ...]]):
         self._reader: PieceReader | None = None
         self._thread = threading.Thread(target=self._read, args=(state,), name=f"source {name}", daemon=True)
         self._thread.start()
+        _running.add(self)
 
     def next_batch(self) -> list[Item]:
         """Items of one epoch, or none; StopIteration after the end. Raises what the reader raised."""
@@ -254,6 +259,20 @@ class BackgroundPartition(StatefulSourcePartition[Item, tuple[Any, ...]]):
             except BaseException as error:
                 self._queue.finish(error)
                 return
+
+
+@atexit.register
+def _end_threads() -> None:
+    """A process that fails closes no partition, and takes the interpreter down under the threads that still run.
+
+    One that is in C then may end the process by a signal, which hides the error: Arrow's aggregations come back for the
+    interpreter's lock.
+    """
+    running, until = list(_running), time.monotonic() + _EXIT_S
+    for partition in running:
+        partition._queue.stop()
+    for partition in running:
+        partition._thread.join(max(0.0, until - time.monotonic()))
 
 
 class _Queue:

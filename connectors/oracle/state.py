@@ -26,7 +26,8 @@ class State:
         done: tables whose rows are read. table: the one being read, "" for none. after: its last key that was read.
         floors: (table, SCN): what committed up to there is in the table's rows, which were read later.
         commits: (thread, SCN, XIDs): what committed in that redo thread below the SCN, and these at it, is given out.
-        part: (XID, rows) of a large transaction of which so many rows are given out; None: of none.
+        part: (XID, rows, tables) of a large transaction of which so many rows of these tables are given out; None: of
+            none. States of older versions lack the tables.
         rows: rows that were read of tables, which numbers them.
         again: tables to be read anew, with what the target holds of them removed first.
         marks: (table, time as text) of mode timestamp: up to where its rows are read.
@@ -44,7 +45,7 @@ class State:
     after: tuple[str, ...] | None = None
     floors: tuple[tuple[str, int], ...] = ()
     commits: tuple[tuple[int, int, tuple[bytes, ...]], ...] = ()
-    part: tuple[bytes, int] | None = None
+    part: tuple[bytes, int, tuple[str, ...]] | tuple[bytes, int] | None = None
     rows: int = 0
     again: tuple[str, ...] = ()
     read_scn: int = 0

@@ -38,7 +38,10 @@ _QUIET_S = 1.0  # the same where nothing at all was logged
 _REREAD_ORDER = 1 << 38  # behind all rows of a transaction
 _TRUNCATE = re.compile(r"\s*truncate\s+table\b", re.I)
 _SHAPES = re.compile(r"\s*(alter|rename|drop|create)\b", re.I)
-_DEFAULT = re.compile(r"\bdefault\b", re.I)
+_REPLACED = re.compile(r"\s*(drop\s+table\b|rename\b|alter\s+table\b.*\brename\s+to\b)", re.I | re.S)
+_PARTITION = re.compile(r"\s*alter\s+table\b.*\b(truncate|drop|exchange)\s+(?:sub)?partition", re.I | re.S)
+# rows that were there have values in a column of which no redo tells
+_VALUES = re.compile(r"\bdefault\b|\brename\s+column\b|\bvisible\b", re.I)
 _log = structlog.get_logger()
 
 
@@ -176,7 +179,8 @@ class Stream:
         if part.ended:
             self.state = self.state.behind((one.thread, one.scn, one.xid) for one in part.commits)
         elif len(part.rows):
-            self.state = replace(self.state, part=(part.commits[-1].xid, part.orders[-1].as_py() + 1))
+            counted = (part.commits[-1].xid, part.orders[-1].as_py() + 1, tuple(sorted(self._tables)))
+            self.state = replace(self.state, part=counted)
         rows = sum(len(item) for item in items if isinstance(item, ChangeBatch))
         size = sum(item.record.nbytes for item in items if isinstance(item, ChangeBatch))
         at = _newest(items)
@@ -224,6 +228,8 @@ class Stream:
         elif _TRUNCATE.match(told.statement):
             if told.scn > dict(self.state.floors).get(name, 0):
                 yield from self._truncated(self._tables[name], told)
+        elif (partition := _PARTITION.match(told.statement)) is not None:
+            self._partition(self._tables[name], told, is_exchanged=partition[1].lower() == "exchange")
         elif _SHAPES.match(told.statement):
             yield from self._reshaped(name, told)
         yield from self._read_beside()
@@ -246,12 +252,42 @@ class Stream:
         if lost and self._bindings[name].clears:
             items: list[Item] = [ClearColumn(name, column, f"{told.scn}:{name}:{column}") for column in lost]
             yield Piece(items, 1, self.state.packed(), alone=True)
-        if _DEFAULT.search(told.statement) or told.scn <= dict(self.state.floors).get(name, 0):
-            # rows that were there have the default without a word of it in the redo; rows that were read since the DDL,
-            # but before it was known, lack the column
-            done = tuple(one for one in self.state.done if one != name)
-            _, scn = starting_point(self._catalog)
-            self.state = replace(self.state, done=done, table=name, after=None, read_scn=scn)
+        is_known = told.scn <= dict(self.state.floors).get(name, 0)
+        if _REPLACED.match(told.statement) and not is_known:
+            # the dictionary has a table of the name: it is another one, and no redo tells that the former's rows went
+            self._anew(name)
+        elif is_known or _VALUES.search(told.statement):
+            # rows that were read since the DDL, but before it was known, lack the column
+            self._reread(name)
+
+    def _partition(self, wanted: WantedTable, told: Told, *, is_exchanged: bool) -> None:
+        """Rows went with a partition that was dropped, truncated or exchanged, or came with it: no redo tells which."""
+        name = wanted.table.name
+        if told.scn <= dict(self.state.floors).get(name, 0):
+            return
+        _log.info("a table's partition", table=name, scn=told.scn, statement=told.statement[:200])
+        if wanted.on_truncate == "stop":
+            raise FatalError(
+                f"source.oracle: table {name} lost rows with a partition at SCN {told.scn}, and on_truncate is stop; "
+                "set it to apply, which reads the table anew, or to ignore"
+            )
+        if wanted.on_truncate == "apply":
+            self._anew(name)
+        elif is_exchanged:
+            self._reread(name)
+
+    def _anew(self, name: str) -> None:
+        """All rows of a table are to be removed and read as they are now."""
+        self.state = replace(self.state, again=tuple(dict.fromkeys((*self.state.again, name))))
+
+    def _reread(self, name: str) -> None:
+        """All rows of a table are to be read as they are now, over those that were brought."""
+        if not self._tables[name].table.key:  # over them: beside them
+            self._anew(name)
+            return
+        done = tuple(one for one in self.state.done if one != name)
+        _, scn = starting_point(self._catalog)
+        self.state = replace(self.state, done=done, table=name, after=None, read_scn=scn)
 
     def _describe(self, name: str) -> list[str]:
         """Know a table as the dictionary has it now; columns that it lost of what was brought."""
@@ -298,7 +334,7 @@ class Stream:
             self._changes.floors = dict(self.state.floors)
 
 
-def _behind_part(committed: Committed, part: tuple[bytes, int] | None) -> Committed:
+def _behind_part(committed: Committed, part: Sequence[Any] | None) -> Committed:
     """Without the rows of a large transaction that are given out already."""
     if part is None or all(one.xid != part[0] for one in committed.commits):
         return committed

@@ -23,6 +23,7 @@ CARRIED_ROWS_MAX = 20_000
 """Rows of open transactions that are carried from batch to batch; above it the largest get lists of their own."""
 _COMMIT, _DDL, _MARKER, _MISSING, _ROLLBACK = 7, 5, 27, 34, 36
 _CONTROL = pa.array([_COMMIT, _DDL, _MARKER, _MISSING, _ROLLBACK], pa.int16())
+_ENDS = (_COMMIT, _MARKER, _ROLLBACK)
 _NO_SEQUENCE = b"\xff\xff\xff\xff"
 ROWS = pa.schema(
     [
@@ -153,9 +154,10 @@ class Transactions:
 
     def take(self, batch: pa.RecordBatch) -> Iterator[Committed | Told]:
         """What the rows of a batch, in the columns of sql.CONTENTS_SCHEMA, bring to an end."""
+        batch = self._with_sequences(batch)
         is_control = pc.is_in(batch.column("OPERATION_CODE"), value_set=_CONTROL)
         rows = pa.RecordBatch.from_arrays([batch.column(name) for name in ROWS.names], schema=ROWS)
-        rows = self._to_large(_resolved(rows.filter(pc.invert(is_control)), self._open_xids()))
+        rows = self._to_large(rows.filter(pc.invert(is_control)))
         rows = pa.concat_batches([self._carried, rows]) if len(self._carried) else rows
         encoded = pc.dictionary_encode(rows.column("XID"))
         xids = encoded.dictionary.to_pylist()
@@ -177,6 +179,22 @@ class Transactions:
     def _open_xids(self) -> list[bytes]:
         return [*pc.unique(self._carried.column("XID")).to_pylist(), *self._large]
 
+    def _with_sequences(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The batch, and what is open, with whole XIDs wherever it is known by now which are meant."""
+        known, short = self._open_xids(), pa.scalar(_NO_SEQUENCE, pa.binary())
+        is_short = pc.equal(pc.binary_slice(batch.column("XID"), 4, 8), short)
+        if not pc.any(is_short).as_py() and all(xid[4:] != _NO_SEQUENCE for xid in known):
+            return batch
+        codes, column = batch.column("OPERATION_CODE").to_pylist(), batch.schema.get_field_index("XID")
+        xids, told = _resolved(batch.column(column).to_pylist(), codes, known)
+        for xid, whole in told.items():
+            if xid in self._large:
+                self._large[whole] = self._large.pop(xid)
+        place = ROWS.get_field_index("XID")
+        named = [told.get(xid, xid) for xid in self._carried.column(place).to_pylist()]
+        self._carried = self._carried.set_column(place, ROWS.field(place), pa.array(named, pa.binary()))
+        return batch.set_column(column, batch.schema.field(column), pa.array(xids, pa.binary()))
+
     def _to_large(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Rows of large transactions go to these; the others come back."""
         if not self._large:
@@ -194,13 +212,12 @@ class Transactions:
         columns[4] = columns[4].cast(pa.int64())
         steps: list[Any] = []
         number = 0
-        for code, raw, scn, thread, at, owner, name, statement in zip(
+        for code, xid, scn, thread, at, owner, name, statement in zip(
             *(one.to_pylist() for one in columns), strict=True
         ):
             if code in (_DDL, _MISSING):
                 steps.append(Told(scn, thread, owner or "", name or "", statement or "" if code == _DDL else ""))
                 continue
-            xid = _whole(raw, [*small, *self._large]) if raw[4:] == _NO_SEQUENCE else raw
             commit = Commit(xid, scn, thread, at)
             keep = code == _COMMIT and not self._known(commit)
             if (large := self._large.get(xid)) is not None:
@@ -209,10 +226,9 @@ class Transactions:
                 else:
                     large.forget()
                     del self._large[xid]
-            # rows without a sequence may have come before any row that tells it
-            mine = small & {xid, xid[:4] + _NO_SEQUENCE}
-            ended |= dict.fromkeys(mine, number if keep else -1)
-            if mine and keep:
+            if xid in small:
+                ended[xid] = number if keep else -1
+            if xid in small and keep:
                 number += 1
                 if not steps or not isinstance(steps[-1], list):
                     steps.append([])
@@ -291,23 +307,48 @@ def _undoes(rows: pa.RecordBatch) -> bool:
     return bool(pc.any(pc.not_equal(rows.column("ROLLBACK"), pa.scalar(0, pa.int8()))).as_py())
 
 
-def _resolved(rows: pa.RecordBatch, known: list[bytes]) -> pa.RecordBatch:
-    """Rows whose XID lacks its sequence, with that of the open transaction of the same slot."""
-    tails = pc.binary_slice(rows.column("XID"), 4, 8)
-    if not pc.any(pc.equal(tails, pa.scalar(_NO_SEQUENCE, pa.binary()))).as_py():
-        return rows
-    xids = rows.column("XID").to_pylist()
-    whole = [*known, *dict.fromkeys(xid for xid in xids if xid[4:] != _NO_SEQUENCE)]
-    found = [_whole(xid, whole) if xid[4:] == _NO_SEQUENCE else xid for xid in xids]
-    return rows.set_column(rows.schema.get_field_index("XID"), ROWS.field("XID"), pa.array(found, pa.binary()))
+def _resolved(
+    xids: list[bytes | None], codes: list[int], known: Sequence[bytes]
+) -> tuple[list[bytes | None], dict[bytes, bytes]]:
+    """XIDs of rows in their order, those without a sequence as the transaction that is open in their slot at that row.
 
+    A row may come before any that tells the sequence. One slot has one transaction after the other, also in a batch.
 
-def _whole(xid: bytes, known: Sequence[bytes]) -> bytes:
-    """The open transaction that an XID without its sequence means. Raises FatalError where there are several."""
-    found = {one for one in known if one[:4] == xid[:4] and one[4:] != _NO_SEQUENCE}
-    if len(found) > 1:
-        raise FatalError(
-            f"source.oracle: transaction {xid.hex()} comes without its sequence, and {len(found)} open ones have its "
-            "slot: which is meant cannot be known; start again behind them"
-        )
-    return found.pop() if found else xid
+    Args:
+        known: open ones.
+    Returns: the XIDs, and which of `known` without a sequence are told now, and what they are. Raises FatalError where
+        several are open.
+    """
+    found, told = list(xids), dict[bytes, bytes]()
+    whole: dict[bytes, list[bytes]] = {}
+    waiting: dict[bytes, list[int]] = {}
+    for one in known:
+        if one[4:] != _NO_SEQUENCE:
+            whole.setdefault(one[:4], []).append(one)
+    for place, (xid, code) in enumerate(zip(xids, codes, strict=True)):
+        if xid is None or code in (_DDL, _MISSING):
+            continue
+        opened = whole.setdefault(xid[:4], [])
+        if xid[4:] == _NO_SEQUENCE and len(opened) > 1:
+            raise FatalError(
+                f"source.oracle: transaction {xid.hex()} comes without its sequence, and {len(opened)} open ones have "
+                "its slot: which is meant cannot be known; start again behind them"
+            )
+        if xid[4:] == _NO_SEQUENCE and not opened:
+            waiting.setdefault(xid[:4], []).append(place)
+            if code in _ENDS:  # of those that wait
+                waiting.pop(xid[:4])
+                known = [one for one in known if one != xid]
+            continue
+        if xid[4:] == _NO_SEQUENCE:
+            xid = opened[0]
+            found[place] = xid
+        elif xid not in opened:
+            opened.append(xid)
+            for earlier in waiting.pop(xid[:4], None) or ():
+                found[earlier] = xid
+            if (short := xid[:4] + _NO_SEQUENCE) in known:
+                told.setdefault(short, xid)
+        if code in _ENDS:
+            opened.remove(xid)
+    return found, told

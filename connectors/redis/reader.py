@@ -22,7 +22,7 @@ from connectors.base.items import Truncate
 from connectors.redis.config import RedisConfig
 from connectors.redis.entries import Entry, debezium, flat, raw
 from connectors.redis.server import NONE, Extent, Id, connect, errors, parsed, shown
-from libcore.errors import ConfigurationError, FatalError
+from libcore.errors import ConfigurationError, FatalError, TransientError
 
 VERSION = 1
 CONSUMER = "headrace"
@@ -96,6 +96,8 @@ class StreamReader:
                 continue
             yield from self._decoded([one for one in entries if not self._until_end or one[0][0] <= end])
             self._acknowledge()
+            if self._until_end and entries[-1][0][0] > end:
+                return
 
     def _begin(self) -> Id:
         """Set the group behind the last durable entry; the id of the newest entry there is."""
@@ -133,19 +135,34 @@ class StreamReader:
     def _more(self) -> bool:
         """Whether something may be there; asked without the entries that XINFO STREAM shows."""
         with self._there():
-            groups = {group["name"]: group for group in self._client.xinfo_groups(self._stream)}
-        ours = groups.get(self._group.encode())
+            ours = self._ours(self._client.xinfo_groups(self._stream))
         return ours is None or ours.get("lag") != 0
+
+    def _ours(self, groups: list[Any]) -> Any:
+        """What the server says of the group, None where it is gone. Raises TransientError: another one reads with it.
+
+        A process that should be dead may still be given entries, which the server then gives to nobody else: the next
+        reader sets the group behind what came here.
+        """
+        ours = {group["name"]: group for group in groups}.get(self._group.encode())
+        if ours is not None and parsed(ours["last-delivered-id"]) > self._last:
+            raise TransientError(
+                f"stream {self._stream}: another process reads with group {self._group}, and was given entries behind "
+                f"{shown(self._last)}: they are asked for again"
+            )
+        return ours
 
     def _read(self) -> list[tuple[Entry, int]]:
         """The next entries, each with its number among all that were ever added."""
         count = min(_READ_AT_ONCE, self._config.batch_rows_max)
-        with self._there(), self._client.pipeline(transaction=True) as both:  # nothing is trimmed between the two
-            both.xinfo_stream(self._stream)
-            both.execute_command(
+        with self._there(), self._client.pipeline(transaction=True) as asked:  # nothing comes between the three
+            asked.xinfo_stream(self._stream)
+            asked.xinfo_groups(self._stream)
+            asked.execute_command(
                 "XREADGROUP", "GROUP", self._group, CONSUMER, "COUNT", count, "STREAMS", self._stream, ">"
             )
-            found, answer = both.execute()
+            found, groups, answer = asked.execute()
+        self._ours(groups)
         rows, about = _entries(answer), Extent(found)
         self._check_gap(about)
         self._delivered.extend(identity for identity, _ in rows)

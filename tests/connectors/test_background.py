@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -122,6 +124,30 @@ def test_a_partition_goes_on_after_transient_errors_and_tells_durable_states(mon
     assert snapshots == sorted(snapshots)
     assert (snapshots[-1], failing) == (60, set())
     assert all(after - before <= 7 for before, after in itertools.pairwise(snapshots))
+
+
+_FAILING = """
+import sys, time
+from connectors.base.background import BackgroundPartition, Piece
+
+class Endless:
+    def pieces(self):
+        while True:
+            time.sleep(0.01)
+            yield Piece([], 1, (1,))
+    def durable(self, state): pass
+    def close(self): print("closed", flush=True)
+
+part = BackgroundPartition("p", lambda state: Endless(), (1,), rows_max=1, queued_bytes_max=1 << 20, poll_s=1)
+time.sleep(0.1)
+sys.exit("the flow failed")
+"""
+
+
+def test_a_process_that_fails_ends_its_readers_first() -> None:
+    """No reading thread is left in C code when the interpreter is taken down, though nobody closed the partition."""
+    ended = subprocess.run([sys.executable, "-c", _FAILING], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.stdout, ended.returncode) == ("closed\n", 1)
 
 
 def test_a_full_queue_holds_the_reader_and_a_stop_frees_it() -> None:

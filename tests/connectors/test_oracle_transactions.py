@@ -143,3 +143,33 @@ def test_an_xid_without_its_sequence(tmp_path: Path) -> None:
     other = b"\0\1\0\2\0\0\0\4"
     with pytest.raises(FatalError, match="without its sequence"):
         list(kept.take(mined([_row(5, a, "x", "s"), _row(6, other, "x", "s"), _row(7, no_sequence, "x", "u")])))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 10])
+@pytest.mark.parametrize("carried", [0, 10_000])
+@pytest.mark.parametrize("ends", [ROLLBACK, COMMIT])
+def test_a_slot_that_is_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: int, carried: int, batch: int
+) -> None:
+    """Rows without their sequence are of the transaction that has their slot then, be it the next one in a batch."""
+    monkeypatch.setattr(transactions, "CARRIED_ROWS_MAX", carried)
+    kept = Transactions(tmp_path, 1 << 20, lambda commit: commit.scn == 9)
+    a, b, c, slot = (b"\0\1\0\2" + last for last in (b"\0\0\0\3", b"\0\0\0\4", b"\0\0\0\5", b"\xff\xff\xff\xff"))
+    rows = [_row(1, slot, "v", "first"), _row(2, a, "x", "s"), {"SCN": 3, "OPERATION_CODE": COMMIT, "XID": a}]
+    rows += [_row(4, slot, "y", "t"), {"SCN": 5, "OPERATION_CODE": ends, "XID": b}]
+    rows += [_row(6, slot, "z", "u"), _row(7, c, "z", "v"), _row(8, slot, "z", "undo", undo=True)]
+    rows += [{"SCN": 10, "OPERATION_CODE": COMMIT, "XID": c}]
+    found = [one for start in range(0, len(rows), batch) for one in kept.take(mined(rows[start : start + batch]))]
+    kept.close()
+    assert given_out(found) == [["first", "s"], *([["t"]] if ends == COMMIT else []), ["u"]]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 10])
+def test_a_transaction_that_never_tells_its_sequence(tmp_path: Path, batch: int) -> None:
+    """Its end ends it, and the next transaction of its slot is another one."""
+    kept = Transactions(tmp_path, 1 << 20, lambda _: False)
+    b, slot = b"\0\1\0\2\0\0\0\4", b"\0\1\0\2\xff\xff\xff\xff"
+    rows = [_row(1, slot, "x", "s"), {"SCN": 2, "OPERATION_CODE": COMMIT, "XID": slot}, _row(3, b, "y", "t")]
+    rows.append({"SCN": 4, "OPERATION_CODE": ROLLBACK, "XID": b})
+    found = [one for start in range(0, len(rows), batch) for one in kept.take(mined(rows[start : start + batch]))]
+    assert given_out(found) == [["s"]]

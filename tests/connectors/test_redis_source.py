@@ -115,6 +115,24 @@ def test_a_killed_reader_leaves_nothing_pending(streams: Streams, server: RedisS
     assert len(followed.rows()) == 300
 
 
+@pytest.mark.parametrize("behind", [0, 40])
+def test_a_second_reader_takes_nothing_away(streams: Streams, server: RedisServer, tmp_path: Path, behind: int) -> None:
+    """Entries that the group gave to another process, one that should be dead, come here all the same."""
+    streams.write(some_rows(Random(5), 0, 100))
+    followed = Followed(streams.pipeline(batch_rows_max=30), tmp_path / "state")
+    followed.until(partial(_has, followed, 100))
+    entry = {json.dumps({"id": 900}): json.dumps({"before": None, "after": {"id": 900}, "op": "c", "ts_ms": 1})}
+    with server.client() as client, client.pipeline(transaction=True) as together:
+        together.xadd(TABLE, entry)
+        together.execute_command("XREADGROUP", "GROUP", GROUP, "headrace", "COUNT", 100, "STREAMS", TABLE, ">")
+        for number in range(behind):
+            together.xadd(TABLE, {json.dumps({"id": number}): json.dumps({"before": {"id": number}, "op": "d"})})
+        together.execute()
+    followed.until(lambda: 900 in followed.rows() and len(followed.rows()) == 101 - behind)
+    followed.close()
+    assert followed.letters == []
+
+
 def test_entries_that_were_trimmed_unread_are_a_gap(streams: Streams, server: RedisServer, tmp_path: Path) -> None:
     """Trimmed behind the position it stops and says how many ids; on_gap goes on; trimmed before it nothing happens."""
     streams.write(some_rows(Random(4), 0, 50))

@@ -135,6 +135,56 @@ class OracleDatabase:
             scn = self._ddl(self.tables[name], f"TRUNCATE TABLE {named(name)}")
             self.connection.execute(f'UPDATE "{name}" SET "$to" = ? WHERE "$to" = ?', [scn, store.FOREVER])
 
+    def rename_column(self, name: str, column: str, to: str) -> None:
+        """ALTER TABLE ... RENAME COLUMN: DDL, without a row of redo for the values."""
+        with self.lock:
+            table, old = self.tables[name], self.tables[name].column(column)
+            made = OracleColumn(to, old.type)
+            table.columns = [made if one is old else one for one in table.columns]
+            table.version += 1
+            for row in self.rows[name].values():
+                row[to] = row.pop(column)
+            self.connection.execute(f'ALTER TABLE "{name}" RENAME COLUMN "{column}" TO "{to}"')
+            self.connection.execute(
+                "UPDATE col SET name = ? WHERE owner || '.' || tab = ? AND name = ?", [to, name, column]
+            )
+            self._ddl(table, f'ALTER TABLE {named(name)} RENAME COLUMN "{column}" TO "{to}"')
+
+    def drop_partition(self, name: str, rows: Sequence[tuple[object, ...]], told: str = "DROP PARTITION P1") -> None:
+        """ALTER TABLE ... of a partition that holds the rows of some keys, which go without a row of redo."""
+        with self.lock:
+            table, places = self.tables[name], self.places(name)
+            gone = [places[table.stored_key(key)] for key in rows]
+            for place in gone:
+                del self.rows[name][place]
+            scn = self._ddl(table, f"ALTER TABLE {named(name)} {told}")
+            self.connection.executemany(
+                f'UPDATE "{name}" SET "$to" = ? WHERE "$to" = ? AND "$row" = ?',
+                [(scn, store.FOREVER, place) for place in gone],
+            )
+
+    def replace_table(self, name: str, statements: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
+        """Another table stands under the name: DDL alone tells it, no row of redo its rows."""
+        with self.lock:
+            table, gone = self.tables[name], list(self.rows[name])
+            self.rows[name].clear()
+            for statement in statements:
+                scn = self._ddl(table, statement)
+            table.number += 5_000
+            self.connection.execute("UPDATE tab SET object = ? WHERE owner || '.' || name = ?", [table.number, name])
+            self.connection.executemany(
+                f'UPDATE "{name}" SET "$to" = ? WHERE "$to" = ? AND "$row" = ?',
+                [(scn, store.FOREVER, place) for place in gone],
+            )
+            for values in rows:
+                row, place = {one.name: one.stored(values.get(one.name)) for one in table.columns}, table.new_row_id()
+                self.rows[name][place] = row
+                listed = ", ".join(f'"{column}"' for column in row)
+                self.connection.execute(
+                    f'INSERT INTO "{name}" ("$row", "$from", "$to", {listed}) VALUES (?, ?, ?{", ?" * len(row)})',
+                    [place, scn, store.FOREVER, *row.values()],
+                )
+
     def _describe(self, table: Table, column: OracleColumn) -> None:
         place = table.key.index(column.name) + 1 if column.name in table.key else None
         number = column.kind in ("NUMBER", "FLOAT")
