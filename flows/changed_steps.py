@@ -100,10 +100,14 @@ def _changed_steps(before: Mapping[str, Any], now: Mapping[str, Any], read: froz
         elif differing := [one for one in {**former, **settings} if former.get(one) != settings.get(one)]:
             one = differing[0]
             wrong.append(
-                f"step {name}: expected {one} to be {former.get(one)!r}, as its state was made with, "
-                f"found {settings.get(one)!r}"
+                f"step {name}: expected {one} to be {_shown(former, one)}, as its state was made with, "
+                f"found {_shown(settings, one)}"
             )
     return wrong
+
+
+def _shown(settings: Mapping[str, Any], name: str) -> str:
+    return repr(settings[name]) if name in settings else "its default"
 
 
 def _newly_written(before: Mapping[str, Any], now: Mapping[str, Any], read: frozenset[str]) -> list[str]:

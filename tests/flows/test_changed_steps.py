@@ -45,22 +45,22 @@ def store(tmp_path: Path) -> Store:
     ("before", "now", "found"),
     [
         (TABLES, STEPS, "step join-sold-customers: expected the steps with which .* found a new one"),
-        (STEPS, STEPS.replace('["city"]\nas', '["city", "zip"]\nas'), r"take to be \['city'\].* found \['city', 'zip'\]"),
-        (STEPS, STEPS.replace('as = "sold"', 'how = "left"\nas = "sold"'), "how to be None.* found 'left'"),
+        (STEPS, STEPS.replace('["city"]\nas', '["city", "zip"]\nas'), r"take to be \['city'\].* \['city', 'zip'\]"),
+        (STEPS, STEPS.replace('as = "sold"', 'how = "left"\nas = "sold"'), "how to be its default, .* found 'left'"),
         (STEPS, STEPS.replace("customer =", "buyer ="), "step join-sold-customers: expected on to be"),
         (STEPS, STEPS.replace('by = ["city"]\n', ""), "step group-cities: expected by to be"),
-        (STEPS, STEPS.replace("[tables.orders]", '[tables.orders]\ndrop = ["x"]'), "tables.orders.drop to be None"),
+        (STEPS, STEPS.replace("[tables.orders]", '[tables.orders]\ndrop = ["x"]'), "tables.orders.drop to be its default"),
         (TABLES + WINDOW, TABLES + WINDOW.replace('"1h"', '"2h"'), "step window-hours: expected size to be"),
         (TABLES + WINDOW, TABLES + WINDOW.replace('emit = "final"', 'emit = "changes"'), "step window-hours"),
         (TABLES + DUE, TABLES + DUE.replace("until", "after"), "step due-orders: expected at to be 'until'"),
         (STEPS, TABLES + JOIN, "table sold: .* found it written only now"),
-        (STEPS, TABLES, "table orders: .* found it written only now"),
-        (STEPS, STEPS.replace("[tables.orders]", "[tables.orders]\nwrite = true"), "table orders: .* written only now"),
+        (STEPS, TABLES, "table customers: .* found it written only now"),
+        (STEPS, STEPS.replace("orders]", "orders]\nwrite = true"), "table orders: .* written only now"),
         (TABLES, TABLES + SELECT + 'as = "more"\n', "table more: .* found it written only now"),
     ],
 )
 def test_what_leaves_rows_out_is_refused(store: Store, before: str, now: str, found: str) -> None:
-    """A step that is new or other, or a table that is written only now, is named with what it was; accepted on demand."""
+    """A step that is new or other, or a table that is written only now, is named with what it was, or accepted."""
     start(store, before)
     with pytest.raises(ConfigurationError, match=found):
         start(store, now)
