@@ -99,6 +99,7 @@ class SapRfcReader:
             self._logs = {name: KeyLog(directory / "sap_rfc", name, durable.state[7]) for name in compared}
             for name in wanted.keys() - self._logs.keys():
                 forget(directory / "sap_rfc", name)
+        self._stamped_at = ""  # the clock at the last look at days of change
         self._compare_at = 0.0 if until_end else time.monotonic() + config.compare_s
 
     @property
@@ -225,8 +226,11 @@ class SapRfcReader:
                         yield held
                     held = one
             self._pointers = (*self._pointers, *changed.pointers)
-            moved = changed.position not in ("", self._position) or bool(changed.pointers)
-            self._position = changed.position or self._position
+            position = changed.position or self._position
+            if self._stamped_at:
+                position = min(position, self._stamped_at)  # what was written between the two looks, the next one finds
+            moved = position != self._position or bool(changed.pointers)
+            self._position = position
             # the signal goes on behind these keys only with the last piece
             if held is not None:
                 yield replace(held, state=self._state)
@@ -270,14 +274,15 @@ class SapRfcReader:
         if not tables:
             return
         now = self._session.clock()
+        self._stamped_at = now.strftime(STAMP)
         since = looked_from(self._position, now, self._config)
         self._number += 1
         for name, wanted in tables.items():
             clause = changed_since(wanted, self._config.changed_on.get(name), since)
             for rows, _ in pages(self._whole[name], able, wanted, None, self._page_rows, clause):
                 yield from self._upserts(wanted, rows)
-        if alone and self._position != now.strftime(STAMP):
-            self._position = now.strftime(STAMP)
+        if alone and self._position != self._stamped_at:
+            self._position = self._stamped_at
             yield Piece([], 0, self._state)
 
     def _asked_for(self, able: Ability) -> Iterator[Piece]:

@@ -268,6 +268,28 @@ def test_a_row_that_is_written_again_while_keys_are_compared(tmp_path: Path) -> 
     assert named(followed, "VBAK")[0]["VBELN"] == "0000000001"
 
 
+def test_midnight_between_days_of_change_and_documents(tmp_path: Path) -> None:
+    """A row written behind a look at its day is found by the next one, however late the documents' look came."""
+    sales = Sales(tmp_path)
+    sales.system.add_table("EKBE", [CLIENT, Field("BELNR", "CHAR", 10, key=True), Field("CPUDT", "DATS", 8)])
+    noon = sales.system.clock.replace(hour=12, minute=0)
+    sales.system.set(clock_seconds=(noon - sales.system.clock).total_seconds())
+    followed = Followed(sales.pipeline("VBAK", "EKBE", signals='{ EKBE = "timestamp" }'), tmp_path / "state")
+    asked: list[str] = []
+
+    def between(name: str, given: dict[str, Any]) -> None:
+        asked.append(str(given.get("QUERY_TABLE") or name))
+        if asked[-3:] == ["STFC_CONNECTION", "EKBE", "STFC_CONNECTION"] and "done" not in asked:
+            asked.append("done")
+            sales.system.write({"EKBE": [{"BELNR": "1", "CPUDT": f"{noon:%Y%m%d}"}]}, documents=False)
+            sales.system.set(clock_seconds=(noon - sales.system.clock).total_seconds() + 86_400)
+
+    functions.BEFORE.append(between)
+    followed.until(lambda: bool(named(followed, "EKBE")))
+    followed.close()
+    assert "done" in asked
+
+
 def test_a_signal_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     """A table without a change document object, without a day of change, or with another key is refused by name."""
     sales = Sales(tmp_path)
