@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import socket
+import tomllib
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from connectors.sap.idoc_config import SapIdocConfig
 from connectors.sap.idoc_envelope import documents
+from connectors.sap.idoc_listener import Listener
 from connectors.sap.idoc_spool import Spool
-from tests.connectors.idoc_parts import flat
+from flows.ports import free_port
+from tests.connectors.idoc_parts import PIPELINE, document, flat, xml
+
+
+def config(**settings: object) -> SapIdocConfig:
+    return SapIdocConfig(**tomllib.loads(PIPELINE)["source"]["sap_idoc"] | settings)
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
@@ -19,3 +28,17 @@ def test_idocs_of_a_flat_post_are_told_apart_at_any_line_end(end: bytes, tmp_pat
     with closing(Spool(tmp_path, bytes_max=1 << 20, kept=1_000)) as spool:
         assert [spool.put(documents(body)) for body in (first, first + second, second)] == [1, 1, 0]
         assert [one.docnum for one in spool.waiting(0, 9, 1 << 20)] == [f"{number:016d}" for number in (1, 2)]
+
+
+def test_a_sender_that_asks_before_it_sends_is_answered(tmp_path: Path) -> None:
+    """Expect: 100-continue is answered at once: a sender that waits for that would send nothing."""
+    port, body = free_port(), document(xml(1, "A"))
+    with closing(Spool(tmp_path, bytes_max=1 << 20, kept=1_000)) as spool:
+        with closing(Listener(config(listen=f"127.0.0.1:{port}"), spool)):
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as peer:
+                head = f"POST /idoc HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
+                peer.sendall(head.encode())
+                assert peer.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+                peer.sendall(body)
+                assert peer.recv(100).startswith(b"HTTP/1.1 200 ")
+        assert spool.last == 1
