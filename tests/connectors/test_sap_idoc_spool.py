@@ -12,13 +12,33 @@ import pytest
 from connectors.sap.idoc_config import SapIdocConfig
 from connectors.sap.idoc_envelope import documents
 from connectors.sap.idoc_listener import Listener
+from connectors.sap.idoc_reader import FIRST, IdocReader
 from connectors.sap.idoc_spool import Spool
 from flows.ports import free_port
+from libcore.errors import FatalError
 from tests.connectors.idoc_parts import PIPELINE, document, flat, xml
 
 
 def config(**settings: object) -> SapIdocConfig:
     return SapIdocConfig(**tomllib.loads(PIPELINE)["source"]["sap_idoc"] | settings)
+
+
+def test_a_spool_that_is_not_the_one_that_was_read(tmp_path: Path) -> None:
+    """An empty folder in the spool's place (another path, a volume that is not there) is refused before anything is
+    received: its numbers begin anew, and IDocs of numbers that were read before would wait for ever."""
+    told = config(listen=f"127.0.0.1:{free_port()}")
+    with closing(Spool(tmp_path / "spool", bytes_max=1 << 20, kept=1_000)) as spool:
+        spool.put(documents(document(xml(1, "A"), xml(2, "B"))))
+        spool.done(2)
+    tables, generations = told.tables, dict.fromkeys(told.tables, 0)
+    state = (*FIRST[:1], 2)
+    for until_end in (True, False):
+        with pytest.raises(FatalError, match=r"other: expected the spool .* 2 IDocs, found one of 0"):
+            IdocReader(told, tmp_path / "other", tables, generations, state, flow="f", until_end=until_end)
+        with closing(
+            IdocReader(told, tmp_path / "spool", tables, generations, state, flow="f", until_end=until_end)
+        ) as reader:
+            assert next(reader.pieces(), None) is None
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
