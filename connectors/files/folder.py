@@ -54,6 +54,11 @@ def digest_of(file: BinaryIO, size: int) -> str:
     return value.hexdigest()
 
 
+def number_of(name: str) -> int:
+    """The number of a ledger or a file of keys: KIND-NUMBER-HEX, six digits at least."""
+    return int(name.split("-")[1])
+
+
 class Ledger:
     """The files that were read, in order; on disk where there is a directory, so that a state only names a line.
 
@@ -68,7 +73,7 @@ class Ledger:
         self._directory, self._number, self._lines = directory, 1, 0
         if place is not None and directory is not None:
             self._load(directory / place[0], place[1])
-            self._number = int(place[0].split("-")[1]) + 1
+            self._number = number_of(place[0]) + 1
         self._name = f"ledger-{self._number:06d}-{secrets.token_hex(4)}.jsonl"
         self._file: BinaryIO | None = None
 
@@ -291,7 +296,7 @@ class Folder:
 
 def last_read(directory: Path) -> list[str]:
     """Names of the files that a flow has read, in its order, as far as its newest ledger tells; none without one."""
-    ledgers = sorted(directory.glob("ledger-*.jsonl"), key=lambda path: (path.name.split("-")[1], path.stat().st_mtime))
+    ledgers = sorted(directory.glob("ledger-*.jsonl"), key=lambda path: (number_of(path.name), path.stat().st_mtime))
     names: dict[str, None] = {}
     for line in ledgers[-1].read_bytes().splitlines() if ledgers else []:
         try:
