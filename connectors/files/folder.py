@@ -171,6 +171,7 @@ class Folder:
         self, name: str, settings: FileTable, base: Path, *, until_end: bool, remembered_max: int = 1 << 62
     ) -> None:
         self._name, self._settings, self._until_end, self._remembered_max = name, settings, until_end, remembered_max
+        self._path, self._base = base / settings.path, base
         self.directory, self._pattern = split_path(settings.path, base)
         self._first: frozenset[str] | None = None  # until_end: the names of the first look
         self._stood: dict[str, tuple[Seen, float]] = {}  # as it was, since when
@@ -184,6 +185,8 @@ class Folder:
         return sorted(self._listed())
 
     def _listed(self) -> dict[str, Seen]:
+        if self.directory != self._path:  # a directory that was away until now looked like a file's name
+            self.directory, self._pattern = split_path(self._settings.path, self._base)
         found, markers = {}, self._settings.done_suffix if self._settings.complete == "done" else None
         try:
             with os.scandir(self.directory) as entries:

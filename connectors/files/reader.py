@@ -134,7 +134,10 @@ class FilesReader:
                     yield from self._read(seen, file, rows, letters, state)
                     return
         except FileNotFoundError:
+            self._folder.names()  # a folder that is away may come back; a file that a folder lacks does not by itself
             found = "none"
+        except OSError as error:
+            raise TransientError(f"{path}: {error.strerror or error}") from error
         else:
             found = "other bytes"
         if found == "other bytes" and self._settings.replaced == "read":
