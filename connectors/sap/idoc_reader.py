@@ -80,8 +80,8 @@ class IdocReader:
             self._spool.close()
             raise FatalError(
                 f"source.sap_idoc.spool: {directory}: expected the spool of which the recovery store has read "
-                f"{self._seq} IDocs, found one of {last}: put the former folder back; where it is lost, begin anew with "
-                "another state_dir, as nobody knows which IDocs waited in it"
+                f"{self._seq} IDocs, found one of {last}: put the former folder back; where it is lost, begin anew "
+                "with another state_dir, as nobody knows which IDocs waited in it"
             )
         self._status = None if config.status is None else StatusSender(config.status)
         self._listener = None if until_end else Listener(config, self._spool)

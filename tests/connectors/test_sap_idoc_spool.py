@@ -53,12 +53,14 @@ def test_idocs_of_a_flat_post_are_told_apart_at_any_line_end(end: bytes, tmp_pat
 def test_a_sender_that_asks_before_it_sends_is_answered(tmp_path: Path) -> None:
     """Expect: 100-continue is answered at once: a sender that waits for that would send nothing."""
     port, body = free_port(), document(xml(1, "A"))
-    with closing(Spool(tmp_path, bytes_max=1 << 20, kept=1_000)) as spool:
-        with closing(Listener(config(listen=f"127.0.0.1:{port}"), spool)):
-            with socket.create_connection(("127.0.0.1", port), timeout=5) as peer:
-                head = f"POST /idoc HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
-                peer.sendall(head.encode())
-                assert peer.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
-                peer.sendall(body)
-                assert peer.recv(100).startswith(b"HTTP/1.1 200 ")
+    with (
+        closing(Spool(tmp_path, bytes_max=1 << 20, kept=1_000)) as spool,
+        closing(Listener(config(listen=f"127.0.0.1:{port}"), spool)),
+        socket.create_connection(("127.0.0.1", port), timeout=5) as peer,
+    ):
+        head = f"POST /idoc HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
+        peer.sendall(head.encode())
+        assert peer.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        peer.sendall(body)
+        assert peer.recv(100).startswith(b"HTTP/1.1 200 ")
         assert spool.last == 1
