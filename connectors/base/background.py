@@ -192,8 +192,9 @@ class BackgroundPartition(StatefulSourcePartition[Item, tuple[Any, ...]]):
             # A source closes its second epoch only after the first is durable, and a third is open now.
             state, pieces, at = self._closed_states[0]
             self._age.durable(pieces, at)
-            if self._reader is not None:
-                self._reader.durable(state)
+            reader = self._reader  # looked at once: its thread may give it up meanwhile
+            if reader is not None:
+                reader.durable(state)
         if stop.requested():
             return self._pacing.ending()
         fresh = self._pacing.fresh

@@ -113,7 +113,9 @@ class Requests:
                 asked: dict[str, Any] = json.loads(file.read_text("utf-8"))
                 columns = tuple(str(name) for name in asked.get("columns") or ())
                 request: Request = (identity, str(asked["table"]), str(asked.get("where") or ""), None, columns, 0)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except FileNotFoundError:
+                continue  # answered between the two by another process, whose answer stands
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 self.refuse((identity, "", "", None, (), 0), f"expected {{table, where}} as JSON, found {error!r}")
                 continue
             if self._is_taken(request):

@@ -168,7 +168,7 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
             metadata = {"flow": self._spool.flow, "part": self._spool.part, "seq": seq}
             try:
                 files.append(self._spool.write(seq, tables, with_markers(metadata, chunk.markers)))
-            except HeadraceError as error:
+            except (HeadraceError, OSError) as error:  # in a cluster Bytewax loses the exception's text
                 self._log.error("a segment could not be spooled", seq=seq, error=str(error))
                 raise
         return files

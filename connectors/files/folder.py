@@ -54,6 +54,11 @@ def digest_of(file: BinaryIO, size: int) -> str:
     return value.hexdigest()
 
 
+def number_of(name: str) -> int:
+    """The number of a ledger or a file of keys: KIND-NUMBER-HEX, six digits at least."""
+    return int(name.split("-")[1])
+
+
 class Ledger:
     """The files that were read, in order; on disk where there is a directory, so that a state only names a line.
 
@@ -68,7 +73,7 @@ class Ledger:
         self._directory, self._number, self._lines = directory, 1, 0
         if place is not None and directory is not None:
             self._load(directory / place[0], place[1])
-            self._number = int(place[0].split("-")[1]) + 1
+            self._number = number_of(place[0]) + 1
         self._name = f"ledger-{self._number:06d}-{secrets.token_hex(4)}.jsonl"
         self._file: BinaryIO | None = None
 
@@ -166,6 +171,7 @@ class Folder:
         self, name: str, settings: FileTable, base: Path, *, until_end: bool, remembered_max: int = 1 << 62
     ) -> None:
         self._name, self._settings, self._until_end, self._remembered_max = name, settings, until_end, remembered_max
+        self._path, self._base = base / settings.path, base
         self.directory, self._pattern = split_path(settings.path, base)
         self._first: frozenset[str] | None = None  # until_end: the names of the first look
         self._stood: dict[str, tuple[Seen, float]] = {}  # as it was, since when
@@ -179,6 +185,8 @@ class Folder:
         return sorted(self._listed())
 
     def _listed(self) -> dict[str, Seen]:
+        if self.directory != self._path:  # a directory that was away until now looked like a file's name
+            self.directory, self._pattern = split_path(self._settings.path, self._base)
         found, markers = {}, self._settings.done_suffix if self._settings.complete == "done" else None
         try:
             with os.scandir(self.directory) as entries:
@@ -291,7 +299,7 @@ class Folder:
 
 def last_read(directory: Path) -> list[str]:
     """Names of the files that a flow has read, in its order, as far as its newest ledger tells; none without one."""
-    ledgers = sorted(directory.glob("ledger-*.jsonl"), key=lambda path: (path.name.split("-")[1], path.stat().st_mtime))
+    ledgers = sorted(directory.glob("ledger-*.jsonl"), key=lambda path: (number_of(path.name), path.stat().st_mtime))
     names: dict[str, None] = {}
     for line in ledgers[-1].read_bytes().splitlines() if ledgers else []:
         try:

@@ -22,7 +22,7 @@ from connectors.base.items import Item
 from connectors.base.metrics import LAG_MS, LAG_OFFSETS
 from connectors.base.rows import change_batch, refused_rows
 from connectors.files.config import FilesConfig, FileTable
-from connectors.files.folder import Folder, Ledger, Seen, digest_of
+from connectors.files.folder import Folder, Ledger, Seen, digest_of, number_of
 from connectors.files.jsonl import JsonRows
 from connectors.files.parquet import ParquetRows
 from connectors.files.rows import CsvRows, FileView, FixedRows, Opener, Read, RowReader
@@ -75,7 +75,7 @@ class FilesReader:
         for draft in self._directory.glob(".keys-*"):  # of a process that was killed
             draft.unlink(missing_ok=True)
         for path in self._directory.glob("keys-*"):  # finished by one, and in no state
-            if int(path.name.split("-")[1]) >= self._number and path.name != self._keys:
+            if number_of(path.name) >= self._number and path.name != self._keys:
                 path.unlink(missing_ok=True)
         self._lag = (LAG_OFFSETS.labels(table.name, "files"), LAG_MS.labels(table.name, "files"))
 
@@ -118,9 +118,9 @@ class FilesReader:
         self._durable = None
         for kept in (ledger and ledger[0], keys):
             if kept:
-                kind, number = kept.split("-")[:2]
+                kind = kept.split("-")[0]
                 for path in self._directory.glob(f"{kind}-*"):
-                    if path.name.split("-")[1] <= number and path.name != kept:
+                    if number_of(path.name) <= number_of(kept) and path.name != kept:
                         path.unlink(missing_ok=True)
 
     def _resumed(self, open_file: tuple[Any, ...]) -> Iterator[Piece]:
@@ -134,7 +134,10 @@ class FilesReader:
                     yield from self._read(seen, file, rows, letters, state)
                     return
         except FileNotFoundError:
+            self._folder.names()  # a folder that is away may come back; a file that a folder lacks does not by itself
             found = "none"
+        except OSError as error:
+            raise TransientError(f"{path}: {error.strerror or error}") from error
         else:
             found = "other bytes"
         if found == "other bytes" and self._settings.replaced == "read":

@@ -135,6 +135,9 @@ class FilesSource(FixedPartitionedSource[Item, tuple[Any, ...]]):
         """A partition that goes on where `resume_state` says, or at the first file."""
         table, settings, context = self._tables[for_part], self._config.tables[for_part], self._context
         pace = Pace(self._config.guardian)
+        if (context.base / settings.path).is_dir():
+            # said once and for all readers: while a directory is away, its name could be a file's
+            settings = settings.model_copy(update={"path": f"{settings.path}/"})
 
         def open_reader(state: tuple[Any, ...]) -> FilesReader:
             return FilesReader(

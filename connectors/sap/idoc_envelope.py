@@ -101,7 +101,7 @@ def _of_xml(body: bytes) -> list[Document]:
 
 
 def _of_flat(body: bytes) -> list[Document]:
-    starts = [match.start() for match in re.finditer(rb"(?m)^" + _FLAT, body)]
+    starts = [match.start() for match in re.finditer(rb"(?:\A|(?<=[\r\n]))" + _FLAT, body)]
     if not starts or body[: starts[0]].strip(b"\r\n"):
         return [Document("flat", body, {})]
     ends = [*starts[1:], len(body)]
@@ -111,7 +111,7 @@ def _of_flat(body: bytes) -> list[Document]:
 
 
 def _control(body: bytes) -> dict[str, str]:
-    line = body.split(b"\n", 1)[0].rstrip(b"\r").decode("utf-8", "replace")
+    line = re.split(rb"[\r\n]", body, maxsplit=1)[0].decode("utf-8", "replace")
     found = {}
     for name in _NAMES:
         offset, length = CONTROL_FIELDS[name]

@@ -85,6 +85,12 @@ class _Handler(BaseHTTPRequestHandler):
     login: bytes | None
     room: threading.BoundedSemaphore
 
+    def handle_expect_100(self) -> bool:
+        """The sender waits for this before it sends: it must not wait for the answer behind it."""
+        sent = super().handle_expect_100()
+        self.wfile.flush()
+        return sent
+
     def do_POST(self) -> None:
         """Keep what is posted."""
         refusal = self._refusal()

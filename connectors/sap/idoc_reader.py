@@ -26,7 +26,7 @@ from connectors.sap.idoc_listener import Listener
 from connectors.sap.idoc_spool import Spool, Waiting
 from connectors.sap.idoc_status import StatusSender
 from libcore.change import ChangeBatch, Op
-from libcore.errors import ConfigurationError
+from libcore.errors import ConfigurationError, FatalError
 from libcore.idoc import CONTROL, IdocPlan, read_idoc_flat, read_idoc_xml
 from libcore.schema import Table
 
@@ -76,6 +76,13 @@ class IdocReader:
         self._flow, self._until_end, self._seq = flow, until_end, int(state[1])
         self._plan, self._durable, self._settled = config.plan, 0, 0
         self._spool = Spool(directory, bytes_max=config.spool_bytes_max, kept=config.docnums_kept)
+        if (last := self._spool.last) < self._seq:
+            self._spool.close()
+            raise FatalError(
+                f"source.sap_idoc.spool: {directory}: expected the spool of which the recovery store has read "
+                f"{self._seq} IDocs, found one of {last}: put the former folder back; where it is lost, begin anew "
+                "with another state_dir, as nobody knows which IDocs waited in it"
+            )
         self._status = None if config.status is None else StatusSender(config.status)
         self._listener = None if until_end else Listener(config, self._spool)
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from connectors.base import durable
 from connectors.sap.idoc_envelope import Document
 from libcore.errors import CapacityError, ConfigurationError, TransientError
 
@@ -67,7 +68,7 @@ class Spool:
         self._lock, self._posts_lock = threading.Lock(), threading.Lock()
         self._posts: list[_Post] = []
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            durable.make_directory(directory)
             self._db = sqlite3.connect(directory / "idocs.db", isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")

@@ -18,7 +18,8 @@ _VALUE = r"""(?:[A-Za-z]*'(?:[^']|'')*'|[^',()=]+)"""
 _PART = re.compile(rf"(?:([A-Za-z_][A-Za-z0-9_.]*)=)?({_VALUE})(?:,|$)")
 _LAST = re.compile(r"(?:^|/)[A-Za-z_][\w.]*\((.*)\)$", re.S)
 _TYPED = re.compile(r"([A-Za-z]*)'((?:[^']|'')*)'")
-_SUFFIX = re.compile(r"(-?[0-9][0-9.eE+-]*)[LlMmDdFf]")
+# nothing but a number: a GUID of V4, bare, may end in d and have no other letter but e
+_SUFFIX = re.compile(r"(-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)[LlMmDdFf]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -33,7 +34,10 @@ def key_of(address: str, names: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     at = 0
     while at < len(inside) and (match := _PART.match(inside, at)):
-        found[match[1] or names[0]] = literal(match[2])
+        try:
+            found[match[1] or names[0]] = literal(match[2])
+        except ValueError as error:
+            raise DataError(f"expected a key in an address, found {match[2][:60]!r}: {error}") from error
         at = match.end()
     if at < len(inside) or not inside or set(found) != set(names):
         raise DataError(f"expected an address with the key {', '.join(names)}, found {address[:200]!r}")

@@ -17,6 +17,22 @@ from connectors.base import durable
 from connectors.sap.rfc_where import Key
 
 
+def forget(directory: Path, table: str) -> None:
+    """Remove the keys of a table that is compared no more: those that come from now on would not be among them."""
+    gone = [path for path, _ in _files(directory, table)]
+    for path in gone:
+        path.unlink()
+    if gone:
+        durable.sync_directory(directory)
+
+
+def _files(directory: Path, table: str) -> list[tuple[Path, int]]:
+    """A table's files, and the number of the comparison that each is of; 0: the one that holds."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", table)
+    waiting = [(path, int(path.suffixes[-2][1:])) for path in directory.glob(f"keys-{name}.[0-9]*.jsonl")]
+    return [(path, 0) for path in directory.glob(f"keys-{name}.jsonl")] + waiting
+
+
 class KeyLog:
     """The keys of one table that the target has, or may have.
 
@@ -30,8 +46,7 @@ class KeyLog:
         durable.make_directory(directory)
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", table)
         self._path = directory / f"keys-{name}.jsonl"
-        found = directory.glob(f"keys-{name}.[0-9]*.jsonl")
-        self._waiting = {int(path.suffixes[-2][1:]): path for path in found}  # files of comparisons, by number
+        self._waiting = {number: path for path, number in _files(directory, table) if number}  # of comparisons
         self.durable(number)
         while self._waiting:
             self._waiting.popitem()[1].unlink()

@@ -27,7 +27,7 @@ from connectors.base.items import Truncate
 from connectors.base.requests import Request, Requests, behind, keyed, without
 from connectors.sap.rfc_config import SapRfcConfig, Signal
 from connectors.sap.rfc_driver import TooMuch
-from connectors.sap.rfc_keys import KeyLog
+from connectors.sap.rfc_keys import KeyLog, forget
 from connectors.sap.rfc_pages import key_pages, pages
 from connectors.sap.rfc_recent import Recent
 from connectors.sap.rfc_rows import Rows, WantedTable, deletes, piece
@@ -97,6 +97,9 @@ class SapRfcReader:
         if directory is not None:
             compared = [name for name in wanted if config.compared(name)]
             self._logs = {name: KeyLog(directory / "sap_rfc", name, durable.state[7]) for name in compared}
+            for name in wanted.keys() - self._logs.keys():
+                forget(directory / "sap_rfc", name)
+        self._stamped_at = ""  # the clock at the last look at days of change
         self._compare_at = 0.0 if until_end else time.monotonic() + config.compare_s
 
     @property
@@ -175,6 +178,8 @@ class SapRfcReader:
                 self._open = None
                 self._rows += 1
                 yield Piece([Truncate(name, f"sap_rfc:{name}:{self._rows}")], 1, self._state, alone=True)
+                while self._durable.state[4] < self._rows:
+                    yield None  # a crash before that must not find a file of some keys, as if none were lost
             if self._done.get(name) != wanted.table.fingerprint:
                 yield from self._table(able, name, wanted)
 
@@ -221,8 +226,11 @@ class SapRfcReader:
                         yield held
                     held = one
             self._pointers = (*self._pointers, *changed.pointers)
-            moved = changed.position not in ("", self._position) or bool(changed.pointers)
-            self._position = changed.position or self._position
+            position = changed.position or self._position
+            if self._stamped_at:
+                position = min(position, self._stamped_at)  # what was written between the two looks, the next one finds
+            moved = position != self._position or bool(changed.pointers)
+            self._position = position
             # the signal goes on behind these keys only with the last piece
             if held is not None:
                 yield replace(held, state=self._state)
@@ -242,8 +250,10 @@ class SapRfcReader:
 
     def _upserts(self, wanted: WantedTable, rows: Rows, *, sure: bool = True) -> Iterator[Piece]:
         fresh = self._recent.fresh(wanted, rows)
+        if len(fresh) or not sure:
+            # a comparison's file may lack one that is as it was brought before: deleted then, and written again
+            self._keep(wanted, fresh if sure else rows, sure=sure)
         if len(fresh):
-            self._keep(wanted, fresh, sure=sure)
             yield from self._brought(wanted, fresh, Op.UPSERT, self._number)
 
     def _deletes(self, wanted: WantedTable, keys: Sequence[Key]) -> Iterator[Piece]:
@@ -264,14 +274,15 @@ class SapRfcReader:
         if not tables:
             return
         now = self._session.clock()
+        self._stamped_at = now.strftime(STAMP)
         since = looked_from(self._position, now, self._config)
         self._number += 1
         for name, wanted in tables.items():
             clause = changed_since(wanted, self._config.changed_on.get(name), since)
             for rows, _ in pages(self._whole[name], able, wanted, None, self._page_rows, clause):
                 yield from self._upserts(wanted, rows)
-        if alone and self._position != now.strftime(STAMP):
-            self._position = now.strftime(STAMP)
+        if alone and self._position != self._stamped_at:
+            self._position = self._stamped_at
             yield Piece([], 0, self._state)
 
     def _asked_for(self, able: Ability) -> Iterator[Piece]:

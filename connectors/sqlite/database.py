@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,8 +167,19 @@ def trigger_statements(flow: str, table: Table) -> list[tuple[str, str]]:
     return made
 
 
-def install_log(connection: sqlite3.Connection, flow: str, tables: Sequence[Table]) -> None:
-    """Make log and triggers where they are missing or other than they should be, in one transaction."""
+def install_log(
+    connection: sqlite3.Connection, flow: str, tables: Sequence[Table], begun: Collection[str], read_to: int | None
+) -> None:
+    """Make log and triggers where they are missing or other than they should be, in one transaction.
+
+    A table that was made anew under its name (so migrations do what ALTER TABLE cannot) has lost its triggers, and an
+    older database in the file's place has a log that ends earlier: what was written is not known. An entry without a
+    key tells that the table is to be read anew, and stays until that is durable.
+
+    Args:
+        begun: names of tables of which rows were read.
+        read_to: up to which number the log was read; None: not at all.
+    """
     log = log_name(flow)
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -176,13 +187,35 @@ def install_log(connection: sqlite3.Connection, flow: str, tables: Sequence[Tabl
             f"CREATE TABLE IF NOT EXISTS {quote(log)} "
             "(seq INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, key TEXT NOT NULL)"
         )
-        there = dict(connection.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger'").fetchall())
+        lost = _numbered_from(connection, log, read_to or 0)
+        found = connection.execute("SELECT name, tbl_name, sql FROM main.sqlite_schema WHERE type = 'trigger'")
+        there = {name: (on.lower(), sql) for name, on, sql in found.fetchall()}
         for table in tables:
+            unseen = lost
             for name, statement in trigger_statements(flow, table):
-                if there.get(name) != statement:
+                on, sql = there.get(name, ("", ""))
+                unseen = unseen or on != table.name.lower()
+                if (on, sql) != (table.name.lower(), statement):
                     connection.execute(f"DROP TRIGGER IF EXISTS {quote(name)}")
                     connection.execute(statement)
+            if unseen and table.name in begun:
+                connection.execute(f"INSERT INTO {quote(log)} (name, key) VALUES (?, '')", [table.name])
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def log_end(connection: sqlite3.Connection, log: str) -> int:
+    """The log's newest number: of the counter, not of the rows, as those that were read are removed."""
+    text = "SELECT coalesce((SELECT seq FROM main.sqlite_sequence WHERE name = ?), 0)"
+    return int(connection.execute(text, [log]).fetchone()[0])
+
+
+def _numbered_from(connection: sqlite3.Connection, log: str, read_to: int) -> bool:
+    """Whether the log ended before what was read of it; its next numbers then stand behind that."""
+    if log_end(connection, log) >= read_to:
+        return False
+    connection.execute("DELETE FROM main.sqlite_sequence WHERE name = ?", [log])
+    connection.execute("INSERT INTO main.sqlite_sequence (name, seq) VALUES (?, ?)", [log, read_to])
+    return True

@@ -29,9 +29,9 @@ from connectors.base.items import Truncate
 from connectors.sqlite.asked import AskedRows
 from connectors.sqlite.chunks import Row, WantedTable, chunks, deletes, fetched, piece
 from connectors.sqlite.config import SqliteConfig
-from connectors.sqlite.database import connect, describe, errors, install_log, log_name, quote, schema_version
+from connectors.sqlite.database import connect, describe, errors, install_log, log_end, log_name, quote, schema_version
 from libcore.change import Op
-from libcore.errors import ConfigurationError, FatalError
+from libcore.errors import ConfigurationError, FatalError, TransientError
 from libcore.schema import Table
 
 STATE_VERSION = 1
@@ -79,6 +79,7 @@ class SqliteReader:
         self._rows_max = min(config.chunk_rows, config.batch_rows_max)
         self._durable: tuple[Any, ...] | None = None
         self._cleaned = 0
+        self._file = _identity(path)
         self._answered: tuple[str, ...] = ()
         self._connection = connect(path, config)
         self._asked = AskedRows(self._connection, wanted, self._rows_max, directory, pace, *asked)
@@ -107,16 +108,15 @@ class SqliteReader:
 
     def _prepare_log(self) -> None:
         tables = [wanted.table for wanted in self._wanted.values()]
+        begun = [*self._done, *(() if self._open is None else self._open[:1])]
         with closing(connect(self._path, self._config, write=True)) as connection:
-            install_log(connection, self._flow, tables)
+            install_log(connection, self._flow, tables, begun, self._log_seq)
         if self._log_seq is None:
-            # the snapshot begins later, so it has all that is in the log by now
-            self._log_seq = self._log_end()
+            # a snapshot that begins later has all that is in the log by now; what was read before was not logged
+            self._log_seq = 0 if begun else self._log_end()
 
     def _log_end(self) -> int:
-        # of the counter, not of the rows: those that were read are removed
-        text = "SELECT coalesce((SELECT seq FROM main.sqlite_sequence WHERE name = ?), 0)"
-        return int(self._connection.execute(text, [log_name(self._flow)]).fetchone()[0])
+        return log_end(self._connection, log_name(self._flow))
 
     # -- the snapshot
 
@@ -189,6 +189,7 @@ class SqliteReader:
     def _stay(self) -> Iterator[Piece | None]:
         """Nothing but what is asked for."""
         while True:
+            self._check_place()
             if (one := self._again()) is not None:
                 yield one
             elif self._until_end:
@@ -212,6 +213,7 @@ class SqliteReader:
         version, schema = -1, schema_version(self._connection)
         end = self._log_end() if self._until_end and self._config.follow == "triggers" else None
         while True:
+            self._check_place()
             if (found := schema_version(self._connection)) != schema:
                 schema = found
                 yield from self._changed_shapes()
@@ -230,7 +232,12 @@ class SqliteReader:
             if not count and asked is None:
                 yield None
 
-    def _news(self) -> Iterator[Piece]:
+    def _check_place(self) -> None:
+        """An open file that another one has replaced is never written again. Raises TransientError."""
+        if _identity(self._path) != self._file:
+            raise TransientError(f"source.sqlite: {self._path}: expected the file that was opened, found another")
+
+    def _news(self) -> Iterator[Piece | None]:
         if self._config.follow == "rowid":
             return self._appended()
         return self._logged()
@@ -245,7 +252,7 @@ class SqliteReader:
                 op = Op.INSERT if wanted.table.key else Op.UPSERT
                 yield piece(wanted, rows, op, commit=1, first=first, flow=self._flow, state=self._state)
 
-    def _logged(self) -> Iterator[Piece]:
+    def _logged(self) -> Iterator[Piece | None]:
         """The rows that the log names, as they are now; those that are gone as deletes. One read transaction."""
         connection = self._connection
         connection.execute("BEGIN")
@@ -254,21 +261,30 @@ class SqliteReader:
                 f"SELECT seq, name, key FROM main.{quote(log_name(self._flow))} WHERE seq > ? ORDER BY seq LIMIT ?",
                 [self._log_seq, _LOG_ROWS],
             ).fetchall()
-            if not entries:
-                return
-            keys: dict[str, dict[str, None]] = {}
-            for _, name, key in entries:
-                keys.setdefault(name, {})[key] = None
-            commit, held = int(entries[-1][0]), Piece([], 0, self._state)
-            for name, literals in keys.items():
-                for one in self._present(self._wanted[name], list(literals), commit) if name in self._wanted else ():
-                    yield held
-                    held = one
-            # the log goes on behind these entries only with the last piece
-            self._log_seq = commit
-            yield replace(held, state=self._state)
+            unseen = next((place for place, (_, name, key) in enumerate(entries) if not key), len(entries))
+            if unseen:
+                yield from self._named(entries[:unseen])
         finally:
             connection.execute("COMMIT")
+        if entries and not unseen:
+            # nobody knows what was written to this table: see install_log
+            self._log_seq, name, _ = entries[0]
+            _log.warning("the triggers or the log of a table were lost: it is emptied and read again", table=name)
+            yield from self._anew([name], emptied=True)
+            yield from self._snapshot()
+
+    def _named(self, entries: list[Row]) -> Iterator[Piece]:
+        keys: dict[str, dict[str, None]] = {}
+        for _, name, key in entries:
+            keys.setdefault(name, {})[key] = None
+        commit, held = int(entries[-1][0]), Piece([], 0, self._state)
+        for name, literals in keys.items():
+            for one in self._present(self._wanted[name], list(literals), commit) if name in self._wanted else ():
+                yield held
+                held = one
+        # the log goes on behind these entries only with the last piece
+        self._log_seq = commit
+        yield replace(held, state=self._state)
 
     def _present(self, wanted: WantedTable, literals: list[str], commit: int) -> Iterator[Piece]:
         table = wanted.table
@@ -343,7 +359,18 @@ class SqliteReader:
                 table = Table(name, (*wanted.table.columns, *new), wanted.table.key)
                 self._wanted[name] = replace(wanted, table=table, found=now)
                 _log.info("a table is read again with new columns", table=name, columns=[column.name for column in new])
+        if self._config.follow == "triggers":
+            self._prepare_log()  # of a table that was made anew they are gone
         yield from self._snapshot()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file stands there; None: none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _whole(state: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -69,6 +69,11 @@ class Followed:
         )
         self._parts = {name: source.build_part("source", name, self._states.get(name)) for name in source.list_parts()}
 
+    def follow(self, file: Path) -> None:
+        """Go on with another pipeline file from the durable states."""
+        self._file, self._pipeline = str(file), build.load(str(file))
+        self.open()
+
     def epoch(self) -> int:
         """One epoch of all partitions; how many rows it brought, -1: all have ended. The former one is durable now."""
         items, alive = [], dict(self._parts)

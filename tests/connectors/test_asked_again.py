@@ -123,6 +123,21 @@ class TestFiles:
         errors = [answered(one)["error"] for one in answers]
         assert "has no key" in errors[0] and all("expected {table, where}" in one for one in errors[1:])
 
+    @pytest.mark.parametrize("words", ["[]", "null", '"t"', "7"])
+    def test_json_that_is_no_request_is_refused(self, words: str, tmp_path: Path) -> None:
+        """JSON of another kind is answered as what is no JSON is: it does not stop the flow at each start."""
+        (tmp_path / "requests").mkdir()
+        (tmp_path / "requests" / "a.json").write_text(words, "utf-8")
+        assert self._requests(tmp_path).joined((), (), ()) == ()
+        assert "expected {table, where}" in answered(tmp_path / "run" / "request-a.json")["error"]
+
+    def test_a_request_that_is_gone_when_it_is_read(self, tmp_path: Path) -> None:
+        """A file that another process answered meanwhile keeps that answer."""
+        (tmp_path / "requests").mkdir()
+        (tmp_path / "requests" / "a.json").symlink_to(tmp_path / "gone")  # listed, and not there
+        assert self._requests(tmp_path).joined((), (), ()) == ()
+        assert not (tmp_path / "run" / "request-a.json").exists()
+
     def test_answered_once_it_is_durable(self, tmp_path: Path) -> None:
         """Done in the open epoch it has no answer; a process that begins behind it answers, and does not read again."""
         answer = ask(tmp_path, "t", "x > 1")

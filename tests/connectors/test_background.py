@@ -150,6 +150,33 @@ def test_a_process_that_fails_ends_its_readers_first() -> None:
     assert (ended.stdout, ended.returncode) == ("closed\n", 1)
 
 
+class Leaving(BackgroundPartition):
+    """Its reader leaves between any two looks at it."""
+
+    @property
+    def _reader(self) -> Any:
+        found, self._held = self._held, None
+        return found
+
+    @_reader.setter
+    def _reader(self, reader: Any) -> None:
+        self._held = reader
+
+
+def test_a_reader_that_leaves_when_it_is_to_be_told() -> None:
+    """The reading thread may give its reader up while the worker tells it what is durable: that ends nothing."""
+    told: list[int] = []
+    partition = Leaving(
+        "n", lambda state: Numbers(state, told, set()), (1, 0), rows_max=7, queued_bytes_max=50, poll_s=0.01
+    )
+    time.sleep(0.05)  # it waits for room
+    for _ in range(3):
+        partition.next_batch()
+        partition.snapshot()
+    partition.close()
+    assert len(told) == 1
+
+
 def test_a_full_queue_holds_the_reader_and_a_stop_frees_it() -> None:
     """No more is read ahead than the bound in bytes; close ends a reader that waits for room."""
     before = threading.active_count()

@@ -16,6 +16,7 @@ from connectors.base.spool import Spool
 from connectors.files.folder import Ledger, Seen
 from connectors.files.whole import KeyDifference
 from connectors.postgres.dead_letters import Letters, write_parquet
+from connectors.sap.idoc_spool import Spool as IdocSpool
 from connectors.sap.rfc_keys import KeyLog
 from flows.state.segments import SegmentStore
 from flows.state.store import open_store
@@ -154,6 +155,12 @@ def of_comparison(root: Path) -> Kept:
     return lambda: KeyLog(root / "sap_rfc", "T", 1).all(), ({("2",)}, set())
 
 
+def of_idocs(root: Path) -> Kept:
+    folder = root / "sources" / "one" / "idocs"
+    IdocSpool(folder, bytes_max=1 << 20, kept=1_000).close()
+    return folder.is_dir, True  # SQLite syncs what is in it by itself
+
+
 def of_dead_letters(root: Path) -> Kept:
     letters = Letters("flow")
     letters.rows.append({"reason": "data", "table_name": "items"})
@@ -161,7 +168,10 @@ def of_dead_letters(root: Path) -> Kept:
     return lambda: parquet.read_table(root / "letters")["reason"].to_pylist(), ["data"]
 
 
-KEPT = [of_json, of_spool, of_segments, of_store, of_ledger, of_whole_files, of_keys, of_comparison, of_dead_letters]
+KEPT = [
+    of_json, of_spool, of_segments, of_store, of_ledger, of_whole_files, of_keys, of_comparison, of_idocs,
+    of_dead_letters,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("keep", KEPT)

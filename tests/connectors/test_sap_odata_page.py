@@ -221,6 +221,8 @@ def test_a_tombstone_without_a_row() -> None:
          {"B": "/Date(1709164800000)/", "A": "0050568f-1c3e-1ed8-0000-0123456789ab"}),
         ("Set(A=X'00ff10',B=-5L)", {"A": "AP8Q", "B": "-5"}),
         ("Set(A='x,y=(1)',B=2024-02-29)", {"A": "x,y=(1)", "B": "2024-02-29"}),
+        ("Set(12345678-1234-4234-8234-12345678901d)", {"A": "12345678-1234-4234-8234-12345678901d"}),
+        ("Set(A=-1.5e-3F,B=12d)", {"A": "-1.5e-3", "B": "12"}),
     ],
 )  # fmt: skip
 def test_keys_of_addresses(address: str, key: dict[str, str]) -> None:
@@ -233,6 +235,15 @@ def test_an_address_without_the_key(address: str) -> None:
     """An address that does not name every key property is refused."""
     with pytest.raises(DataError, match="the key A, B"):
         key_of(address, ["A", "B"])
+
+
+@pytest.mark.parametrize("value", ["datetime'2024-13-01T00:00:00'", "datetimeoffset'soon'", "X'0'", "binary'xy'"])
+def test_an_address_with_a_value_that_is_none(value: str) -> None:
+    """A deletion whose address holds no such date or no such bytes is a dead letter, and its neighbours go on."""
+    entity = described(2, V2)
+    rows = [{"__metadata": {"uri": f"S/Orders({one})", "deleted": True}} for one in (value, "7")]
+    found = PageDecoder(entity, entity.table).read(json.dumps({"d": {"results": rows}}).encode(), delta=True)
+    assert ([row[0] for row in rows_of(found)], len(found.refused)) == ([7], 1)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,15 +14,17 @@ from connectors.sap.rfc_keys import KeyLog
 from libcore.errors import ConfigurationError
 from tests.connectors.contract_source import Followed
 from tests.connectors.sap_rfc_parts import HALVES, KEYED, PASSWORD, Sales, drained, named
-from tests.doubles.sap_rfc import SHIM
+from tests.doubles.sap_rfc import SHIM, functions
 from tests.doubles.sap_rfc.standard import CLIENT, Field
 
 
 @pytest.fixture(autouse=True)
-def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The fake pyrfc, and the password."""
     monkeypatch.syspath_prepend(str(SHIM))
     monkeypatch.setenv(PASSWORD, "secret")
+    yield
+    functions.BEFORE.clear()
 
 
 def test_a_document_that_shows_up_late(tmp_path: Path) -> None:
@@ -191,6 +195,99 @@ def test_keys_that_were_lost_begin_the_table_anew(tmp_path: Path) -> None:
     followed.until(lambda: len(named(followed, "VBAK")) == 1)
     followed.close()
     assert named(followed, "VBAK")[0]["VBELN"] == "0000000002"
+
+
+def test_a_crash_while_a_table_is_begun_anew(tmp_path: Path) -> None:
+    """Keys that were lost are lost still after a crash before the emptied table is durable, whatever was read since."""
+    sales = Sales(tmp_path)
+    sales.order(1)
+    sales.order(2)
+    followed = Followed(sales.pipeline("VBAK", signal='"timestamp"'), tmp_path / "state")
+    followed.until(lambda: len(named(followed, "VBAK")) == 2)
+    for _ in range(5):
+        followed.epoch()
+    sales.system.write({}, {"VBAK": [{"VBELN": "0000000001"}]})
+    for file in tmp_path.rglob("keys-*"):
+        file.unlink()
+    followed.crash()
+    time.sleep(0.5)  # as much is read ahead as the reader likes
+    followed.crash()
+    followed.until(lambda: len(named(followed, "VBAK")) == 1)
+    followed.close()
+    assert named(followed, "VBAK")[0]["VBELN"] == "0000000002"
+
+
+def test_keys_that_were_not_kept_for_a_while(tmp_path: Path) -> None:
+    """Compared again after it was not, a table begins anew: what came meanwhile is in no file of keys."""
+    sales = Sales(tmp_path)
+    sales.order(1)
+    followed = Followed(sales.pipeline("VBAK", signal='"timestamp"'), tmp_path / "state")
+    followed.until(lambda: len(named(followed, "VBAK")) == 1)
+    for signal, count in (("change_documents", 2), ("timestamp", 1)):
+        for _ in range(5):
+            followed.epoch()
+        followed.close()
+        file = sales.pipeline("VBAK", signal=f'"{signal}"')
+        if count == 1:
+            sales.system.write({}, {"VBAK": [{"VBELN": "0000000002"}]})
+        followed.follow(file)
+        if count == 2:
+            sales.order(2)
+        followed.until(lambda: len(named(followed, "VBAK")) == count)  # noqa: B023
+    followed.close()
+    assert named(followed, "VBAK")[0]["VBELN"] == "0000000001"
+
+
+def test_a_row_that_is_written_again_while_keys_are_compared(tmp_path: Path) -> None:
+    """Deleted before a comparison reads its key, there again when its row is read, a row that goes later goes."""
+    sales = Sales(tmp_path)
+    sales.order(1)
+    followed = Followed(sales.pipeline("VBAK", signal='"timestamp"', compare_seconds=2), tmp_path / "state")
+    followed.until(lambda: len(named(followed, "VBAK")) == 1)
+    row = {"VBELN": "0000000002", "AEDAT": f"{sales.system.clock:%Y%m%d}"}
+    sales.system.write({"VBAK": [row]})
+    followed.until(lambda: len(named(followed, "VBAK")) == 2)
+    done: list[str] = []
+
+    def between(name: str, given: dict[str, Any]) -> None:
+        alone = given.get("QUERY_TABLE") == "VBAK" and len(given["FIELDS"]) == 1
+        if alone and not done:
+            sales.system.write({}, {"VBAK": [{"VBELN": "0000000002"}]})
+            done.append("gone")
+        elif not alone and done == ["gone"] and given.get("QUERY_TABLE") == "VBAK":
+            sales.system.write({"VBAK": [row]})
+            done.append("there")
+
+    functions.BEFORE.append(between)
+    followed.until(lambda: len(done) == 2)
+    looks = sales.system.calls["STFC_CONNECTION"]
+    followed.until(lambda: sales.system.calls["STFC_CONNECTION"] > looks + 1)
+    sales.system.write({}, {"VBAK": [{"VBELN": "0000000002"}]})
+    followed.until(lambda: len(named(followed, "VBAK")) == 1)
+    followed.close()
+    assert named(followed, "VBAK")[0]["VBELN"] == "0000000001"
+
+
+def test_midnight_between_days_of_change_and_documents(tmp_path: Path) -> None:
+    """A row written behind a look at its day is found by the next one, however late the documents' look came."""
+    sales = Sales(tmp_path)
+    sales.system.add_table("EKBE", [CLIENT, Field("BELNR", "CHAR", 10, key=True), Field("CPUDT", "DATS", 8)])
+    noon = sales.system.clock.replace(hour=12, minute=0)
+    sales.system.set(clock_seconds=(noon - sales.system.clock).total_seconds())
+    followed = Followed(sales.pipeline("VBAK", "EKBE", signals='{ EKBE = "timestamp" }'), tmp_path / "state")
+    asked: list[str] = []
+
+    def between(name: str, given: dict[str, Any]) -> None:
+        asked.append(str(given.get("QUERY_TABLE") or name))
+        if asked[-3:] == ["STFC_CONNECTION", "EKBE", "STFC_CONNECTION"] and "done" not in asked:
+            asked.append("done")
+            sales.system.write({"EKBE": [{"BELNR": "1", "CPUDT": f"{noon:%Y%m%d}"}]}, documents=False)
+            sales.system.set(clock_seconds=(noon - sales.system.clock).total_seconds() + 86_400)
+
+    functions.BEFORE.append(between)
+    followed.until(lambda: bool(named(followed, "EKBE")))
+    followed.close()
+    assert "done" in asked
 
 
 def test_a_signal_that_does_not_fit_is_refused(tmp_path: Path) -> None:

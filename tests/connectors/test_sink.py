@@ -15,6 +15,7 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSource, run_main
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from connectors.base import stop
 from connectors.base.items import ClearColumn, Marker, Tick, Truncate
@@ -218,6 +219,18 @@ def test_a_segment_above_a_quarter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CapacityError, match="spool_bytes_max"):
         part.snapshot()
     part.close()
+
+
+def test_a_disk_that_refuses_is_told(tmp_path: Path) -> None:
+    """A segment that the disk does not take ends the flow with its reason in the log: a cluster loses the exception."""
+    part = part_of(sink_at(tmp_path / "spool", Shelf()))
+    (tmp_path / "spool").rmdir()
+    part.write_batch([changes(1)])
+    with capture_logs() as logs, pytest.raises(FileNotFoundError):
+        part.snapshot()
+    part.close()
+    assert [one["event"] for one in logs] == ["a segment could not be spooled"]
+    assert "No such file" in logs[0]["error"]
 
 
 def test_a_foreign_target_refuses_the_start(tmp_path: Path) -> None:

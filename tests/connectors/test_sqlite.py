@@ -216,3 +216,66 @@ def test_a_dropped_column_stops_the_flow(tmp_path: Path) -> None:
         with pytest.raises(FatalError, match="table a: expected column name as it was, found it dropped"):
             followed.until(lambda: False)
         followed.close()
+
+
+REMADE = (
+    "BEGIN; CREATE TABLE new (id INTEGER PRIMARY KEY, v TEXT); INSERT INTO new SELECT * FROM a; DROP TABLE a;"
+    "ALTER TABLE new RENAME TO a; DELETE FROM a WHERE id = 1; UPDATE a SET v = 'late' WHERE id = 2; COMMIT"
+)
+"""How migrations change a table that ALTER TABLE cannot: its triggers go with the old one."""
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_table_that_a_migration_made_anew(stopped: bool, tmp_path: Path) -> None:
+    """What is written to a table while it has lost its triggers arrives all the same, deletes too, across crashes."""
+    script = "CREATE TABLE a (id INTEGER PRIMARY KEY, v TEXT); CREATE TABLE b (id INTEGER PRIMARY KEY)"
+    with closing(database(tmp_path, script)) as connection:
+        connection.executemany("INSERT INTO a VALUES (?, 'v')", [(n,) for n in range(9)])
+        connection.execute("INSERT INTO b VALUES (1)")
+        followed = Followed(pipeline(tmp_path, 'tables = ["a", "b"]', "triggers"), tmp_path / "state")
+        followed.until(lambda: len(followed.tables.get("a", {})) == 9 and len(followed.tables.get("b", {})) == 1)
+        for _ in range(5):
+            followed.epoch()
+        if stopped:
+            followed.close()
+        connection.executescript(REMADE)
+        connection.execute("INSERT INTO b VALUES (2)")
+        if stopped:
+            followed.open()
+        truth = {row[:1]: row for row in connection.execute("SELECT * FROM a")}
+        for _ in range(4):
+            time.sleep(0.03)
+            followed.epoch()
+            followed.crash()
+        followed.until(lambda: followed.tables.get("a") == truth and len(followed.tables["b"]) == 2)
+        connection.execute("DELETE FROM a WHERE id = 3")
+        followed.until(lambda: len(followed.tables["a"]) == 7)
+        followed.close()
+        assert followed.tables["a"] == {key: row for key, row in truth.items() if key != (3,)}
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_database_put_back_in_its_place(stopped: bool, tmp_path: Path) -> None:
+    """An older copy in the file's place is read anew, and then followed: its log counts from a smaller number on."""
+    with closing(database(tmp_path, "CREATE TABLE a (id INTEGER PRIMARY KEY, v TEXT)")) as connection:
+        connection.executemany("INSERT INTO a VALUES (?, 'v')", [(n,) for n in range(3)])
+        followed = Followed(pipeline(tmp_path, 'tables = ["a"]', "triggers"), tmp_path / "state")
+        followed.until(lambda: len(followed.tables.get("a", {})) == 3)
+        connection.execute("VACUUM INTO ?", [str(tmp_path / "copy.db")])
+        connection.executemany("INSERT INTO a VALUES (?, 'v')", [(n,) for n in range(3, 9)])
+        followed.until(lambda: len(followed.tables.get("a", {})) == 9)
+        for _ in range(5):
+            followed.epoch()
+        if stopped:
+            followed.close()
+    for rest in ("-wal", "-shm"):
+        (tmp_path / f"erp.db{rest}").unlink(missing_ok=True)
+    (tmp_path / "copy.db").replace(tmp_path / "erp.db")
+    if stopped:
+        followed.open()
+    followed.until(lambda: len(followed.tables.get("a", {})) == 3)
+    with closing(sqlite3.connect(tmp_path / "erp.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE a SET v = 'new' WHERE id = 1")
+    followed.until(lambda: followed.tables["a"].get((1,)) == (1, "new"))
+    followed.close()
+    assert sorted(followed.tables["a"]) == [(0,), (1,), (2,)]

@@ -49,7 +49,7 @@ def store(tmp_path: Path) -> Store:
         (STEPS, STEPS.replace('as = "sold"', 'how = "left"\nas = "sold"'), "how to be its default, .* found 'left'"),
         (STEPS, STEPS.replace("customer =", "buyer ="), "step join-sold-customers: expected on to be"),
         (STEPS, STEPS.replace('by = ["city"]\n', ""), "step group-cities: expected by to be"),
-        (STEPS, STEPS.replace("[tables.orders]", '[tables.orders]\ndrop = ["x"]'), "tables.orders.drop to be its default"),
+        (STEPS, STEPS.replace("orders]", 'orders]\ndrop = ["x"]'), "tables.orders.drop to be its default"),
         (TABLES + WINDOW, TABLES + WINDOW.replace('"1h"', '"2h"'), "step window-hours: expected size to be"),
         (TABLES + WINDOW, TABLES + WINDOW.replace('emit = "final"', 'emit = "changes"'), "step window-hours"),
         (TABLES + DUE, TABLES + DUE.replace("until", "after"), "step due-orders: expected at to be 'until'"),
