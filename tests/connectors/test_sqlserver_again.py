@@ -164,6 +164,7 @@ class TestAway:
         equal(followed, system)
         system.write({41: (41, "newer", None)}, (3,))
         equal(followed, system)
+        assert 3 not in followed.rows("items") and 41 in followed.rows("items")
         followed.close()
 
     def test_an_instance_that_shows_no_first_lsn_any_more(self, captured: SqlServerSystem, tmp_path: Path) -> None:
@@ -183,6 +184,7 @@ class TestAway:
         captured.run(hide.format(shown.hex()))
         equal(followed, captured)
         followed.until(lambda: len(followed.rows("idle")) == 1)
+        assert 20 in followed.rows("items") and 1 not in followed.rows("items")
         followed.close()
 
     def test_the_first_instance_stays_until_the_second_shows_its_begin(self, captured: SqlServerSystem) -> None:
