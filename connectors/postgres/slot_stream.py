@@ -85,7 +85,8 @@ class Walsender:
 
     def ended(self, slot: str) -> Exception:
         """Why the server ended the stream."""
-        result = self._libpq.get_result()
+        with self._lock:
+            result = self._libpq.get_result()
         if result is None or result.status in (ExecStatus.COMMAND_OK, ExecStatus.COPY_IN, ExecStatus.TUPLES_OK):
             return TransientError("source.postgres: the server ended the stream: it is shutting down")
         error = refused(result, "stream")

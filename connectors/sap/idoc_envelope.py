@@ -1,11 +1,13 @@
 """The IDocs of one post, told apart without reading their segments: where each stands, and what it calls itself.
 
 A post is XML (any number of IDOC elements) or a flat file (any number of EDI_DC40 lines). What is neither, or is
-broken, is one document without a name: it is kept as it is, and becomes a dead letter.
+broken, is one document without a name: it is kept as it is, and becomes a dead letter. XML of another encoding that its
+first line declares, or of UTF-16, is kept as UTF-8.
 """
 
 from __future__ import annotations
 
+import codecs
 import re
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,6 +17,8 @@ from libcore.idoc import CONTROL, CONTROL_FIELDS
 
 _NAMES = ("MANDT", "DOCNUM", "MESTYP", "SNDPRN", "SERIAL")
 _FLAT = CONTROL.encode()
+_UTF8, _UTF16 = codecs.BOM_UTF8, (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_DECLARATION = re.compile(r"""\s*<\?xml\s[^>]*?encoding\s*=\s*["']([A-Za-z][A-Za-z0-9._-]{0,39})["'][^>]*>""")
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,25 @@ class Document:
 
 def documents(body: bytes) -> list[Document]:
     """The IDocs of a post, in order; never empty."""
-    if body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-        return _of_xml(body)
-    return _of_flat(body.removeprefix(b"\xef\xbb\xbf"))
+    if body.startswith(_UTF16) or body.lstrip(_UTF8 + b" \t\r\n").startswith(b"<"):
+        try:
+            return _of_xml(_as_utf8(body))
+        except (LookupError, ValueError):  # an encoding that nobody knows, or bytes that are none of it
+            return [Document("xml", body, {})]
+    return _of_flat(body.removeprefix(_UTF8))
+
+
+def _as_utf8(body: bytes) -> bytes:
+    """XML in the encoding that it declares, as UTF-8 without a declaration. Raises LookupError, ValueError."""
+    if body.startswith(_UTF16):
+        text, declared = body.decode("utf-16"), _DECLARATION.match(body[:400].decode("utf-16", "replace"))
+    else:
+        declared = _DECLARATION.match(body[:200].decode("ascii", "replace"))  # none behind UTF-8's mark, which wins
+        name = "utf-8" if declared is None else codecs.lookup(declared[1]).name
+        if name in ("utf-8", "ascii"):
+            return body
+        text = body.decode(name)
+    return (text if declared is None else text[declared.end() :]).encode()
 
 
 class _Scan:

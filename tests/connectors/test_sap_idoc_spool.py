@@ -50,6 +50,20 @@ def test_idocs_of_a_flat_post_are_told_apart_at_any_line_end(end: bytes, tmp_pat
         assert [one.docnum for one in spool.waiting(0, 9, 1 << 20)] == [f"{number:016d}" for number in (1, 2)]
 
 
+@pytest.mark.parametrize("name", ["ISO-8859-1", "windows-1252", "utf-16", "UTF-8"])
+def test_idocs_of_another_encoding(name: str) -> None:
+    """What the first line declares is how the bytes are read, also where they happen to be UTF-8; one IDoc or two."""
+    text = "B\u00c3\u00bcro und B\u00fcro"
+    for numbers in ([1], [1, 2]):
+        parts = [xml(number, text).decode() for number in numbers]
+        post = f'<?xml version="1.0" encoding="{name}"?><Z>{"".join(parts)}</Z>'.encode(name)
+        found = documents(post)
+        assert [one.fields["DOCNUM"] for one in found] == [f"{number:016d}" for number in numbers]
+        assert all(text in one.body.decode() for one in found)
+    broken = b'<?xml version="1.0" encoding="x-nobody"?><Z/>'
+    assert [(one.body, one.fields) for one in documents(broken)] == [(broken, {})]
+
+
 def test_a_sender_that_asks_before_it_sends_is_answered(tmp_path: Path) -> None:
     """Expect: 100-continue is answered at once: a sender that waits for that would send nothing."""
     port, body = free_port(), document(xml(1, "A"))
