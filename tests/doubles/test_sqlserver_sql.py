@@ -223,14 +223,15 @@ def test_a_restarted_server_goes_on(tmp_path_factory: pytest.TempPathFactory) ->
                 "EXEC sys.sp_cdc_enable_table @source_schema = N'dbo', @source_name = N'r', @role_name = NULL"
             )
             connection.execute("INSERT INTO dbo.r VALUES (1)")
-        server.stop()
-        server.start()
-        with closing(server.connect()) as connection:
-            connection.execute("INSERT INTO dbo.r VALUES (2)")
-            connection.execute("EXEC sys.sp_cdc_scan")
-            rows = _ask(connection, "SELECT [__$start_lsn], id FROM cdc.dbo_r_CT ORDER BY [__$start_lsn]")
-    assert [key for _, key in rows] == [1, 2]
-    assert rows[0][0] < rows[1][0]
+        for number in (2, 3):
+            server.stop()
+            server.start()
+            with closing(server.connect()) as connection:
+                connection.execute("INSERT INTO dbo.r VALUES (?)", number)
+                connection.execute("EXEC sys.sp_cdc_scan")
+                rows = _ask(connection, "SELECT [__$start_lsn], id FROM cdc.dbo_r_CT ORDER BY [__$start_lsn]")
+    assert [key for _, key in rows] == [1, 2, 3]
+    assert rows[0][0] < rows[1][0] < rows[2][0]
 
 
 def test_a_query_that_is_given_up(sql_server: SqlServerDouble, database: str) -> None:

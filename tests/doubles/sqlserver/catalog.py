@@ -208,7 +208,7 @@ def create(connection: sqlite3.Connection) -> None:
     rows += [("sysname", 231, 256)] + [(name, _OF_CLR_NUMBER, number) for name, number in _CLR_NUMBERS.items()]
     connection.executemany('INSERT INTO "double.types" VALUES (?, ?, ?)', rows)
     connection.execute('CREATE TABLE "double.tracked" (object_id INTEGER PRIMARY KEY, tracked_from INTEGER)')
-    settings: dict[str, object] = dict.fromkeys(("cdc", "snapshot", "tracking", "version", "poll_s"), 0)
+    settings: dict[str, object] = dict.fromkeys(("cdc", "snapshot", "tracking", "version", "poll_s", "runs"), 0)
     settings |= {"retention": 4320, "tracking_period": 2, "tracking_units": "DAYS"}
     connection.executemany('INSERT INTO "double.settings" VALUES (?, ?)', settings.items())
     for name, (columns, query) in _VIEWS.items():
