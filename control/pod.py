@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from control.workers import prepare_recovery
+from flows import recovery_store
 from libcore.errors import ConfigurationError
 
 
@@ -53,7 +53,7 @@ def prepare(environment: Mapping[str, str]) -> None:
     recovery = Path(_value(environment, "BYTEWAX_RECOVERY_DIRECTORY"))
     recovery.mkdir(parents=True, exist_ok=True)
     if index == 0:
-        prepare_recovery(recovery)
+        recovery_store.prepare(recovery)
 
 
 def _value(environment: Mapping[str, str], name: str) -> str:

@@ -27,8 +27,8 @@ from typing import Any
 
 from control.status import RUN, SUPERVISOR, Totals, WorkerStatus, read_supervisor, read_workers, totals
 from control.worker_log import Cause, Repeats, cause, important
-from control.workers import CONFIGURATION_EXIT_CODE, FATAL_EXIT_CODE, Workers, prepare_recovery
-from flows import json_file
+from control.workers import CONFIGURATION_EXIT_CODE, FATAL_EXIT_CODE, Workers
+from flows import json_file, recovery_store
 from libcore.errors import ConfigurationError
 
 _TICK_SECONDS = 0.05
@@ -302,7 +302,7 @@ def run(
         raise ConfigurationError(f"processes: expected at least 1, found {processes}")
     state_dir = state_dir.resolve()
     with _only_one(state_dir):
-        prepare_recovery(state_dir / "recovery")
+        recovery_store.prepare(state_dir / "recovery")
         workers = Workers(flow, state_dir, processes, environment=environment)
         supervisor = Supervisor(
             workers, state_dir, bounds or Bounds(), display or Display(), stopping or threading.Event()

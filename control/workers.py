@@ -7,7 +7,6 @@ and writes to state_dir/run/worker-N.log. A worker cannot outlive its supervisor
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,42 +18,12 @@ from control.status import RUN
 from control.tied import command
 from control.worker_log import LogTail
 from flows.ports import free_ports
-from libcore.errors import ConfigurationError
 
 CONFIGURATION_EXIT_CODE = 78
 FATAL_EXIT_CODE = 70
 """An applier that met a fatal error ends its process with it."""
 _KILL_WAIT_SECONDS = 10.0
 _POLL_SECONDS = 0.02
-
-
-def prepare_recovery(store: Path) -> None:
-    """Make a recovery store where it is missing.
-
-    One partition, because the state is a few dozen fat keys: an epoch costs 1.1 ms with 1 partition, 1.7 with 4, 6.4
-    with 16, and several only pay where a resume has hundreds of thousands of keys. The count is fixed for life.
-
-    Args:
-        store: the directory for Bytewax's `-r`; may exist and be empty.
-    Raises: ConfigurationError with the reason where it cannot be made.
-    """
-    if any(store.glob("part-*.sqlite3")):
-        return
-    store.mkdir(parents=True, exist_ok=True)
-    fresh = store / f".new-{os.getpid()}"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    # What `python -m bytewax.recovery DIR 1` does, without the 0.1 s of another process.
-    from bytewax.recovery import init_db_dir
-
-    try:
-        init_db_dir(fresh, 1)  # type: ignore[no-untyped-call]
-    except Exception as error:  # Bytewax raises what its Rust side met, of no common class
-        raise ConfigurationError(f"{store}: the recovery store could not be made: {error}") from error
-    (made,) = fresh.glob("part-*.sqlite3")
-    # A half-made store would be refused at every start, so the one file appears whole.
-    made.rename(store / made.name)
-    shutil.rmtree(fresh)
 
 
 class Workers:

@@ -15,16 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from flows import recovery_store
 from flows.ports import free_ports
-
-
-def prepare_recovery(directory: Path, partitions: int = 1) -> Path:
-    """A recovery store in `directory`/recovery, made where it is missing. Returns it."""
-    store = directory / "recovery"
-    if not any(store.glob("part-*.sqlite3")):
-        store.mkdir(parents=True, exist_ok=True)
-        subprocess.run([sys.executable, "-m", "bytewax.recovery", str(store), str(partitions)], check=True)
-    return store
 
 
 def run_flow(
@@ -50,7 +42,8 @@ def run_flow(
         environment: variables besides this process's own.
         timeout_s: seconds after which all are killed and TimeoutError is raised.
     """
-    store = prepare_recovery(directory)
+    store = directory / "recovery"
+    recovery_store.prepare(store)
     addresses = ";".join(f"127.0.0.1:{port}" for port in free_ports(processes))
     variables = {**os.environ, "HEADRACE_STATE_DIR": str(directory / "state"), **(environment or {})}
     with ExitStack() as stack:

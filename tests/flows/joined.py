@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -138,6 +138,6 @@ def some_lines(dsn: str, count: int) -> Callable[[], bool]:
     return lambda: len(read_lines(dsn)) >= count
 
 
-def log(directory: Path, processes: Sequence[int] = (0,)) -> str:
-    """The processes' logs; of a long one the end."""
-    return "\n".join((directory / f"process-{index}.log").read_text()[-100_000:] for index in processes)
+def log(directory: Path) -> str:
+    """The logs of all processes; of a long one the end."""
+    return "\n".join(path.read_text()[-100_000:] for path in sorted(directory.glob("process-*.log")))

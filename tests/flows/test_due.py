@@ -19,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.kafka.topics import produce
-from flows import spec
+from flows import recovery_store, spec
 from flows.operators.select import connect
 from flows.step_sql import relation, statement
-from flows.testing import prepare_recovery, run_flow
+from flows.testing import run_flow
 from flows.verify import verify
 from libcore.due import moments
 from libcore.errors import ConfigurationError
@@ -76,7 +76,8 @@ class Tasks:
     def running(self) -> Iterator[None]:
         """The flow by the machine's clock; SIGTERM ends it at a batch border."""
         command = [sys.executable, "-m", "bytewax.run", f"flows.build:flow('{self.file}')", "-s", "0", "-b", "0"]
-        command += ["-r", str(prepare_recovery(self.directory))]
+        recovery_store.prepare(self.directory / "recovery")
+        command += ["-r", str(self.directory / "recovery")]
         state = {"TARGET_DSN": self.dsn, "HEADRACE_STATE_DIR": str(self.directory / "state")}
         with (self.directory / "process-0.log").open("ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **state})

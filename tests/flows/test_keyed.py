@@ -236,7 +236,7 @@ def test_a_wrong_number_of_workers_stops_the_flow(told: int, tmp_path: Path) -> 
     flow = f"tests.flows.keyed_flow:flow('{tmp_path}', until=40, told_workers={told})"
     codes = run_flow(flow, tmp_path, processes=2)
     assert all(codes), codes
-    assert "the number of workers is not what this process was told" in log(tmp_path, (0, 1))
+    assert "the number of workers is not what this process was told" in log(tmp_path)
     assert read_state(tmp_path / "recovery", keyed_flow.NAME, str(tmp_path / "segments")) == []
     again = f"tests.flows.keyed_flow:flow('{tmp_path}', until=40)"
     assert run_flow(again, tmp_path, processes=2) == [0, 0], log(tmp_path)
@@ -254,7 +254,7 @@ def test_a_wrong_number_of_workers_stops_the_flow(told: int, tmp_path: Path) -> 
 def test_a_fault_stops_all_processes_and_is_logged(fault: str, expected: str, tmp_path: Path) -> None:
     """An exception in one process ends both; its text and step are in the log; without the fault the flow goes on."""
     codes = run_flow(f"tests.flows.keyed_flow:flow('{tmp_path}', until=40, {fault})", tmp_path, processes=2)
-    text = log(tmp_path, (0, 1))
+    text = log(tmp_path)
     assert all(codes), codes
     assert "a step failed" in text and expected in text and f"{keyed_flow.NAME}.{keyed_flow.STEP}" in text
     again = f"tests.flows.keyed_flow:flow('{tmp_path}', until=40)"
