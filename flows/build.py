@@ -63,7 +63,6 @@ class Prepared:
     router: Shaper | None = None
     whole: Callable[[Stream[Any]], Stream[Any]] | None = None
     clock: ClockSource | None = None
-    growth: reading.Growth | None = None
 
     @property
     def name(self) -> str:
@@ -93,11 +92,13 @@ def draw(prepared: Prepared) -> Dataflow:
         return replicate(prepared.name, prepared.source, prepared.shaper, prepared.sink, prepared.whole)
     from flows.enrich import enrich
 
-    assert prepared.context is not None and prepared.growth is not None
+    assert prepared.context is not None
+    read = reading.read_by_steps(prepared.pipeline)
+    names = [binding.topic for binding in prepared.bindings if binding.setting in read]
     return enrich(
         prepared.name,
         prepared.source,
-        prepared.growth.before(prepared.shaper.shaped_items),
+        reading.remembering(prepared.shaper.shaped_items, names, prepared.store.remember_table),
         prepared.steps,
         prepared.context,
         prepared.router,
@@ -151,8 +152,6 @@ def prepare(
         whole = document.step(pipeline.document, pipeline.name, [binding.topic for binding in bindings], context)
     shaper = make_shaper(pipeline, bindings, single_part)
     steps, router = make_steps(pipeline, path, store, bindings, shaper, single_part)
-    read = [binding for binding in bindings if binding.setting in reading.read_by_steps(pipeline)]
-    growth = reading.Growth(store, [reading.source_table(pipeline, path, store, binding) for binding in read])
     return Prepared(
         pipeline,
         store,
@@ -181,7 +180,6 @@ def prepare(
         router,
         whole,
         make_clock(steps, until_end),
-        growth,
     )
 
 

@@ -218,7 +218,7 @@ def _topic_binding(binding: topics.Binding, read: frozenset[str], *, document: b
 def source_table(pipeline: spec.Pipeline, path: str, store: Store | None, binding: topics.Binding) -> Table:
     """The source table that a step reads: declared, or as it was last seen, or as the topic's first row has it.
 
-    With all columns that it ever brought to the flow (see Growth): the step's state has their values.
+    With all columns that it ever brought to the flow (see `remembering`): the step's state has their values.
 
     Args:
         store: remembers what was seen; None: nothing is remembered.
@@ -241,38 +241,31 @@ def source_table(pipeline: spec.Pipeline, path: str, store: Store | None, bindin
     return found
 
 
-class Growth:
-    """In front of the steps: the columns of their tables are remembered before a state can have their values.
+def remembering(
+    mapper: Callable[[Iterable[Item]], list[Item]], names: Iterable[str], remember: Callable[[Table], None]
+) -> Callable[[Iterable[Item]], list[Item]]:
+    """The mapper; the shapes of tables that steps read are remembered before a state can have their values.
 
-    A restart must begin with them, whether a table gained them while the flow ran or has lost them since: a state that
-    is wider than its step's plan cannot be loaded.
+    A restart must begin with all columns, whether a table gained them while the flow ran or has lost them since: a
+    state that is wider than its step's plan cannot be loaded.
 
     Args:
-        tables: that steps read, as they were planned.
+        names: of the tables. remember: keeps a shape, beside the columns of former ones (see Store.remember_table).
     """
+    last: dict[str, Table | None] = dict.fromkeys(names)
+    told = set[Table]()
 
-    def __init__(self, store: Store, tables: Iterable[Table]) -> None:
-        self._store, self._tables = store, {table.name: table for table in tables}
-        self._seen: dict[str, Table | None] = dict.fromkeys(self._tables)  # the shape that came last
+    def looking(items: Iterable[Item]) -> list[Item]:
+        listed = list(items)
+        for item in listed:
+            if isinstance(item, ChangeBatch) and item.table is not last.get(item.table.name, item.table):
+                if item.table not in told:
+                    remember(item.table)
+                    told.add(item.table)
+                last[item.table.name] = item.table
+        return mapper(listed)
 
-    def before(self, mapper: Callable[[Iterable[Item]], list[Item]]) -> Callable[[Iterable[Item]], list[Item]]:
-        """The mapper, whose items are looked at."""
-
-        def looking(items: Iterable[Item]) -> list[Item]:
-            listed = list(items)
-            for item in listed:
-                if isinstance(item, ChangeBatch) and item.table is not self._seen.get(item.table.name, item.table):
-                    self._see(item.table)
-            return mapper(listed)
-
-        return looking
-
-    def _see(self, table: Table) -> None:
-        known = self._tables[table.name]
-        wider = self._tables[table.name] = grown(known, table)
-        if wider is not known or self._seen[table.name] is None:
-            self._store.remember_table(wider)
-        self._seen[table.name] = table
+    return looking
 
 
 def read_all(

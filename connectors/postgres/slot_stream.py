@@ -216,9 +216,7 @@ class SlotStream:
         else:
             open_tail = taken.last_begin >= 0 or held > 0 or not self._decoder.at_border
         border = messages.num_rows
-        size = messages.nbytes + sum(batch.nbytes for batch in self._held)
-        short = held + messages.num_rows < self._rows_max and size < _HELD_BYTES
-        if open_tail and (taken.last_commit >= 0 or short):
+        if open_tail and (taken.last_commit >= 0 or self._may_wait(messages, held)):
             border = taken.last_commit + 1
         if border > 0:
             self._held.append(messages.slice(0, border))
@@ -227,6 +225,11 @@ class SlotStream:
             yield whole
         if border < messages.num_rows:
             self._held.append(messages.slice(border))
+
+    def _may_wait(self, messages: pa.RecordBatch, held: int) -> bool:
+        """Whether a transaction's end is worth waiting for: it is still of few messages, and of few bytes."""
+        size = messages.nbytes + sum(batch.nbytes for batch in self._held)
+        return held + messages.num_rows < self._rows_max and size < _HELD_BYTES
 
     def _decoded(self, messages: pa.RecordBatch) -> Iterator[Piece | None]:
         start = 0

@@ -28,9 +28,25 @@ def forget(directory: Path, table: str) -> None:
 
 def _files(directory: Path, table: str) -> list[tuple[Path, int]]:
     """A table's files, and the number of the comparison that each is of; 0: the one that holds."""
+    holds = _path_of(directory, table)
+    waiting = [(path, int(path.suffixes[-2][1:])) for path in directory.glob(f"{holds.stem}.[0-9]*.jsonl")]
+    return [(path, 0) for path in (holds,) if path.exists()] + waiting
+
+
+def _path_of(directory: Path, table: str) -> Path:
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", table)
-    waiting = [(path, int(path.suffixes[-2][1:])) for path in directory.glob(f"keys-{name}.[0-9]*.jsonl")]
-    return [(path, 0) for path in directory.glob(f"keys-{name}.jsonl")] + waiting
+    return directory / f"keys-{name}.jsonl"
+
+
+def _append(path: Path, line: str) -> None:
+    """The line, and a new file's name, are on the disk when this returns."""
+    known = path.exists()
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    if not known:
+        durable.sync_directory(path.parent)
 
 
 class KeyLog:
@@ -44,8 +60,7 @@ class KeyLog:
 
     def __init__(self, directory: Path, table: str, number: int) -> None:
         durable.make_directory(directory)
-        name = re.sub(r"[^A-Za-z0-9_.-]", "_", table)
-        self._path = directory / f"keys-{name}.jsonl"
+        self._path = _path_of(directory, table)
         self._waiting = {number: path for path, number in _files(directory, table) if number}  # of comparisons
         self.durable(number)
         while self._waiting:
@@ -71,13 +86,7 @@ class KeyLog:
         """
         line = json.dumps(list(keys) if sure else {"perhaps": list(keys)}) + "\n"
         for path in (self._path, *self._waiting.values()):
-            known = path.exists()
-            with path.open("a", encoding="utf-8") as file:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-            if not known:
-                durable.sync_directory(path.parent)
+            _append(path, line)
 
     def all(self) -> tuple[set[Key], set[Key]]:
         """(keys that the target has once all that was read is durable, keys that it may have besides)."""
@@ -95,8 +104,8 @@ class KeyLog:
     def compared(self, keys: Collection[Key], number: int) -> None:
         """What the system had at a comparison; holds from when that one is durable."""
         path = self._path.with_suffix(f".{number}.jsonl")
-        path.write_text(json.dumps(list(keys)) + "\n", "utf-8")
-        durable.put(path, path)  # the deletes that it shows may be durable before it takes the old one's place
+        path.unlink(missing_ok=True)
+        _append(path, json.dumps(list(keys)) + "\n")  # its deletes may be durable before it takes the old one's place
         self._waiting[number] = path
 
     def durable(self, number: int) -> None:

@@ -57,7 +57,6 @@ class DueStage:
 
     def __init__(self, plan: DuePlan, context: Context) -> None:
         self._due = Due(plan, context.slots)
-        self._grown = context.grown
 
     @property
     def stores(self) -> Mapping[str, RowStore]:
@@ -80,7 +79,6 @@ class DueStage:
                 known = {column.name for column in self._due.plan.source.columns}
                 if any(column.name not in known for column in item.table.columns):
                     self._due.replan(item.table)
-                    self._grown(item.table)
                 if (found := self._due.apply(ChangeBatch(item.table, item.record))) is not None:
                     yield found
 

@@ -97,7 +97,6 @@ class RouteStage:
 
     def __init__(self, plan: JoinPlan, context: Context) -> None:
         self._router = FactRouter(plan, context.slots)
-        self._grown = context.grown
 
     @property
     def stores(self) -> Mapping[str, RowStore]:
@@ -115,7 +114,6 @@ class RouteStage:
                 assert item.table is not None
                 if _has_more(item.table, self._router.plan.fact):
                     self._router.replan(fact=item.table)
-                    self._grown(item.table)
                 pairs: Iterable[Any] = (self._router.route(ChangeBatch(item.table, item.record)),)
             else:
                 pairs = self._router.truncate()
@@ -136,7 +134,6 @@ class MatchStage:
 
     def __init__(self, plan: JoinPlan, context: Context) -> None:
         self._matcher = Matcher(plan, context.slots)
-        self._grown = context.grown
 
     @property
     def stores(self) -> Mapping[str, RowStore]:
@@ -160,7 +157,6 @@ class MatchStage:
                 assert item.table is not None
                 if _has_more(item.table, self._matcher.plan.dimension):
                     self._matcher.replan(dimension=item.table)
-                    self._grown(item.table)
                 records = self._matcher.dimension(ChangeBatch(item.table, item.record))
             for record in records:
                 yield from _parcels(RESULT, self._matcher.plan.result, record)

@@ -84,10 +84,6 @@ class Stage(Protocol):
         """The input is at its real end, which a stop is not."""
 
 
-def _ignore(table: Table) -> None:
-    """A table that grew; nobody wants to know."""
-
-
 @dataclass(frozen=True)
 class Context:
     """What keyed steps need to know of the flow they are in.
@@ -100,7 +96,6 @@ class Context:
         state_bytes: bound of the memory of a step's state in one process, in bytes; 0: none.
         keep_s: how long a freed file stays, for backups of the recovery store.
         writes: writes what an epoch's end makes durable; shared with the flow's sink, whose parts wait for it.
-        grown: told of a table that gained columns while the flow ran, so that a restart begins with them.
     """
 
     slots: int = 64
@@ -110,7 +105,6 @@ class Context:
     state_bytes: int = 0
     keep_s: float = 0.0
     writes: EpochWrites = field(default_factory=EpochWrites)
-    grown: Callable[[Table], None] = _ignore
 
 
 @operator

@@ -25,9 +25,9 @@ SELECT = '[[step]]\nselect = { twice = "amount * 2" }\nof = "orders"\n'
 STEPS = TABLES + JOIN + GROUP
 
 
-def start(store: Store, text: str, *, durable: bool = True) -> None:
+def start(store: Store, text: str, *, durable: bool = True, accepted: bool = False) -> None:
     """A start with this file, and an epoch."""
-    pipeline = parse(HEAD + text, "p.toml")
+    pipeline = parse(('changed_steps = "accept"\n' if accepted else "") + HEAD + text, "p.toml")
     bindings = topics.resolve(pipeline, {pipeline.topic(name): 1 for name in pipeline.tables}, "p.toml")
     remembered = changed_steps.checked(pipeline, bindings, store, "p.toml")
     if durable:
@@ -65,10 +65,7 @@ def test_what_leaves_rows_out_is_refused(store: Store, before: str, now: str, fo
     with pytest.raises(ConfigurationError, match=found):
         start(store, now)
     start(store, before)
-    accepted = 'changed_steps = "accept"\n'
-    pipeline = parse(accepted + HEAD + now, "p.toml")
-    bindings = topics.resolve(pipeline, {pipeline.topic(name): 1 for name in pipeline.tables}, "p.toml")
-    store.remember_steps(changed_steps.checked(pipeline, bindings, store, "p.toml"))
+    start(store, now, accepted=True)
     start(store, now)
     assert store.steps() is not None
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,8 @@ from flows.operators.keyed import Context, Watermark
 from flows.operators.shape import Shaper, TableShape
 from flows.operators.watermarks import WatermarkSettings
 from flows.operators.window import window
+from flows.reading import remembering
+from flows.state.store import Store, grown
 from libcore.due import DuePlan, plan_due
 from libcore.join import JoinPlan, plan_join
 from libcore.schema import Table
@@ -37,13 +38,13 @@ def dataflow(
     run: Run,
     ending: Ending,
     context: Context,
-    grown: MutableMapping[str, Table],
+    state: Path,
     shown: Path | None = None,
 ) -> tuple[Dataflow, Target]:
     """The flow of one worker, and its target, whose parts are to be read after the run.
 
     Args:
-        grown: tables that gained columns in former runs, by name; those of this run are put there.
+        state: directory in which the columns of tables are remembered.
         shown: directory for files of the target's rows.
     """
     held = messages(scenario)
@@ -59,14 +60,13 @@ def dataflow(
         ending.at("stage")
         return list(items)
 
-    def remember(table: Table) -> None:
-        grown[table.name] = table
-
     whole = partial(_draw_document, context) if scenario.document else None
-    known = {topic.table.name: grown.get(topic.table.name, topic.narrow) for topic in scenario.topics}
+    store = Store(state, NAME, context.slots, PARTS)
+    seen = {topic.table.name: store.table(topic.table.name) for topic in scenario.topics}
+    known = {topic.table.name: grown(topic.narrow, seen[topic.table.name] or topic.narrow) for topic in scenario.topics}
     made = steps(scenario, known)
-    context = replace(context, grown=remember)
-    return enrich(NAME, source, shape, made, context, shaper, target, whole, clock), target
+    looking = remembering(shape, known, store.remember_table)
+    return enrich(NAME, source, looking, made, context, shaper, target, whole, clock), target
 
 
 def steps(scenario: Scenario, tables: Mapping[str, Table]) -> list[Stateful]:

@@ -31,6 +31,7 @@ from libcore.join_stage import Stage
 from libcore.table import RowStore
 from libcore.window import Aggregates, Contributions
 from libcore.window_plan import SIGN
+from tests.simulate import flow
 from tests.simulate.ends import LateWrites, PlannedPartition, TargetPart
 
 
@@ -156,11 +157,6 @@ def _padded(real: Any, record: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBa
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _untold_growth(real: Any, stage: Any, *arguments: Any) -> None:
-    real(stage, *arguments)
-    stage._grown = lambda table: None
-
-
 def _in_order_of_coming(real: Any, pending: Pending, ordinals: Any) -> Any:
     parts = []
     for number in sorted(pending.chunks):
@@ -224,7 +220,7 @@ FAULTS: dict[str, Callable[[], Any]] = {
     "time turns no flag": lambda: _around(Due, "advance", _still),
     "waiting rows are forgotten at a start": lambda: _around(Due, "_buckets", _asleep_rows),
     "merged files have bits of other columns": lambda: patch.object(merge, "_widened", partial(_padded, None)),
-    "a start knows nothing of new columns": lambda: _around(join.RouteStage, "__init__", _untold_growth),
+    "a start knows nothing of new columns": lambda: patch.object(flow, "remembering", lambda mapper, *_: mapper),
     "older state is taken as it is": lambda: _around(
         Stage, "load", lambda real, stage, store, record: stage.stores[store].load(record)
     ),

@@ -22,7 +22,6 @@ from connectors.base import stop
 from flows.operators.keyed import Context
 from flows.state import log, merge
 from flows.testing import run_flow
-from libcore.schema import Table
 from tests.simulate import lateness, truth, visible
 from tests.simulate.ends import Ending, Found, Killed, LateWrites, TargetPart, contents
 from tests.simulate.engine import Engine, Store
@@ -34,14 +33,14 @@ PROCESSES_MAX, RESTARTS_MAX, EPOCHS_MAX = 3, 2, 20
 
 def run_kernel(scenario: Scenario) -> Found:
     """The results by the simulated engine: any number of workers in this thread."""
-    rng, store, grown = random.Random(scenario.seed), Store(), dict[str, Table]()
+    rng, store = random.Random(scenario.seed), Store()
     with _directory() as directory, _tuned(scenario):
         for run in runs(scenario):
             ending = Ending(run.restart)
 
             def build(worker: int, run: Run = run, ending: Ending = ending) -> Dataflow:
                 context = Context(scenario.slots, run.workers, worker, directory / "segments", writes=LateWrites())
-                return dataflow(scenario, run, ending, context, grown)[0]
+                return dataflow(scenario, run, ending, context, directory)[0]
 
             engine = Engine(build, run.workers, rng, store, ending)
             with suppress(Killed):
@@ -61,10 +60,9 @@ def run_bytewax(scenario: Scenario) -> Found:
     with _directory() as directory, _tuned(scenario):
         (directory / "recovery").mkdir()
         init_db_dir(directory / "recovery", 1)
-        grown: dict[str, Table] = {}
         for run in runs(scenario):
             context = Context(scenario.slots, 1, 0, directory / "segments", writes=LateWrites())
-            flow, target = dataflow(scenario, run, Ending(run.restart), context, grown)
+            flow, target = dataflow(scenario, run, Ending(run.restart), context, directory)
             recovery = RecoveryConfig(str(directory / "recovery"), timedelta(0))
             try:
                 with _silent() if run.restart else nullcontext():

@@ -12,7 +12,6 @@ from bytewax.dataflow import Dataflow
 from connectors.base import stop
 from flows.operators.keyed import Context
 from flows.state import log, merge
-from libcore.schema import Table
 from tests.simulate.ends import Ending
 from tests.simulate.flow import dataflow
 from tests.simulate.model import runs
@@ -33,20 +32,4 @@ def flow(directory: str, start: int) -> Dataflow:
         stop.request()  # as the signal does it, in all processes, also in those without a partition
     context = Context(scenario.slots, run.workers, int(os.environ["HEADRACE_WORKER"]), Path(directory) / "segments")
     ending = Ending(run.restart, lambda: os.kill(os.getpid(), signal.SIGKILL))
-    return dataflow(scenario, run, ending, context, _Kept(Path(directory)), Path(directory))[0]
-
-
-class _Kept(dict[str, Table]):
-    """Tables by name that are still there at the next start."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        for file in directory.glob("grown-*.pickle"):
-            table = pickle.loads(file.read_bytes())
-            super().__setitem__(table.name, table)
-
-    def __setitem__(self, name: str, table: Table) -> None:
-        super().__setitem__(name, table)
-        fresh = self._directory / f"fresh-{os.getpid()}"
-        fresh.write_bytes(pickle.dumps(table))
-        fresh.replace(self._directory / f"grown-{name}.pickle")
+    return dataflow(scenario, run, ending, context, Path(directory), Path(directory))[0]
