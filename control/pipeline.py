@@ -130,7 +130,7 @@ def check(file: Path, *, connect: bool = False) -> str:
     shaper = build.make_shaper(pipeline, bindings)
     undeclared = [binding.topic for binding in bindings if reading.declared_table(binding) is None]
     if connect or not (pipeline.step and undeclared):
-        build.make_steps(pipeline, path, None, bindings, shaper, lambda table: False)
+        build.make_steps(pipeline, path, None, bindings, shaper)
     if isinstance(pipeline.sink.settings, PostgresSink):
         written = topics.written(pipeline, bindings)
         build.postgres_target(pipeline.sink.settings, written, found.dead_letters)

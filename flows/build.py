@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import os
 import sys
 import time
@@ -17,21 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from bytewax.dataflow import Dataflow, Stream
 
 from connectors import registry
 from connectors.base import metrics, stop
 from connectors.base.sink import SpooledSink
-from connectors.base.target import PREFLIGHT_S
 from connectors.postgres.config import PostgresConfig, TargetTable
 from flows import changed_steps, process, reading, spec, topics
-from flows.operators.shape import Shaper, TableShape
+from flows.operators.shape import Route, Shaper, TableShape, as_wanted
 from flows.recovery import check_durable, require_recovery
 from flows.replicate import replicate
+from flows.routes import Routes
 from flows.state.store import Store, open_store
 from libcore import memory
-from libcore.errors import ConfigurationError, TransientError
+from libcore.errors import ConfigurationError
 from libcore.schema import Table
 
 if TYPE_CHECKING:  # a pipeline without steps shall not wait for their modules at its start: 0.2 s, found by measuring
@@ -43,9 +41,6 @@ STATE_ENVIRONMENT = "HEADRACE_STATE_DIR"
 CLOCK_ENVIRONMENT = "HEADRACE_CLOCK"
 
 _KEPT_BYTES = 64 << 20  # freed memory of the C library that a worker keeps for its next batches
-_KNOWN_WAIT_S = 3.0  # how long a table that the target once took waits for its answer
-_SILENT_S = 60.0  # how long a target that gave no answer is not asked about such tables
-_LOG = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -142,16 +137,15 @@ def prepare(
     process.start_status_writer(store.run, worker, remember)
     written = topics.written(pipeline, bindings)
     target = make_target(pipeline, store, written)
-    single_part = asking(target, store)
+    routes = Routes(target, store, together=pipeline.document is not None)
     context = make_context(pipeline, path, store, worker)
     whole = None
     if pipeline.document is not None:
         from flows import document
 
-        single_part = document.one_part(single_part)
         whole = document.step(pipeline.document, pipeline.name, [binding.topic for binding in bindings], context)
-    shaper = make_shaper(pipeline, bindings, single_part)
-    steps, router = make_steps(pipeline, path, store, bindings, shaper, single_part)
+    shaper = make_shaper(pipeline, bindings, routes)
+    steps, router = make_steps(pipeline, path, store, bindings, shaper, routes)
     return Prepared(
         pipeline,
         store,
@@ -174,6 +168,7 @@ def prepare(
             store.store_id,
             target,
             None if context is None else context.writes,
+            routes.passed,
         ),
         steps,
         context,
@@ -209,7 +204,7 @@ def make_steps(
     store: Store | None,
     bindings: Sequence[topics.Binding],
     shaper: Shaper,
-    single_part: Callable[[Table], bool],
+    route: Callable[[Table, bool], Route] = as_wanted,
 ) -> tuple[tuple[Stateful, ...], Shaper | None]:
     """The file's steps, and what routes their results to the sink's parts; ((), None) where it has none."""
     if not pipeline.step:
@@ -227,7 +222,7 @@ def make_steps(
         lambda name: TableShape(single_part=alone.get(name, False)),
         pipeline.slots,
         pipeline.sink.settings.parts,
-        single_part,
+        route,
     )
     for node in pipeline.wiring.written:
         if node in tables:
@@ -284,7 +279,7 @@ def open_state(pipeline: spec.Pipeline, path: str, state_dir: str | None = None)
 def make_shaper(
     pipeline: spec.Pipeline,
     bindings: Sequence[topics.Binding],
-    single_part: Callable[[Table], bool] = lambda table: False,
+    route: Callable[[Table, bool], Route] = as_wanted,
 ) -> Shaper:
     """The shape step; declared tables are planned at once, so that what does not fit is refused at the start."""
     shapes = {
@@ -297,7 +292,7 @@ def make_shaper(
         )
         for binding in bindings
     }
-    shaper = Shaper(pipeline.name, shapes.__getitem__, pipeline.slots, pipeline.sink.settings.parts, single_part)
+    shaper = Shaper(pipeline.name, shapes.__getitem__, pipeline.slots, pipeline.sink.settings.parts, route)
     straight = topics.written(pipeline, bindings)
     for binding in bindings:
         if (table := reading.declared_table(binding)) is not None:
@@ -342,33 +337,6 @@ def postgres_target(
         )
         for binding in bindings
     }
-
-
-def asking(target: Any, store: Store) -> Callable[[Table], bool]:
-    """Asks the target to prepare a table, and whether one part writes it; while it is down a former answer serves.
-
-    A table with a former answer waits for the target for a moment only, and those after it not at all: the source must
-    be drained into the spool, and the applier does what is left of the preparation when the target is back.
-    """
-    silent_since = [-math.inf]
-
-    def ask(table: Table) -> bool:
-        known = store.route(table.name)
-        if known is not None and time.monotonic() - silent_since[0] < _SILENT_S:
-            return known
-        try:
-            target.preflight([table], wait_s=PREFLIGHT_S if known is None else _KNOWN_WAIT_S)
-        except TransientError as error:
-            if known is None:
-                raise
-            _LOG.warning("the target is down; its rows are spooled", table=table.name, error=str(error))
-            silent_since[0] = time.monotonic()
-            return known
-        answer = table.name in target.single_part_tables([table])
-        store.remember_route(table.name, answer)
-        return answer
-
-    return ask
 
 
 def _remember(store: Store, names: Sequence[str], steps: Mapping[str, Any]) -> Callable[[], None]:

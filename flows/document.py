@@ -11,7 +11,6 @@ from bytewax.dataflow import Stream
 from flows.document_spec import STEP, DocumentSpec
 from flows.operators.document import document
 from flows.operators.keyed import Context
-from libcore.schema import Table
 
 
 def step(
@@ -20,11 +19,6 @@ def step(
     """What stands between source and shape."""
     assert context is not None
     return partial(_draw, spec, flow, topics, context)
-
-
-def one_part(single_part: Callable[[Table], bool]) -> Callable[[Table], bool]:
-    """Asks on, so that the target prepares the table; and all rows go through one sink part, in one transaction."""
-    return lambda table: single_part(table) or True
 
 
 def _draw(spec: DocumentSpec, flow: str, topics: Collection[str], context: Context, items: Stream[Any]) -> Stream[Any]:

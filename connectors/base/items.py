@@ -1,4 +1,4 @@
-"""What travels on the edges between source, shape and sink: batches of changes, and three control items."""
+"""What travels on the edges between source, shape and sink: batches of changes, and control items."""
 
 from __future__ import annotations
 
@@ -48,7 +48,24 @@ class ClearColumn:
     identity: str
 
 
-Marker = Truncate | ClearColumn
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """A table's rows go through other sink parts from here on; those in front of it go into the target first.
+
+    Made by the shape step, for all parts, in front of the first rows that go the new way.
+
+    Args:
+        table: the table's name in the target's form.
+        identity: names this change of way for ever.
+        single_part: whether the rows behind it all go through part 0.
+    """
+
+    table: str
+    identity: str
+    single_part: bool
+
+
+Marker = Truncate | ClearColumn | Fence
 """What all sink parts agree on before they go on: it applies to all rows in front of it and to none behind it."""
 
-Item = ChangeBatch | Tick | Truncate | ClearColumn
+Item = ChangeBatch | Tick | Truncate | ClearColumn | Fence

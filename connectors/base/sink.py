@@ -10,6 +10,7 @@ Tick), else its last segment would stay. Nothing is committed in close(): it run
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from time import monotonic
@@ -24,7 +25,7 @@ from connectors.base import stop
 from connectors.base.applier import Applier
 from connectors.base.batches import join
 from connectors.base.epoch_writes import EpochWrites
-from connectors.base.items import Item, Marker, Tick
+from connectors.base.items import Fence, Item, Marker, Tick
 from connectors.base.metrics import SPOOL_WAIT, SPOOL_WAITING
 from connectors.base.spool import Manifest, SegmentFile, Spool
 from connectors.base.target import Target, with_markers
@@ -76,10 +77,17 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
     Args:
         spool: the part's files. manifest: what the last durable epoch said. applier: started.
         writes: of this worker. siblings: all parts of this worker by number; this one adds itself.
+        passed: told of each fence whose epoch is durable.
     """
 
     def __init__(
-        self, spool: Spool, manifest: Manifest, applier: Applier, writes: EpochWrites, siblings: dict[int, SinkPart]
+        self,
+        spool: Spool,
+        manifest: Manifest,
+        applier: Applier,
+        writes: EpochWrites,
+        siblings: dict[int, SinkPart],
+        passed: Callable[[Fence], None],
     ) -> None:
         self._spool, self._applier, self._writes, self._siblings = spool, applier, writes, siblings
         writes.will_wait()
@@ -88,6 +96,7 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
         self._chunks: list[Chunk] = []
         self._writing: Future[list[SegmentFile]] | None = None  # what `_begin` made of the chunks
         self._ready: list[SegmentFile] = []  # written in the epoch before, handed over once it is durable
+        self._passed, self._fences = passed, list[Fence]()  # in the segments that are written
         self._closed_at = 0.0  # when the newest epoch was closed (monotonic)
         self._dropped: list[str] = []  # left out of the newest manifest, deleted once that is durable
         self._marker_ready = False  # a segment handed over in this epoch holds a marker
@@ -135,6 +144,8 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
             self._marker_ready = self._marker_ready or any(file.markers for file in self._ready)
             self._applier.hand_over(self._ready)
             self._ready = []
+            while self._fences:
+                self._passed(self._fences.pop())
         if self._dropped:
             self._spool.delete(self._dropped)
             self._dropped = []
@@ -143,6 +154,7 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
         """Have what was gathered compacted and written, in a thread: the disk syncs files of several parts at once."""
         if self._chunks:
             self._finish()  # nothing, unless items came behind a sibling's snapshot
+            self._fences += [each for chunk in self._chunks for each in chunk.markers if isinstance(each, Fence)]
             self._writing = self._writes.together(self._write, self._chunks, self._seq)
             self._chunks = []
 
@@ -221,6 +233,7 @@ class SpooledSink(FixedPartitionedSink[Item, tuple[Any, ...]]):
         spool_dir: shared by all processes. spool_bytes_max: bound over all parts, in bytes; each part has its share.
         store_id: identifies the state directory; the target refuses another one.
         writes: the same that the flow's keyed steps have.
+        passed: told of each fence whose epoch is durable, by each part of this worker.
     """
 
     def __init__(
@@ -232,6 +245,7 @@ class SpooledSink(FixedPartitionedSink[Item, tuple[Any, ...]]):
         store_id: str,
         target: Target,
         writes: EpochWrites | None = None,
+        passed: Callable[[Fence], None] = lambda fence: None,
     ) -> None:
         if parts < 1:
             raise ConfigurationError(f"sink of flow {flow_name}: expected parts of at least 1, found {parts}")
@@ -242,7 +256,7 @@ class SpooledSink(FixedPartitionedSink[Item, tuple[Any, ...]]):
         # Bytewax takes part_fn's answer as an index into the sorted names, where "10" stands before "2".
         self._index = {name: index for index, name in enumerate(sorted(self.list_parts()))}
         self._start_wait_s = _START_WAIT_S
-        self._writes = EpochWrites() if writes is None else writes
+        self._writes, self._passed = EpochWrites() if writes is None else writes, passed
         self._built: dict[int, SinkPart] = {}
 
     def list_parts(self) -> list[str]:
@@ -273,7 +287,7 @@ class SpooledSink(FixedPartitionedSink[Item, tuple[Any, ...]]):
             log.error("a sink part cannot start", error=str(error))
             raise
         log.info("sink part starts", seq=manifest.seq, segments_waiting=len(manifest.files))
-        return SinkPart(spool, manifest, applier, self._writes, self._built)
+        return SinkPart(spool, manifest, applier, self._writes, self._built, self._passed)
 
 
 def _compact(table: Table, record: pa.RecordBatch) -> pa.RecordBatch:

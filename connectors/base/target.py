@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from connectors.base.items import ClearColumn, Marker, Truncate
+from connectors.base.items import ClearColumn, Fence, Marker, Truncate
 from libcore.errors import TransientError
 from libcore.schema import Table
 from libcore.segment import Segment
@@ -20,19 +20,24 @@ TRUNCATES = "truncates"
 CLEARS = "clears"
 """Metadata key of a segment: a list of [source table, target column, identity]; those columns of all rows become NULL
 after the segment's rows. Missing where there is none."""
+FENCES = "fences"
+"""Metadata key of a segment: a list of [source table, identity, single part]; rows of those tables in later segments,
+of any part, wait for the segment's rows. Missing where there is none."""
 
 
 def with_markers(metadata: Mapping[str, Any], markers: Sequence[Marker]) -> dict[str, Any]:
     """A segment's metadata with its markers; `markers_of` is the inverse."""
     done = {**metadata, TRUNCATES: [[each.table, each.identity] for each in markers if isinstance(each, Truncate)]}
     clears = [[each.table, each.column, each.identity] for each in markers if isinstance(each, ClearColumn)]
-    return {**done, CLEARS: clears} if clears else done
+    fences = [[each.table, each.identity, each.single_part] for each in markers if isinstance(each, Fence)]
+    return {**done, **({CLEARS: clears} if clears else {}), **({FENCES: fences} if fences else {})}
 
 
 def markers_of(metadata: Mapping[str, Any]) -> list[Marker]:
     """The markers that stand behind a segment's rows."""
     truncates = [Truncate(table, identity) for table, identity in metadata.get(TRUNCATES, ())]
-    return [*truncates, *(ClearColumn(*triple) for triple in metadata.get(CLEARS, ()))]
+    clears = [ClearColumn(*triple) for triple in metadata.get(CLEARS, ())]
+    return [*truncates, *clears, *(Fence(*triple) for triple in metadata.get(FENCES, ()))]
 
 
 PREFLIGHT_S = 60.0
@@ -57,8 +62,8 @@ class Applied:
 
 
 class WaitForParts(TransientError):
-    """The segment holds a table whose marker (a truncate, a cleared column) another part has not reached yet: try
-    again in a moment."""
+    """The segment holds a table whose marker (a truncate, a cleared column, a fence) another part has not reached yet:
+    try again in a moment."""
 
 
 class TargetPart(Protocol):

@@ -17,7 +17,7 @@ import psycopg
 import pyarrow as pa
 import structlog
 
-from connectors.base.items import ClearColumn
+from connectors.base.items import ClearColumn, Truncate
 from connectors.base.target import Applied, Progress, WaitForParts, markers_of
 from connectors.postgres.careful import Careful
 from connectors.postgres.config import PostgresConfig, TargetTable
@@ -243,7 +243,7 @@ class PostgresPart:
         for marker in markers:
             if isinstance(marker, ClearColumn):
                 self._ledger.clear_column(connection, marker.table, marker.column)
-            else:
+            elif isinstance(marker, Truncate):
                 self._ledger.forget(connection, marker.table)
 
     def _after(self, connection: Connection, segment: Segment) -> None:

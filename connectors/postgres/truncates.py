@@ -1,9 +1,10 @@
-"""How the parts of a flow agree on a marker (a truncate, a cleared column), through headrace_truncates.
+"""How the parts of a flow agree on a marker (a truncate, a cleared column, a fence), through headrace_truncates.
 
 1. Each part records the marker's identity in the transaction of the segment that carries it: all its earlier rows
    are in the target.
-2. When every part has, one part (by a stable hash of the table) empties the table, or the column, and marks it done, in
-   a transaction of its own that holds the part's progress row, so that a process that was replaced cannot do it.
+2. When every part has, one part (by a stable hash of the table) empties the table, or the column, or for a fence
+   nothing, and marks it done, in a transaction of its own that holds the part's progress row, so that a process that
+   was replaced cannot do it.
 3. Until then no part applies a later segment with rows of that table.
 
 An identity that is recorded already changes nothing, so a replay is harmless.
@@ -17,7 +18,7 @@ from collections.abc import Iterable, Mapping
 import psycopg
 import structlog
 
-from connectors.base.items import ClearColumn, Marker, Truncate
+from connectors.base.items import ClearColumn, Fence, Marker, Truncate
 from connectors.postgres.catalog import TargetShape, inspect
 from connectors.postgres.config import TargetTable
 from connectors.postgres.ddl import PROGRESS, TRUNCATES
@@ -25,6 +26,7 @@ from connectors.postgres.session import Connection, classify, quote
 from libcore.errors import FatalError, TransientError
 
 _LOG = structlog.get_logger()
+_NO_COLUMN = ""  # cleared_column of a fence: no column has that name
 
 
 class Markers:
@@ -45,10 +47,7 @@ class Markers:
             f"WHERE flow = %s AND store_id = %s AND part = %s AND NOT done ORDER BY seq, source_table, identity",
             (self._flow, self._store_id, self._part),
         )
-        self._pending = [
-            Truncate(table, identity) if column is None else ClearColumn(table, column, identity)
-            for table, identity, column in rows
-        ]
+        self._pending = [_marker(*row) for row in rows]
 
     @property
     def settled(self) -> bool:
@@ -67,6 +66,7 @@ class Markers:
                     f"marker {marker.identity}: table {marker.table} is not one of this flow's {sorted(self._targets)}"
                 )
             column = marker.column if isinstance(marker, ClearColumn) else None
+            column = _NO_COLUMN if isinstance(marker, Fence) else column
             connection.execute(
                 f"INSERT INTO {self._records} (flow, store_id, source_table, identity, part, seq, cleared_column) "
                 f"VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
@@ -108,7 +108,7 @@ class Markers:
                 f"WHERE flow = %s AND store_id = %s AND source_table = %s AND identity = %s AND NOT done",
                 where,
             )
-            if done.rowcount == self._parts:  # else a twin of this part was first
+            if done.rowcount == self._parts and not isinstance(marker, Fence):  # fewer: a twin of this part was first
                 shape = inspect(connection, target.schema, target.table)
                 if not isinstance(shape, TargetShape):
                     raise FatalError(f"marker {marker.identity}: the target {target.name} is gone")
@@ -118,6 +118,13 @@ class Markers:
                     # TRUNCATE refuses a table that others refer to, even when they are empty.
                     connection.execute(f"DELETE FROM {shape.sql}" if shape.referenced else f"TRUNCATE {shape.sql}")
                     _LOG.info("truncated", flow=self._flow, table=marker.table, identity=marker.identity)
+
+
+def _marker(table: str, identity: str, column: str | None) -> Marker:
+    """Of a record. Of a fence it says only that one waits."""
+    if column is None:
+        return Truncate(table, identity)
+    return Fence(table, identity, False) if column == _NO_COLUMN else ClearColumn(table, column, identity)
 
 
 def _clear(connection: Connection, shape: TargetShape, marker: ClearColumn) -> None:

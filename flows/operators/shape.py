@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 
-from connectors.base.items import ClearColumn, Item, Truncate
+from connectors.base.items import ClearColumn, Fence, Item, Truncate
 from flows.operators import unset as unset_bits
 from flows.operators.dead_letters import dead_letters
 from flows.operators.where import Predicate, columns_of, compile_where
@@ -29,10 +29,17 @@ from libcore.slots import scatter
 
 Routed = tuple[str, Item]
 """(sink part, item), as a Bytewax keyed stream wants it."""
+Route = tuple[bool, Fence | None]
+"""(all rows of a table go through one part, what must stand in front of them)."""
 
 _LOG = structlog.get_logger()
 DEAD_LETTER_PART = "0"
 SINGLE_PART = "0"
+
+
+def as_wanted(table: Table, wanted: bool) -> Route:
+    """The way of a table that no target is asked about."""
+    return wanted, None
 
 
 @dataclass(frozen=True)
@@ -104,8 +111,9 @@ class Shaper:
         shape_of: the shape wanted for a source table's name.
         slots: key-hash slots, fixed for the pipeline's life.
         parts: sink parts, fixed too; part = slot mod parts.
-        single_part: asked once a table (in its target form), whether its rows must all go through part 0, because rows
-            of different keys depend on each other there (a second unique key, a foreign key).
+        route: asked once a table (in its target form), with whether the shape wants all of its rows in part 0. Answers
+            whether they go there, because rows of different keys depend on each other (a second unique key, a foreign
+            key), and with a fence where earlier rows may have gone another way (see flows/routes.py).
     """
 
     def __init__(
@@ -114,15 +122,16 @@ class Shaper:
         shape_of: Callable[[str], TableShape],
         slots: int,
         parts: int,
-        single_part: Callable[[Table], bool] = lambda table: False,
+        route: Callable[[Table, bool], Route] = as_wanted,
     ) -> None:
         assert 1 <= parts <= min(slots, 256), (parts, slots)
         self._flow, self._shape_of = flow, shape_of
         self._slots, self._part_names = slots, [str(part) for part in range(parts)]
         self._part_of_slot = bytes(slot % parts for slot in range(slots))
-        self._single_part = single_part
+        self._route = route
         self._plans: dict[Table, TablePlan] = {}
         self._alone: dict[Table, bool] = {}
+        self._fences: dict[str, Fence] = {}  # that wait for the first rows
 
     def __call__(self, items: Iterable[Item]) -> list[Routed]:
         """Shape and route; order is kept within a part. Raises what a plan refuses, logged with the table."""
@@ -163,8 +172,9 @@ class Shaper:
         """Whether all rows of the table go through one part. Raises what the target refuses."""
         if plan.target not in self._alone:
             # asked in any case: the question also makes the target prepare the table
-            tied = self._single_part(plan.target)
-            self._alone[plan.target] = tied or plan.single_part
+            self._alone[plan.target], fence = self._route(plan.target, plan.single_part)
+            if fence is not None:
+                self._fences[fence.table] = fence
         return self._alone[plan.target]
 
     def shaped(self, batch: ChangeBatch) -> tuple[ChangeBatch, ChangeBatch | None]:
@@ -198,6 +208,8 @@ class Shaper:
         routed: list[Routed] = [] if letters is None else [(DEAD_LETTER_PART, letters)]
         if not shaped.row_count:
             return routed
+        if fence := self._fences.pop(shaped.table.name, None):
+            routed += [(part, fence) for part in self._part_names]
         if len(self._part_names) == 1 or single_part:
             return [*routed, (SINGLE_PART, shaped)]
         hashes = hash_rows(shaped.record, shaped.table.key_indexes)

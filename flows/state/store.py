@@ -84,10 +84,11 @@ class Store:
         return json_file.read(self.directory / "routes.json", {}).get(table)
 
     def remember_route(self, table: str, single_part: bool) -> None:
-        """Keep the answer, for a start while the target is down."""
-        routes = json_file.read(self.directory / "routes.json", {})
-        if routes.get(table) != single_part:
-            json_file.write(self.directory / "routes.json", {**routes, table: single_part}, durably=True)
+        """Keep it, for a start while the target is down, and to see a change of it."""
+        with self._alone():
+            routes = json_file.read(self.directory / "routes.json", {})
+            if routes.get(table) != single_part:
+                json_file.write(self.directory / "routes.json", {**routes, table: single_part}, durably=True)
 
     def table(self, name: str) -> Table | None:
         """The table of that name as it was last seen by a step; None where none was."""

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from connectors.base.items import ClearColumn, Truncate
+from connectors.base.items import Marker, Truncate
 from connectors.base.target import with_markers
 from connectors.postgres.config import PostgresConfig, TargetTable
 from connectors.postgres.target import PostgresTarget
@@ -49,10 +49,10 @@ def batch(of: Table, rows: Iterable[Mapping[str, Any]], first_order: int = 1) ->
 
 
 def segment_of(
-    *batches: ChangeBatch, truncates: Sequence[tuple[str, str]] = (), clears: Sequence[ClearColumn] = ()
+    *batches: ChangeBatch, truncates: Sequence[tuple[str, str]] = (), markers: Sequence[Marker] = ()
 ) -> segment.Segment:
     """A segment, through its bytes."""
-    metadata = with_markers({}, [*(Truncate(*pair) for pair in truncates), *clears])
+    metadata = with_markers({}, [*(Truncate(*pair) for pair in truncates), *markers])
     return segment.read(segment.write([(item.table, item.record) for item in batches], metadata))
 
 

@@ -1,4 +1,4 @@
-"""Truncates and cleared columns that all parts agree on, in a real PostgreSQL."""
+"""Truncates, cleared columns and fences that all parts agree on, in a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from connectors.base.items import ClearColumn
+from connectors.base.items import ClearColumn, Fence
 from connectors.base.target import WaitForParts
 from connectors.postgres.apply import PostgresPart
 from libcore.errors import FatalError
@@ -119,13 +119,13 @@ def test_a_column_is_cleared_between_all_earlier_and_all_later_rows(
     """Rows of every part from before the drop lose the value, rows from behind it wait and keep theirs."""
     ahead, behind = parts
     drop = [ClearColumn(cleared.name, "name", "topic:0:7:name")]
-    ahead.apply(1, segment_of(batch(cleared, [{"id": 1, "name": "old"}]), clears=drop))
+    ahead.apply(1, segment_of(batch(cleared, [{"id": 1, "name": "old"}]), markers=drop))
     ahead.apply(2, segment_of(batch(free, [{"id": 5, "name": "free"}])))
     later = segment_of(batch(cleared, [{"id": 3, "name": "new"}]))
     with pytest.raises(WaitForParts):
         ahead.apply(3, later)
     assert not ahead.settle() and names(postgres, cleared.name) == {1: "old"}
-    behind.apply(1, segment_of(batch(cleared, [{"id": 2, "name": "old"}]), clears=drop))
+    behind.apply(1, segment_of(batch(cleared, [{"id": 2, "name": "old"}]), markers=drop))
     while not all([part.settle() for part in parts]):
         assert names(postgres, cleared.name) in ({1: "old", 2: "old"}, {1: None, 2: None})
     ahead.apply(3, later)
@@ -141,7 +141,7 @@ def test_a_replayed_or_interrupted_clear_ends_right(
 ) -> None:
     """Sessions that end behind the marker finish it when they are back; its replay takes nothing from later rows."""
     for number, part in enumerate(parts):
-        part.apply(1, segment_of(batch(ITEMS, [{"id": number, "name": "old"}]), clears=DROPPED))
+        part.apply(1, segment_of(batch(ITEMS, [{"id": number, "name": "old"}]), markers=DROPPED))
         part.close()
     made = target(config(postgres, tmp_path, monkeypatch), ITEMS, OTHERS, parts=2)
     again = made.open(0), made.open(1)
@@ -151,7 +151,7 @@ def test_a_replayed_or_interrupted_clear_ends_right(
         continue
     for number, part in enumerate(again):
         part.apply(2, segment_of(batch(ITEMS, [{"id": number + 2, "name": "new"}])))
-        part.apply(3, segment_of(clears=DROPPED))
+        part.apply(3, segment_of(markers=DROPPED))
     assert all([part.settle() for part in again])
     assert names(postgres) == {0: None, 1: None, 2: "new", 3: "new"}
     for part in again:
@@ -165,7 +165,7 @@ def test_not_null_is_lifted_from_a_dropped_column(
     with psycopg.connect(postgres) as connection:
         connection.execute("CREATE TABLE items (id int8 PRIMARY KEY, name text NOT NULL)")
     part = target(config(postgres, tmp_path, monkeypatch), ITEMS).open(0)
-    part.apply(1, segment_of(batch(ITEMS, [{"id": 1, "name": "old"}]), clears=DROPPED))
+    part.apply(1, segment_of(batch(ITEMS, [{"id": 1, "name": "old"}]), markers=DROPPED))
     part.apply(2, segment_of(batch(table("items", ("id",), id="int64"), [{"id": 2}])))
     assert names(postgres) == {1: None, 2: None}
     part.close()
@@ -179,7 +179,7 @@ def test_a_target_that_keeps_a_dropped_column_stops_the_flow(
         connection.execute("CREATE TABLE items (id int8 PRIMARY KEY, name text CONSTRAINT full_name CHECK (name > ''))")
         connection.execute("ALTER TABLE items ADD CONSTRAINT named CHECK (name IS NOT NULL)")
     part = target(config(postgres, tmp_path, monkeypatch), ITEMS).open(0)
-    part.apply(1, segment_of(batch(ITEMS, [{"id": 1, "name": "old"}]), clears=DROPPED))
+    part.apply(1, segment_of(batch(ITEMS, [{"id": 1, "name": "old"}]), markers=DROPPED))
     with pytest.raises(
         FatalError, match=r"table items: column name was dropped at the source \(topic:0:7:name\).*named"
     ):
@@ -197,7 +197,7 @@ def test_a_column_that_the_target_lacks_needs_no_clearing(
     """Nothing of it is there, so the parts just go on."""
     gone = ClearColumn("items", "gone", "topic:0:7:gone")
     for number, part in enumerate(parts):
-        part.apply(1, segment_of(batch(ITEMS, [{"id": number, "name": "a"}]), clears=[gone]))
+        part.apply(1, segment_of(batch(ITEMS, [{"id": number, "name": "a"}]), markers=[gone]))
     while not all([part.settle() for part in parts]):
         continue
     assert names(postgres) == {0: "a", 1: "a"}
@@ -214,7 +214,7 @@ def test_a_row_in_conflict_does_not_bring_a_dropped_value_back(
     coded = table("items", ("id",), id="int64", name="string", code="int64")
     part = target(config(postgres, tmp_path, monkeypatch), coded).open(0)
     part.apply(1, segment_of(batch(coded, [{"id": 1, "name": "old", "code": 7}])))
-    part.apply(2, segment_of(batch(coded, [{"id": 2, "name": "old", "code": 7}]), clears=DROPPED))
+    part.apply(2, segment_of(batch(coded, [{"id": 2, "name": "old", "code": 7}]), markers=DROPPED))
     assert part.settle() and names(postgres) == {1: None}
     part.apply(3, segment_of(batch(coded, [{"id": 1, "op": "d"}])))
     assert names(postgres) == {2: None}
@@ -237,3 +237,27 @@ def test_records_of_an_older_release_get_the_new_column(
     part.progress()
     assert part.settle() and ids(postgres) == []
     part.close()
+
+
+def test_rows_that_go_another_way_wait_for_those_that_went_the_former(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: tuple[PostgresPart, PostgresPart]
+) -> None:
+    """Behind a fence a key's newer row waits in one part, over a crash too, until the other's older one is applied."""
+    fence = [Fence("items", "route:1", single_part=True)]
+    ahead, behind = parts
+    ahead.apply(1, segment_of(markers=fence))
+    later = segment_of(batch(ITEMS, [{"id": 7, "name": "new"}]))
+    with pytest.raises(WaitForParts):
+        ahead.apply(2, later)
+    ahead.close()
+    ahead = target(config(postgres, tmp_path, monkeypatch), ITEMS, OTHERS, parts=2).open(0)
+    ahead.progress()
+    behind.apply(1, segment_of(batch(ITEMS, [{"id": 7, "name": "old"}])))
+    assert not ahead.settle()
+    behind.apply(2, segment_of(markers=fence))
+    while not all([part.settle() for part in (ahead, behind)]):
+        assert names(postgres) == {7: "old"}
+    ahead.apply(2, later)
+    assert names(postgres) == {7: "new"}
+    for part in (ahead, behind):
+        part.close()

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from connectors.base import stop
-from connectors.base.items import ClearColumn, Marker, Tick, Truncate
+from connectors.base.items import ClearColumn, Fence, Marker, Tick, Truncate
 from connectors.base.metrics import SPOOL_BYTES, SPOOL_DISK_BYTES
 from connectors.base.sink import SinkPart, SpooledSink
 from connectors.null.config import NullConfig
@@ -260,9 +260,13 @@ def test_a_fatal_error_of_the_applier_stops_the_flow(tmp_path: Path) -> None:
     part.close()
 
 
-@pytest.mark.parametrize("marker", [Truncate(ITEMS.name, "t:0:1"), ClearColumn(ITEMS.name, "name", "t:0:1")], ids=repr)
+@pytest.mark.parametrize(
+    "marker",
+    [Truncate(ITEMS.name, "t:0:1"), ClearColumn(ITEMS.name, "name", "t:0:1"), Fence(ITEMS.name, "t:0:1", True)],
+    ids=repr,
+)
 def test_rows_behind_a_marker_go_to_the_next_segment(tmp_path: Path, marker: Marker) -> None:
-    """A truncate or a cleared column ends its segment: later rows of that table in the same epoch come in another."""
+    """A truncate, a cleared column or a fence ends its segment: later rows of that table come in another."""
     sink = sink_at(tmp_path, Shelf())
     part = part_of(sink)
     part.write_batch([changes(1), marker, changes(2)])
@@ -270,6 +274,21 @@ def test_rows_behind_a_marker_go_to_the_next_segment(tmp_path: Path, marker: Mar
     part.write_batch(TICK)
     part.close()
     assert seqs == [1, 2] and sink._target.ids == [1, 2] and sink._target.recorded == {"t:0:1": {0}}
+
+
+def test_a_fence_is_told_when_its_epoch_is_durable(tmp_path: Path) -> None:
+    """Not at its snapshot, which a crash may undo, but at the write behind it; once."""
+    told: list[Fence] = []
+    sink = SpooledSink("flow", 1, tmp_path, MIB, "store-1", Shelf(), passed=told.append)
+    part, fence = part_of(sink), Fence(ITEMS.name, "route:1", True)
+    part.write_batch([changes(1), fence, *TICK])
+    part.snapshot()
+    assert told == []
+    part.write_batch(TICK)
+    part.snapshot()
+    part.write_batch(TICK)
+    part.close()
+    assert told == [fence]
 
 
 def test_a_part_with_a_marker_alone_writes_a_segment(tmp_path: Path) -> None:

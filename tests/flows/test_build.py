@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 
 from connectors import registry
 from connectors.base import metrics, stop
-from connectors.base.target import PREFLIGHT_S
 from connectors.kafka.topics import create_topics, produce
 from flows import build, process, topics
 from flows.ports import free_port
@@ -29,7 +28,7 @@ from flows.spec import parse
 from flows.state import look
 from flows.state.store import open_store
 from flows.testing import run_flow
-from libcore.errors import ConfigurationError, TransientError
+from libcore.errors import ConfigurationError
 from libcore.schema import Column, Table, parse_type
 from tests.flows.debezium import change
 
@@ -78,15 +77,13 @@ def test_a_state_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "headrace.json").read_text() == '{"a": 1}'
 
 
-def test_routes_and_topics_are_remembered(tmp_path: Path) -> None:
+def test_topics_are_remembered(tmp_path: Path) -> None:
     """What a former start learned serves the next one."""
     store = open_store(tmp_path, "p", "null", 64, 4)
-    assert (store.topics(), store.route("t")) == (frozenset(), None)
+    assert store.topics() == frozenset()
     store.remember_topics(["a"])
     store.remember_topics(["b"])
-    store.remember_route("t", True)
-    again = open_store(tmp_path, "p", "null", 64, 4)
-    assert (again.topics(), again.route("t")) == (frozenset({"a", "b"}), True)
+    assert open_store(tmp_path, "p", "null", 64, 4).topics() == {"a", "b"}
 
 
 def test_tables_that_grow_at_once_are_all_remembered(tmp_path: Path) -> None:
@@ -104,32 +101,6 @@ def test_tables_that_grow_at_once_are_all_remembered(tmp_path: Path) -> None:
     shared = store.table("shared")
     assert shared is not None and sorted(column.name for column in shared.columns) == [*names, "id"]
     assert all(store.table(name) is not None for name in names)
-
-
-def test_a_target_that_is_down_is_answered_for(tmp_path: Path) -> None:
-    """Its former word on a table serves, so the flow starts and spools; without one the start waits for it.
-
-    Tables with a former word wait for a moment once, not each, and never keep one without a word from being asked.
-    """
-    asked: list[tuple[str, float]] = []
-
-    class Down:
-        def preflight(self, tables: list[Table], *, wait_s: float) -> None:
-            asked.append((tables[0].name, wait_s))
-            raise TransientError("no answer")
-
-    store = open_store(tmp_path, "p", "null", 64, 4)
-    known, other, new = (Table(name, (Column("a", parse_type("int64")),), ("a",)) for name in ("t", "u", "v"))
-    ask = build.asking(Down(), store)
-    with pytest.raises(TransientError):
-        ask(known)
-    store.remember_route("t", True)
-    store.remember_route("u", False)
-    assert (ask(known), ask(other), ask(known)) == (True, False, True)
-    with pytest.raises(TransientError):
-        ask(new)
-    assert [name for name, _ in asked] == ["t", "t", "v"]
-    assert asked[1][1] < asked[0][1] == asked[2][1] == PREFLIGHT_S
 
 
 def test_the_state_directory_is_the_environments_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,6 +150,4 @@ def test_a_computed_time_tells_no_lateness(broker: str, tmp_path: Path) -> None:
     pipeline = build.load(str(file))
     bindings = reading.bind(pipeline, str(file))
     with pytest.raises(ConfigurationError, match=r"window-hourly.*expected a column that comes from a topic"):
-        build.make_steps(
-            pipeline, str(file), None, bindings, build.make_shaper(pipeline, bindings), lambda table: False
-        )
+        build.make_steps(pipeline, str(file), None, bindings, build.make_shaper(pipeline, bindings))

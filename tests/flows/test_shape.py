@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from connectors.base.items import Item, Tick, Truncate
 from flows.operators import unset
 from flows.operators.batch import BatchStep
-from flows.operators.shape import DEAD_LETTER_PART, Shaper, TableShape, plan_table, shape_items
+from flows.operators.shape import DEAD_LETTER_PART, Route, Shaper, TableShape, plan_table, shape_items
 from flows.operators.where import compile_where
 from libcore.change import UNSET, ChangeBatch, Op, arrow_schema, unset_bytes
 from libcore.dead_letter import DEAD_LETTERS
@@ -204,9 +204,9 @@ def test_a_tied_table_goes_through_one_part() -> None:
     """Where the target says so, all rows of a table go to part 0; it is asked once, about the table's target form."""
     asked: list[Table] = []
 
-    def tied(table: Table) -> bool:
+    def tied(table: Table, wanted: bool) -> Route:
         asked.append(table)
-        return True
+        return True, None
 
     shaper = Shaper("f", lambda name: RENAMED, 64, 4, tied)
     many = batch(ITEMS, [(Op.UPSERT, {"id": number}) for number in range(50)])
