@@ -55,6 +55,10 @@ class Chunk:
         """False for rows of a table that has a marker at the chunk's end: they belong behind it."""
         return all(marker.table != batch.table.name for marker in self.markers)
 
+    def has(self, table: str) -> bool:
+        """Whether rows of the table are in it."""
+        return table in self._newest
+
     def add(self, batch: ChangeBatch) -> None:
         """Append rows. A table whose shape changes within the epoch gets one run a shape, in order."""
         name = batch.table.name
@@ -112,9 +116,7 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
                     self._chunks.append(Chunk())
                 self._chunks[-1].add(item)
             elif isinstance(item, Marker):
-                if not self._chunks:
-                    self._chunks.append(Chunk())
-                self._chunks[-1].markers.append(item)
+                self._mark(item)
             else:
                 assert isinstance(item, Tick), item
         self._wait_for_room()
@@ -149,6 +151,18 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
         if self._dropped:
             self._spool.delete(self._dropped)
             self._dropped = []
+
+    def _mark(self, marker: Marker) -> None:
+        """Put it into the epoch's first segment, unless rows of its table are in a later one, which it stands behind.
+
+        Parts meet the markers of several workers in different orders. In one's second segment and another's third, each
+        behind rows that wait for the other, two would wait for ever. A source partition's marker comes in front of its
+        epoch's rows, so what a fence finds in a later segment has come the new way, from another worker.
+        """
+        if not self._chunks:
+            self._chunks.append(Chunk())
+        later = [chunk for chunk in self._chunks[1:] if chunk.has(marker.table) and not isinstance(marker, Fence)]
+        (later or self._chunks[:1])[-1].markers.append(marker)
 
     def _begin(self) -> None:
         """Have what was gathered compacted and written, in a thread: the disk syncs files of several parts at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -13,7 +14,7 @@ import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSource, run_main
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -322,6 +323,41 @@ def test_a_full_spool_and_a_truncate_do_not_lock(tmp_path: Path) -> None:
     for part in (first, second):
         part.close()
     assert sorted(shelf.ids) == [0, 0, 1, 1]
+
+
+def marked(kind: type[Marker], worker: int) -> Marker:
+    """What a worker says in front of its rows of a table."""
+    if kind is Fence:
+        return Fence(ITEMS.name, f"w{worker}", False)
+    named = f"t{worker}"
+    return ClearColumn(named, "name", named) if kind is ClearColumn else Truncate(named, named)
+
+
+@pytest.mark.parametrize("kind", [Fence, ClearColumn, Truncate], ids=lambda kind: kind.__name__)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(orders=st.lists(st.permutations(range(3)), min_size=3, max_size=3))
+def test_markers_that_parts_meet_in_different_orders_do_not_lock(
+    tmp_path: Path, kind: type[Marker], orders: list[list[int]]
+) -> None:
+    """Three workers mark their tables, or the same table, in one epoch: all rows arrive, whichever comes first."""
+    shelf = Shelf()
+    shelf.parts = 3
+    sink = sink_at(tmp_path / secrets.token_hex(4), shelf, parts=3)
+    parts = [part_of(sink, part=str(number)) for number in range(3)]
+    for number, (part, order) in enumerate(zip(parts, orders, strict=True)):
+        for worker in order:
+            mark = marked(kind, worker)
+            rows = batch(table(mark.table), [{"id": number * 3 + worker, "name": "x"}])
+            part.write_batch([mark, rows])
+    for part in parts:
+        part.snapshot()
+    for part in parts:
+        part.write_batch(TICK)
+    for part in parts:
+        applied(part, 2)
+    assert sorted(shelf.ids) == list(range(9))
+    for part in parts:
+        part.close()
 
 
 def test_parts_are_routed_by_number(tmp_path: Path) -> None:

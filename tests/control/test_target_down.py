@@ -100,11 +100,12 @@ def test_a_restart_drains_the_source_while_the_target_is_down(
             assert rows.fetchall() == [("OPEN", 70), ("PAID", 80)]
 
 
+@pytest.mark.parametrize("processes", [1, 2])
 def test_a_table_that_goes_another_way_keeps_its_order(
-    broker: str, topic: Callable[[int], str], server: EmbeddedPostgres, tmp_path: Path
+    broker: str, topic: Callable[[int], str], server: EmbeddedPostgres, tmp_path: Path, processes: int
 ) -> None:
     """`single_part` that comes to the file while segments wait: newer rows, in one part, wait for the older of all."""
-    name, dsn, locked = topic(1), server.dsn(), _of_part_1()
+    name, dsn, locked = topic(processes), server.dsn(), _of_part_1()
     file, state = _file(tmp_path, broker, {"orders": name}, "parts = 2"), tmp_path / "var" / "down"
     produce(broker, name, _changes(range(100), "OPEN"))
     assert _start(file, dsn, "--until-end").wait(60) == 0
@@ -122,7 +123,7 @@ def test_a_table_that_goes_another_way_keeps_its_order(
     file.write_text(file.read_text("utf-8").replace("[tables.orders]", "[tables.orders]\nsingle_part = true"), "utf-8")
     with psycopg.connect(dsn) as connection:
         connection.execute("SELECT FROM orders WHERE id = %s FOR UPDATE", (locked,))
-        running = _start(file, dsn, "--until-end")
+        running = _start(file, dsn, "--until-end", "--processes", str(processes))
         try:
             _until(state, lambda found: found.events == 99)
             time.sleep(2.0)  # what does not wait is applied by now
