@@ -153,11 +153,12 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
             self._dropped = []
 
     def _mark(self, marker: Marker) -> None:
-        """Put it into the epoch's first segment, unless rows of its table are in a later one, which it stands behind.
+        """Put it into the epoch's first segment, unless a later one has rows of its table, which it stands behind.
 
-        Parts meet the markers of several workers in different orders. In one's second segment and another's third, each
-        behind rows that wait for the other, two would wait for ever. A source partition's marker comes in front of its
-        epoch's rows, so what a fence finds in a later segment has come the new way, from another worker.
+        Parts meet the markers of several workers in different orders: did each end a segment, rows of one part could
+        wait for a marker that another part has behind rows that wait for the first part's (decision 0015). A source
+        partition's marker comes in front of its epoch's rows, so rows that a fence finds in a later segment went the
+        new way, from another worker.
         """
         if not self._chunks:
             self._chunks.append(Chunk())
