@@ -48,7 +48,7 @@ class OracleReader:
         until_end: bool,
     ) -> None:
         self._config, self._context, self._pace, self._until_end = config, context, pace, until_end
-        self._wanted, self._bindings, self._state = dict(tables), bindings, unpacked(state)
+        self._wanted, self._bindings, self._state = dict(tables), bindings, unpacked(state).following(tables)
         self._answered: tuple[str, ...] = ()
         self._open: list[Session] = []
         self._stream: Stream | None = None

@@ -61,13 +61,12 @@ class Snapshot:
 
     def _emptied(self) -> Iterator[Piece]:
         """Tables that are read anew lose their rows at the target first."""
-        while self.state.again:
-            name, *others = self.state.again
+        for name in [one for one in self.state.again if one in self._tables]:
+            again = tuple(one for one in self.state.again if one != name)
             done = tuple(one for one in self.state.done if one != name)
             table, after = (self.state.table, self.state.after) if self.state.table != name else ("", None)
-            self.state = replace(self.state, again=tuple(others), done=done, table=table, after=after)
-            if name in self._tables:
-                yield self._truncate(name)
+            self.state = replace(self.state, again=again, done=done, table=table, after=after)
+            yield self._truncate(name)
 
     def _truncate(self, name: str) -> Piece:
         self.state = replace(self.state, rows=self.state.rows + 1)

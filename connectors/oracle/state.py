@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -29,7 +29,8 @@ class State:
         part: (XID, rows, tables) of a large transaction of which so many rows of these tables are given out; None: of
             none. States of older versions lack the tables.
         rows: rows that were read of tables, which numbers them.
-        again: tables to be read anew, with what the target holds of them removed first.
+        again: tables to be read anew, with what the target holds of them removed first; also those that the pipeline
+            does without, for when they return.
         marks: (table, time as text) of mode timestamp: up to where its rows are read.
         shapes: (table, names of its columns) as its rows were brought up to now.
         read_scn: as of which the open table is read, where that is not `scn`; 0: it is.
@@ -68,6 +69,15 @@ class State:
             if known == thread:
                 return scn < last or (scn == last and xid in xids)
         return scn <= self.scn
+
+    def following(self, tables: Collection[str]) -> State:
+        """With tables that were read and that the pipeline does without now: their changes are passed from here on."""
+        begun = (*self.done, *((self.table,) if self.table else ()))
+        gone = [name for name in begun if name not in tables]
+        done = tuple(name for name in self.done if name in tables)
+        table, after = ("", None) if self.table in gone else (self.table, self.after)
+        again = tuple(dict.fromkeys((*self.again, *gone)))
+        return replace(self, done=done, table=table, after=after, again=again)
 
     def shaped(self, tables: Mapping[str, Table], *, anew: bool = False) -> State:
         """With the columns of these tables; of known ones only where `anew`."""

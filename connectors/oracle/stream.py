@@ -315,7 +315,8 @@ class Stream:
             begin, scn = starting_point(self._catalog)
         for name in self._tables:
             self._describe(name)  # a DDL up to there is not heeded any more
-        self.state = replace(self.state, scn=scn, resume_scn=begin, again=tuple(self._tables), part=None)
+        again = tuple(dict.fromkeys((*self.state.again, *self._tables)))
+        self.state = replace(self.state, scn=scn, resume_scn=begin, again=again, part=None)
 
     def _is_logged(self, low: int) -> bool:
         try:
@@ -325,7 +326,7 @@ class Stream:
 
     def _read_beside(self) -> Iterator[Piece | None]:
         """Tables that joined, or must be read anew; the stream waits for them."""
-        if not self.state.again and all(name in self.state.done for name in self._tables):
+        if all(name in self.state.done and name not in self.state.again for name in self._tables):
             return
         snapshot = self._snapshot(self._tables, self.state)
         yield from snapshot.pieces()

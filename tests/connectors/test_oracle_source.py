@@ -259,6 +259,44 @@ def test_other_tables_in_the_middle_of_a_large_transaction(database: OracleDatab
     assert len(followed.rows("MORE")) == 40
 
 
+@pytest.mark.parametrize("key", [["ID"], []], ids=["key", "no key"])
+def test_a_table_that_the_file_does_without_for_a_while(
+    database: OracleDatabase, tmp_path: Path, key: list[str]
+) -> None:
+    """The mining goes on behind its changes meanwhile, so the table is emptied and read anew when it returns."""
+    database.create_table("ERP.MORE", ITEMS, key)
+    transaction = database.begin()
+    first, _ = (transaction.insert("ERP.MORE", {"ID": number, "NAME": "a"}) for number in (1, 2))
+    transaction.commit()
+    followed = Followed(pipeline(tmp_path, table="[tables.MORE]\n"), tmp_path / "state")
+
+    def more() -> list[Any]:
+        copies = (+followed.copies.get("MORE", Counter())).elements()
+        return sorted(row[0] for row in copies) or sorted(followed.rows("MORE"))
+
+    followed.until(lambda: len(more()) == 2)
+    write(database, 0, 3, "a")
+    followed.until(lambda: len(names(followed)) == 3)
+    followed.close()
+    followed.follow(pipeline(tmp_path))
+    transaction = database.begin()
+    transaction.insert("ERP.MORE", {"ID": 3, "NAME": "b"})
+    transaction.delete("ERP.MORE", first)
+    transaction.commit()
+    write(database, 5, 3, "b")
+    followed.until(lambda: names(followed) == truth(database))
+    for _ in range(5):
+        followed.epoch()
+    followed.close()
+    followed.follow(pipeline(tmp_path, table="[tables.MORE]\n"))
+    transaction = database.begin()
+    transaction.insert("ERP.MORE", {"ID": 4, "NAME": "c"})
+    transaction.commit()
+    followed.until(lambda: more() == [2, 3, 4])
+    followed.close()
+    assert names(followed) == truth(database)
+
+
 @pytest.mark.parametrize("setting", ["stop", "snapshot"])
 def test_redo_that_is_gone(database: OracleDatabase, tmp_path: Path, setting: str) -> None:
     """Logs deleted before they were read stop the flow, which names the ways out; or the tables are read anew."""
