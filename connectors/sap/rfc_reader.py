@@ -1,10 +1,10 @@
 """Reads one SAP system: all rows in ranges of keys, then the rows that a signal names, as they are by then.
 
-State: (2, done, open, position, rows, number, pointers, compared, requests, answered): `done` are (table, fingerprint)
-of tables that were read, `open` (table, fingerprint, behind which key) of the one that is being read, `position` is
-where the signal goes on, `rows` counts, `number` rises with each look, `pointers` are change pointers to be marked once
-this is durable, `compared` is the number of the newest comparison of all keys, `requests` and `answered` are what a
-person asked for.
+State: (2, done, open, position, rows, number, pointers, compared, requests, answered): `done` are (table, mark) of
+tables that were read, `open` (table, mark, behind which key) of the one that is being read; a mark is the table's
+fingerprint and what it is followed by (in older states the fingerprint alone), or AWAY. `position` is where the signal
+goes on, `rows` counts, `number` rises with each look, `pointers` are change pointers to be marked once this is durable,
+`compared` is the number of the newest comparison of all keys, `requests` and `answered` are what a person asked for.
 
 The signal's position is taken before the first row is read, so what changes meanwhile comes again, as it is then. A row
 is brought as it is when it is asked for, so its own older documents bring nothing that is older.
@@ -43,6 +43,14 @@ from libcore.errors import ConfigurationError, HeadraceError, TransientError
 STATE_VERSION = 2
 FIRST: tuple[Any, ...] = (STATE_VERSION, (), None, "", 0, 0, (), 0, (), ())
 _WAIT_S = 0.2
+AWAY = ":away"
+"""Mark of a table that was read and that the pipeline does without by now."""
+_FOLLOWED_BY: dict[Signal, str] = {
+    "change_documents": "position",  # one for both, so that a table may go from one to the other
+    "timestamp": "position",
+    "change_pointers": "pointers",
+    "none": "nothing",
+}
 _KEYS_AT_ONCE = 5_000
 _log = structlog.get_logger()
 
@@ -86,7 +94,9 @@ class SapRfcReader:
         _, done, self._open, self._position, self._rows, self._number, self._pointers, self._compared, *asked = state
         self._requests, self._answered = asked
         self._files = Requests(directory, keyed(wanted))
-        self._done: dict[str, str] = dict(done)
+        self._done: dict[str, str] = {name: mark if name in wanted else AWAY for name, mark in done}
+        if self._open is not None and self._open[0] not in wanted:
+            self._done[self._open[0]], self._open = AWAY, None
         self._pace = pace
         self._session = Session(config)
         self._recent = Recent()
@@ -171,22 +181,41 @@ class SapRfcReader:
 
     def _snapshot(self, able: Ability) -> Iterator[Piece | None]:
         for name, wanted in self._wanted.items():
-            begun = name in self._done or (self._open is not None and self._open[0] == name)
-            if name in self._logs and begun and not self._logs[name].exists:
-                _log.warning("the keys of a table are lost: it is emptied and read again", table=name)
+            if reason := self._unknown(name):
+                _log.warning("a table is emptied and read again", table=name, reason=reason)
                 self._done.pop(name, None)
                 self._open = None
                 self._rows += 1
                 yield Piece([Truncate(name, f"sap_rfc:{name}:{self._rows}")], 1, self._state, alone=True)
                 while self._durable.state[4] < self._rows:
                     yield None  # a crash before that must not find a file of some keys, as if none were lost
-            if self._done.get(name) != wanted.table.fingerprint:
+            fingerprint, _, followed_by = self._done.get(name, "").partition(":")
+            # an older state, which does not say it, and a table that is followed no more: its rows are read
+            if fingerprint == wanted.table.fingerprint and (not followed_by or self._config.signal_of(name) == "none"):
+                self._done[name] = self._mark(wanted)
+            if self._done.get(name) != self._mark(wanted):
                 yield from self._table(able, name, wanted)
 
+    def _mark(self, wanted: WantedTable) -> str:
+        return f"{wanted.table.fingerprint}:{_FOLLOWED_BY[self._config.signal_of(wanted.table.name)]}"
+
+    def _unknown(self, name: str) -> str:
+        """Why nobody knows what was changed or deleted of a table since its rows were read; "" where it is known."""
+        is_open = self._open is not None and self._open[0] == name
+        mark = self._open[1] if is_open else self._done.get(name)
+        if mark is None:
+            return ""
+        if mark == AWAY:
+            return "the pipeline did without it for a while"
+        before, now = mark.partition(":")[2], _FOLLOWED_BY[self._config.signal_of(name)]
+        if before and now not in (before, "nothing"):
+            return "it has another signal"
+        return "its keys are lost" if name in self._logs and not self._logs[name].exists else ""
+
     def _table(self, able: Ability, name: str, wanted: WantedTable) -> Iterator[Piece | None]:
-        mark = wanted.table.fingerprint
+        mark = self._mark(wanted)
         begin: Key | None = None
-        if self._open is not None and self._open[:2] == (name, mark):
+        if self._open is not None and self._open[0] == name and self._open[1] in (wanted.table.fingerprint, mark):
             begin = self._open[2]
         op, commit = (Op.INSERT, 0) if not self._number else (Op.UPSERT, self._number)
         yield from self._hours()

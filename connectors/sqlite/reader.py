@@ -38,6 +38,7 @@ STATE_VERSION = 1
 FIRST: tuple[Any, ...] = (STATE_VERSION, (), None, None, None, 0, False, (), ())
 _FIELDS_MIN = 7
 _LOG_ROWS = 4000
+AWAY = ""  # in a fingerprint's place: the pipeline does without the table by now, and knows nothing of its changes
 _KEYS_A_QUERY = 400
 _log = structlog.get_logger()
 
@@ -125,7 +126,11 @@ class SqliteReader:
         fingerprints = {name: wanted.table.fingerprint for name, wanted in self._wanted.items()}
         begun = {name: mark for name, (mark, _) in self._done.items()}
         begun |= {} if self._open is None else {self._open[0]: self._open[1]}
-        yield from self._anew([name for name, mark in begun.items() if fingerprints.get(name) != mark])
+        self._left([name for name in begun if name not in self._wanted])
+        yield from self._anew([name for name in self._wanted if begun.get(name) == AWAY], emptied=True)
+        yield from self._anew(
+            [name for name, mark in fingerprints.items() if begun.get(name, AWAY) not in (mark, AWAY)]
+        )
         if all(name in self._done for name in self._wanted):
             return
         yield from hours(self._pace)
@@ -155,6 +160,12 @@ class SqliteReader:
         elif self._open is not None and not self._wanted[self._open[0]].found.stable_rowid:
             # VACUUM may have moved its rows, and a table's own key may be another's now: read again from its beginning
             yield from self._anew([self._open[0]])
+
+    def _left(self, names: list[str]) -> None:
+        """Tables that the pipeline does without: the log goes on behind their changes, a rowid waits for them."""
+        open_ = [] if self._open is None or self._open[0] not in names else [self._open[0]]
+        self._done |= dict.fromkeys(names if self._config.follow == "triggers" else open_, (AWAY, None))
+        self._open = None if open_ else self._open
 
     def _anew(self, names: list[str], *, emptied: bool = False) -> Iterator[Piece]:
         """Tables that are read again; those without a key, and all where `emptied`, lose their rows first."""

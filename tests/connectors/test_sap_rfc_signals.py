@@ -234,6 +234,36 @@ def test_keys_that_were_not_kept_for_a_while(tmp_path: Path) -> None:
     assert named(followed, "VBAK")[0]["VBELN"] == "0000000001"
 
 
+@pytest.mark.parametrize("between", ["another signal", "left out"])
+def test_a_table_that_was_not_followed_for_a_while(tmp_path: Path, between: str) -> None:
+    """Nobody knows what was changed and deleted of it meanwhile: it is emptied and read again when it is followed."""
+    sales = Sales(tmp_path)
+    sales.order(1)
+    sales.order(2)
+    followed = Followed(sales.pipeline("VBAK", "VBAP"), tmp_path / "state")
+    followed.until(lambda: len(named(followed, "VBAK")) == 2)
+    for _ in range(5):
+        followed.epoch()
+    followed.close()
+    tables = ("VBAK", "VBAP") if between == "another signal" else ("VBAP",)
+    followed.follow(sales.pipeline(*tables, signals='{ VBAK = "none" }' if between == "another signal" else "{}"))
+    sales.system.write({}, {"VBAK": [{"VBELN": "0000000001"}]})
+    sales.order(3)
+    sales.system.set(clock_seconds=86_400)
+    sales.system.write({"VBAP": [{"VBELN": "0000000009", "POSNR": "10"}]})
+    followed.until(lambda: any(row["VBELN"] == "0000000009" for row in named(followed, "VBAP")))
+    for _ in range(5):
+        followed.epoch()
+    assert [row["VBELN"] for row in named(followed, "VBAK")] == ["0000000001", "0000000002"]
+    followed.close()
+    followed.follow(sales.pipeline("VBAK", "VBAP"))
+    followed.until(lambda: sorted(row["VBELN"] for row in named(followed, "VBAK")) == ["0000000002", "0000000003"])
+    followed.crash()
+    sales.order(4)
+    followed.until(lambda: len(named(followed, "VBAK")) == 3)
+    followed.close()
+
+
 def test_a_row_that_is_written_again_while_keys_are_compared(tmp_path: Path) -> None:
     """Deleted before a comparison reads its key, there again when its row is read, a row that goes later goes."""
     sales = Sales(tmp_path)

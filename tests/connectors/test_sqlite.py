@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections import Counter
 from contextlib import closing
 from datetime import date, datetime
 from decimal import Decimal
@@ -279,3 +280,43 @@ def test_a_database_put_back_in_its_place(stopped: bool, tmp_path: Path) -> None
     followed.until(lambda: followed.tables["a"].get((1,)) == (1, "new"))
     followed.close()
     assert sorted(followed.tables["a"]) == [(0,), (1,), (2,)]
+
+
+@pytest.mark.parametrize(
+    ("follow", "key", "expected"), [("triggers", "PRIMARY KEY", [2, 3, 4]), ("rowid", "", [1, 2, 3, 4])]
+)
+def test_a_table_that_the_file_does_without_for_a_while(
+    follow: str, key: str, expected: list[int], tmp_path: Path
+) -> None:
+    """Behind triggers it is emptied and read again when it returns; appended rows go on, none comes twice."""
+    script = (
+        f"CREATE TABLE a (id INTEGER PRIMARY KEY); CREATE TABLE b (id INTEGER {key}); INSERT INTO b VALUES (1), (2);"
+    )
+    connection = database(tmp_path, script)
+    followed = Followed(pipeline(tmp_path, 'tables = ["a", "b"]', follow), tmp_path / "state")
+
+    def of_b() -> list[Any]:
+        copies = followed.copies.get("b", Counter[Any]()).elements()
+        return sorted(row[0] for row in copies) or sorted(followed.rows("b"))
+
+    followed.until(lambda: of_b() == [1, 2])
+    for _ in range(5):
+        followed.epoch()
+    followed.close()
+    followed.follow(pipeline(tmp_path, 'tables = ["a"]', follow))
+    connection.execute("INSERT INTO b VALUES (3)")
+    if follow == "triggers":
+        connection.execute("DELETE FROM b WHERE id = 1")
+    connection.execute("INSERT INTO a VALUES (7)")
+    followed.until(lambda: sorted(followed.rows("a")) == [7])
+    for _ in range(5):
+        followed.epoch()
+    followed.close()
+    followed.follow(pipeline(tmp_path, 'tables = ["a", "b"]', follow))
+    connection.execute("INSERT INTO b VALUES (4)")
+    followed.until(lambda: of_b() == expected)
+    for _ in range(5):
+        followed.epoch()
+    assert of_b() == expected
+    followed.close()
+    connection.close()
