@@ -12,6 +12,7 @@ import pytest
 from connectors.oracle import sql
 from connectors.oracle.catalog import OracleTable, WantedTable
 from connectors.oracle.types import OracleColumn
+from tests.connectors.contract_source import Followed
 from tests.doubles.oracle.database import OracleDatabase
 from tests.doubles.oracle.install import install
 
@@ -56,3 +57,20 @@ def mined(rows: Sequence[dict[str, Any]]) -> pa.RecordBatch:
     zero = {"SCN": 0, "CSF": 0, "ROLLBACK": 0, "STATUS": 0, "THREAD#": 1}
     columns = [pa.array([(zero | row).get(field.name) for row in rows], field.type) for field in sql.CONTENTS_SCHEMA]
     return pa.RecordBatch.from_arrays(columns, schema=sql.CONTENTS_SCHEMA)
+
+
+def names(followed: Followed) -> dict[int, Any]:
+    """The second column by key, of what a target holds."""
+    return {key: row[1] for key, row in followed.rows("ITEMS").items()}
+
+
+def truth(database: OracleDatabase) -> dict[Any, Any]:
+    """The same of the database."""
+    return {row["ID"]: row["NAME"] for row in database.truth("ERP.ITEMS")}
+
+
+def write(
+    database: OracleDatabase, first: int, count: int, name: str, deleted: tuple[tuple[object, ...], ...] = ()
+) -> None:
+    """Rows, and deletes, in one transaction."""
+    database.write("ERP.ITEMS", [{"ID": first + number, "NAME": name} for number in range(count)], deleted)
