@@ -1,10 +1,11 @@
-"""A pipeline file whose steps were changed since rows were read: refused, as those rows do not come by themselves.
+"""A pipeline file that was changed since rows were read: refused where rows that it needs do not come by themselves.
 
     steps.json        what the steps were when an epoch became durable: see `as_they_are`
 
 A step that is new, or that now joins or sums up otherwise, would begin behind the source's position with nothing, or
 with the state of other settings; a table that is written only now would lack all rows of before. Steps that answer each
-row by itself (`select`, `transform`, `mask`, `call`) may change: what they made of older rows stays.
+row by itself (`select`, `transform`, `mask`, `call`) may change: what they made of older rows stays. Where one topic
+holds all tables, the reading went on behind the rows of a table that was not in the file.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _log = structlog.get_logger()
 
 
 def as_they_are(pipeline: Pipeline, bindings: Sequence[Binding]) -> dict[str, Any]:
-    """{"steps": {id: settings}, "written": {table: topics it is made of}}, as JSON has it."""
+    """{"steps": {id: settings}, "written": {table: topics it is made of}}, and where one topic holds all tables
+    {"sharing": tables}; as JSON has it."""
     topics = {binding.setting: binding.topic for binding in bindings if not binding.spec.is_pattern}
     wired = pipeline.wiring.steps
     found: dict[str, Any] = {"steps": {}, "written": {}}
@@ -50,6 +52,8 @@ def as_they_are(pipeline: Pipeline, bindings: Sequence[Binding]) -> dict[str, An
     for binding in bindings:
         if Node(binding.setting) in pipeline.wiring.written:
             found["written"][binding.topic] = [binding.topic]
+    if pipeline.source.kafka is not None and pipeline.source.kafka.topic is not None:
+        found["sharing"] = sorted(binding.topic for binding in bindings)
     return found
 
 
@@ -67,7 +71,7 @@ def _topics(pipeline: Pipeline, nodes: Iterable[Node], topics: Mapping[str, str]
 def checked(pipeline: Pipeline, bindings: Sequence[Binding], store: Store, file: str) -> dict[str, Any]:
     """What to remember once an epoch is durable: see `as_they_are`. Tables that the file leaves out now stay in it.
 
-    When they are back, they go on where they were.
+    When they are back, they go on where they were, or are read anew; not those that share a topic.
 
     Args:
         store: what was durable; nothing is refused where nothing was.
@@ -77,6 +81,11 @@ def checked(pipeline: Pipeline, bindings: Sequence[Binding], store: Store, file:
     if before is None:
         return now
     wrong = [*_changed_steps(before["steps"], now["steps"], read), *_newly_written(before, now, read)]
+    wrong += [
+        f"table {name}: expected it in the file since the topic that it shares was begun, found it only now or again"
+        for name in now.get("sharing", ())
+        if name not in before.get("sharing", now["sharing"])
+    ]
     if wrong and pipeline.changed_steps == "accept":
         _log.warning("steps have changed; older rows are as they were", changes=wrong)
     elif wrong:

@@ -25,9 +25,9 @@ SELECT = '[[step]]\nselect = { twice = "amount * 2" }\nof = "orders"\n'
 STEPS = TABLES + JOIN + GROUP
 
 
-def start(store: Store, text: str, *, durable: bool = True, accepted: bool = False) -> None:
+def start(store: Store, text: str, *, durable: bool = True, accepted: bool = False, head: str = HEAD) -> None:
     """A start with this file, and an epoch."""
-    pipeline = parse(('changed_steps = "accept"\n' if accepted else "") + HEAD + text, "p.toml")
+    pipeline = parse(('changed_steps = "accept"\n' if accepted else "") + head + text, "p.toml")
     bindings = topics.resolve(pipeline, {pipeline.topic(name): 1 for name in pipeline.tables}, "p.toml")
     remembered = changed_steps.checked(pipeline, bindings, store, "p.toml")
     if durable:
@@ -102,3 +102,16 @@ def test_nothing_is_refused_where_nothing_was_read(store: Store) -> None:
     start(store, TABLES, durable=False)
     start(store, STEPS, durable=False)
     assert (store.steps(), store.topics()) == (None, frozenset())
+
+
+def test_a_table_that_joins_a_shared_topic_is_refused(store: Store) -> None:
+    """One topic holds all tables: what it told of a table that was not in the file, for a while or yet, is passed."""
+    head = HEAD.replace('"s:1"\n', '"s:1"\nformat = "openlogreplicator"\ntopic = "erp"\n')
+    tables = [f'[tables.{name}]\nkey = ["id"]\n[tables.{name}.columns]\nid = "int64"\n' for name in ("a", "b")]
+    start(store, "".join(tables), head=head)
+    start(store, tables[0], head=head)
+    with pytest.raises(ConfigurationError, match="table b: expected it in the file since the topic that it shares was"):
+        start(store, "".join(tables), head=head)
+    start(store, "".join(tables), head=head, accepted=True)
+    start(store, "".join(tables), head=head)
+    assert store.steps()["sharing"] == ["a", "b"]  # type: ignore[index]
