@@ -19,9 +19,9 @@ _NAMED = """
 SELECT trim(one, ' "') FROM unnest(string_to_array(current_setting(%s, true), ',')) one WHERE trim(one) <> ''
 """
 _STREAMING = """
-SELECT count(*) FROM pg_stat_replication r LEFT JOIN pg_replication_slots s ON s.active_pid = r.pid
-WHERE s.slot_type IS DISTINCT FROM 'logical' AND r.application_name NOT IN ('pg_basebackup', 'pg_receivewal')
-"""
+SELECT count(*) FROM pg_stat_replication r JOIN pg_stat_activity a USING (pid)
+WHERE a.datid IS NULL AND r.application_name NOT IN ('pg_basebackup', 'pg_receivewal')
+"""  # a flow's session has a database, also where it holds no slot yet or any more
 _SYNCING = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE '%slotsync worker'"
 
 

@@ -271,3 +271,16 @@ def _take_effect(server: EmbeddedPostgres, connection: Connection, restarts: boo
     else:
         connection.execute("SELECT pg_reload_conf()")
         time.sleep(0.2)  # it is told to every session's process by a signal
+
+
+def test_a_session_without_a_slot_is_no_standby(source: Connection, server: EmbeddedPostgres, tmp_path: Path) -> None:
+    """A flow's replication session that has not begun, or has ended, does not make the server one with standbys."""
+    source.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    idle = psycopg.conninfo.make_conninfo(server.dsn("erp"), replication="database")
+    session = psycopg.pq.PGconn.connect(idle.encode())
+    try:
+        assert session.exec_(b"IDENTIFY_SYSTEM").status == psycopg.pq.ExecStatus.TUPLES_OK
+        assert source.execute("SELECT count(*) FROM pg_stat_replication").fetchone() == (1,)
+        assert not [one for one in _examined(server, tmp_path, "t") if one.severity == "warning"]
+    finally:
+        session.finish()
