@@ -126,11 +126,10 @@ class SqliteReader:
         fingerprints = {name: wanted.table.fingerprint for name, wanted in self._wanted.items()}
         begun = {name: mark for name, (mark, _) in self._done.items()}
         begun |= {} if self._open is None else {self._open[0]: self._open[1]}
-        self._left([name for name in begun if name not in self._wanted])
-        yield from self._anew([name for name in self._wanted if begun.get(name) == AWAY], emptied=True)
-        yield from self._anew(
-            [name for name, mark in fingerprints.items() if begun.get(name, AWAY) not in (mark, AWAY)]
-        )
+        # of those that are not wanted the log's entries are passed, and an open one's rest; a rowid waits for them
+        passed = begun if self._config.follow == "triggers" else () if self._open is None else self._open[:1]
+        now = dict.fromkeys(passed, AWAY) | fingerprints
+        yield from self._anew([name for name, mark in begun.items() if now.get(name, mark) != mark])
         if all(name in self._done for name in self._wanted):
             return
         yield from hours(self._pace)
@@ -161,18 +160,17 @@ class SqliteReader:
             # VACUUM may have moved its rows, and a table's own key may be another's now: read again from its beginning
             yield from self._anew([self._open[0]])
 
-    def _left(self, names: list[str]) -> None:
-        """Tables that the pipeline does without: the log goes on behind their changes, a rowid waits for them."""
-        open_ = [] if self._open is None or self._open[0] not in names else [self._open[0]]
-        self._done |= dict.fromkeys(names if self._config.follow == "triggers" else open_, (AWAY, None))
-        self._open = None if open_ else self._open
-
     def _anew(self, names: list[str], *, emptied: bool = False) -> Iterator[Piece]:
-        """Tables that are read again; those without a key, and all where `emptied`, lose their rows first."""
+        """Tables that are read again, those that are not wanted when they return.
+
+        Without a key, where they were away, and all where `emptied`, they lose their rows first.
+        """
         for name in names:
-            self._done.pop(name, None)
+            mark, _ = self._done.pop(name, (None, None))
             self._open = None if self._open is not None and self._open[0] == name else self._open
-            if name in self._wanted and (emptied or not self._wanted[name].table.key):
+            if name not in self._wanted:
+                self._done[name] = (AWAY, None)
+            elif emptied or mark == AWAY or not self._wanted[name].table.key:
                 self._rows += 1
                 yield Piece([Truncate(name, f"{self._path.name}:{name}:{self._rows}")], 1, self._state, alone=True)
 

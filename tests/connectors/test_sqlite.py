@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connectors.sqlite.database import log_name, quote
 from connectors.sqlite.types import convert, exact_type
 from flows import build, direct, reading
 from libcore.errors import ConfigurationError, FatalError
@@ -283,12 +284,20 @@ def test_a_database_put_back_in_its_place(stopped: bool, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("follow", "key", "expected"), [("triggers", "PRIMARY KEY", [2, 3, 4]), ("rowid", "", [1, 2, 3, 4])]
+    ("follow", "key", "expected", "lost"),
+    [
+        ("triggers", "PRIMARY KEY", [2, 3, 4], False),
+        ("triggers", "PRIMARY KEY", [2, 3, 4], True),
+        ("rowid", "", [1, 2, 3, 4], False),
+    ],
 )
 def test_a_table_that_the_file_does_without_for_a_while(
-    follow: str, key: str, expected: list[int], tmp_path: Path
+    follow: str, key: str, expected: list[int], lost: bool, tmp_path: Path
 ) -> None:
-    """Behind triggers it is emptied and read again when it returns; appended rows go on, none comes twice."""
+    """Behind triggers it is emptied and read again when it returns; appended rows go on, none comes twice.
+
+    lost: the log told of it meanwhile that its triggers were lost, too.
+    """
     script = (
         f"CREATE TABLE a (id INTEGER PRIMARY KEY); CREATE TABLE b (id INTEGER {key}); INSERT INTO b VALUES (1), (2);"
     )
@@ -307,6 +316,8 @@ def test_a_table_that_the_file_does_without_for_a_while(
     connection.execute("INSERT INTO b VALUES (3)")
     if follow == "triggers":
         connection.execute("DELETE FROM b WHERE id = 1")
+    if lost:
+        connection.execute(f"INSERT INTO {quote(log_name('s'))} (name, key) VALUES ('b', '')")
     connection.execute("INSERT INTO a VALUES (7)")
     followed.until(lambda: sorted(followed.rows("a")) == [7])
     for _ in range(5):
