@@ -162,8 +162,10 @@ class SinkPart(StatefulSinkPartition[Item, tuple[Any, ...]]):
         """
         if not self._chunks:
             self._chunks.append(Chunk())
-        later = [chunk for chunk in self._chunks[1:] if chunk.has(marker.table) and not isinstance(marker, Fence)]
-        (later or self._chunks[:1])[-1].markers.append(marker)
+        behind = self._chunks[0]
+        if not isinstance(marker, Fence):
+            behind = next((chunk for chunk in reversed(self._chunks) if chunk.has(marker.table)), behind)
+        behind.markers.append(marker)
 
     def _begin(self) -> None:
         """Have what was gathered compacted and written, in a thread: the disk syncs files of several parts at once."""

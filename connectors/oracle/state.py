@@ -72,12 +72,11 @@ class State:
 
     def following(self, tables: Collection[str]) -> State:
         """With tables that were read and that the pipeline does without now: their changes are passed from here on."""
-        begun = (*self.done, *((self.table,) if self.table else ()))
-        gone = [name for name in begun if name not in tables]
-        done = tuple(name for name in self.done if name in tables)
-        table, after = ("", None) if self.table in gone else (self.table, self.after)
-        again = tuple(dict.fromkeys((*self.again, *gone)))
-        return replace(self, done=done, table=table, after=after, again=again)
+        return self.anew(name for name in (*self.done, self.table) if name and name not in tables)
+
+    def anew(self, tables: Iterable[str]) -> State:
+        """With tables that are to be read anew."""
+        return replace(self, again=tuple(dict.fromkeys((*self.again, *tables))))
 
     def shaped(self, tables: Mapping[str, Table], *, anew: bool = False) -> State:
         """With the columns of these tables; of known ones only where `anew`."""

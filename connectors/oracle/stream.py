@@ -188,7 +188,7 @@ class Stream:
         if at:
             self._lag_ms.set(max(0.0, (time.time() - at) * 1000))
         if decoded.anew:
-            self.state = replace(self.state, again=tuple(dict.fromkeys((*self.state.again, *decoded.anew))))
+            self.state = self.state.anew(decoded.anew)
             yield from self._read_beside()
 
     def _again(self, decoded: Decoded, commits: Sequence[Commit]) -> Iterator[Item]:
@@ -278,7 +278,7 @@ class Stream:
 
     def _anew(self, name: str) -> None:
         """All rows of a table are to be removed and read as they are now."""
-        self.state = replace(self.state, again=tuple(dict.fromkeys((*self.state.again, name))))
+        self.state = self.state.anew([name])
 
     def _reread(self, name: str) -> None:
         """All rows of a table are to be read as they are now, over those that were brought."""
@@ -315,8 +315,7 @@ class Stream:
             begin, scn = starting_point(self._catalog)
         for name in self._tables:
             self._describe(name)  # a DDL up to there is not heeded any more
-        again = tuple(dict.fromkeys((*self.state.again, *self._tables)))
-        self.state = replace(self.state, scn=scn, resume_scn=begin, again=again, part=None)
+        self.state = replace(self.state.anew(self._tables), scn=scn, resume_scn=begin, part=None)
 
     def _is_logged(self, low: int) -> bool:
         try:

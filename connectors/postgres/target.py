@@ -79,8 +79,9 @@ class PostgresTarget:
                 f"flow {binding.flow}: expected {binding.parts} parts in {progress}, found {rows[0]}; parts are "
                 f"fixed for a flow's life: set parts = {rows[0]}, or start anew with another state directory"
             )
-        # Rows that are there are not touched: a part that applies a long segment holds its own.
-        for part in range(binding.parts if not rows[0] else 0):
+        if rows[0]:
+            return  # not touched: a part that applies a long segment holds its own
+        for part in range(binding.parts):
             connection.execute(
                 f"INSERT INTO {progress} (flow, part, store_id, seq) VALUES (%s, %s, %s, 0) ON CONFLICT DO NOTHING",
                 (binding.flow, part, binding.store_id),

@@ -65,12 +65,10 @@ class Markers:
                 raise FatalError(
                     f"marker {marker.identity}: table {marker.table} is not one of this flow's {sorted(self._targets)}"
                 )
-            column = marker.column if isinstance(marker, ClearColumn) else None
-            column = _NO_COLUMN if isinstance(marker, Fence) else column
             connection.execute(
                 f"INSERT INTO {self._records} (flow, store_id, source_table, identity, part, seq, cleared_column) "
                 f"VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-                (self._flow, self._store_id, marker.table, marker.identity, self._part, seq, column),
+                (self._flow, self._store_id, marker.table, marker.identity, self._part, seq, _column(marker)),
             )
 
     def settle(self, connection: Connection) -> bool:
@@ -118,6 +116,13 @@ class Markers:
                     # TRUNCATE refuses a table that others refer to, even when they are empty.
                     connection.execute(f"DELETE FROM {shape.sql}" if shape.referenced else f"TRUNCATE {shape.sql}")
                     _LOG.info("truncated", flow=self._flow, table=marker.table, identity=marker.identity)
+
+
+def _column(marker: Marker) -> str | None:
+    """What its record has for a cleared column; `_marker` is the inverse."""
+    if isinstance(marker, Truncate):
+        return None
+    return _NO_COLUMN if isinstance(marker, Fence) else marker.column
 
 
 def _marker(table: str, identity: str, column: str | None) -> Marker:

@@ -94,9 +94,11 @@ class SapRfcReader:
         _, done, self._open, self._position, self._rows, self._number, self._pointers, self._compared, *asked = state
         self._requests, self._answered = asked
         self._files = Requests(directory, keyed(wanted))
-        self._done: dict[str, str] = {name: mark if name in wanted else AWAY for name, mark in done}
-        if self._open is not None and self._open[0] not in wanted:
-            self._done[self._open[0]], self._open = AWAY, None
+        self._done: dict[str, str] = {name: self._as_now(name, mark) for name, mark in done}
+        if self._open is not None:
+            name, mark, begin = self._open
+            self._open = (name, self._as_now(name, mark), begin) if name in wanted else None
+            self._done |= {} if name in wanted else {name: AWAY}
         self._pace = pace
         self._session = Session(config)
         self._recent = Recent()
@@ -189,15 +191,23 @@ class SapRfcReader:
                 yield Piece([Truncate(name, f"sap_rfc:{name}:{self._rows}")], 1, self._state, alone=True)
                 while self._durable.state[4] < self._rows:
                     yield None  # a crash before that must not find a file of some keys, as if none were lost
-            fingerprint, _, followed_by = self._done.get(name, "").partition(":")
-            # an older state, which does not say it, and a table that is followed no more: its rows are read
-            if fingerprint == wanted.table.fingerprint and (not followed_by or self._config.signal_of(name) == "none"):
-                self._done[name] = self._mark(wanted)
-            if self._done.get(name) != self._mark(wanted):
+            mark, fingerprint = self._mark(name), self._done.get(name, "").partition(":")[0]
+            if self._config.signal_of(name) == "none" and fingerprint == wanted.table.fingerprint:
+                self._done[name] = mark  # followed no more: its rows are read
+            if self._done.get(name) != mark:
                 yield from self._table(able, name, wanted)
 
-    def _mark(self, wanted: WantedTable) -> str:
-        return f"{wanted.table.fingerprint}:{_FOLLOWED_BY[self._config.signal_of(wanted.table.name)]}"
+    def _as_now(self, name: str, mark: str) -> str:
+        """A mark of the recovery store; an older one is of a table that was followed as it is now."""
+        if name not in self._wanted:
+            return AWAY
+        return mark if ":" in mark else f"{mark}:{self._followed_by(name)}"
+
+    def _mark(self, name: str) -> str:
+        return f"{self._wanted[name].table.fingerprint}:{self._followed_by(name)}"
+
+    def _followed_by(self, name: str) -> str:
+        return _FOLLOWED_BY[self._config.signal_of(name)]
 
     def _unknown(self, name: str) -> str:
         """Why nobody knows what was changed or deleted of a table since its rows were read; "" where it is known."""
@@ -207,15 +217,14 @@ class SapRfcReader:
             return ""
         if mark == AWAY:
             return "the pipeline did without it for a while"
-        before, now = mark.partition(":")[2], _FOLLOWED_BY[self._config.signal_of(name)]
-        if before and now not in (before, "nothing"):
+        if self._followed_by(name) not in (mark.partition(":")[2], "nothing"):
             return "it has another signal"
         return "its keys are lost" if name in self._logs and not self._logs[name].exists else ""
 
     def _table(self, able: Ability, name: str, wanted: WantedTable) -> Iterator[Piece | None]:
-        mark = self._mark(wanted)
+        mark = self._mark(name)
         begin: Key | None = None
-        if self._open is not None and self._open[0] == name and self._open[1] in (wanted.table.fingerprint, mark):
+        if self._open is not None and self._open[:2] == (name, mark):
             begin = self._open[2]
         op, commit = (Op.INSERT, 0) if not self._number else (Op.UPSERT, self._number)
         yield from self._hours()
