@@ -31,19 +31,33 @@ _NOT_STATED = "OBJ#"
 _log = structlog.get_logger()
 
 
+@dataclass(frozen=True)
+class Untold:
+    """Changes of a table of which LogMiner tells no more than the ROWIDs.
+
+    Args:
+        ids: the ROWIDs. changed: those of them that were changed, not inserted.
+        written: the table's columns of what other statements of the transactions wrote at these ROWIDs.
+    """
+
+    wanted: WantedTable
+    ids: list[str]
+    changed: list[str]
+    written: list[pa.Array]
+
+
 @dataclass
 class Decoded:
     """What some transactions did.
 
     Args:
         items: batches and dead letters. reread: (table, keys as texts) whose rows are to be read again.
-        reread_rowids: (table, ROWIDs, how many of them were changed, not inserted). anew: tables that must be read anew
-            as a whole.
+        untold: rows to be read again by their ROWIDs. anew: tables that must be read anew as a whole.
     """
 
     items: list[Item] = field(default_factory=list)
     reread: list[tuple[WantedTable, list[tuple[str, ...]]]] = field(default_factory=list)
-    reread_rowids: list[tuple[WantedTable, list[str], int]] = field(default_factory=list)
+    untold: list[Untold] = field(default_factory=list)
     anew: dict[str, None] = field(default_factory=dict)
 
 
@@ -73,6 +87,7 @@ class Changes:
         # by table, the transaction whose last rows were writes of a LOB, and the one with writes of an unknown row
         self._writing: dict[str, tuple[bytes, GoesOn]] = {}
         self._lost: dict[str, bytes] = {}
+        self._moved: dict[str, bytes] = {}  # by table, the last transaction in a given part of which a row's key moved
         self._given: bytes | None = None  # the transaction of which the call before gave out a part
 
     def know(self, wanted: WantedTable) -> None:
@@ -120,13 +135,15 @@ class Changes:
         committed, lost = self._without_large(wanted, committed, out)
         codes, status = committed.rows.column("OPERATION_CODE"), committed.rows.column("STATUS")
         stated = pc.and_(pc.is_in(codes, value_set=_DML), pc.equal(status, pa.scalar(0, pa.int32())))
-        if not pc.all(stated).as_py():
-            _unsupported(wanted, committed.rows.filter(pc.invert(stated)), out)
-            committed = _picked(committed, stated)
+        untold = _picked(committed, pc.invert(stated))
+        committed = _picked(committed, stated) if len(untold.rows) else committed
+        redo = None
         if len(committed.rows):
-            self._statements(wanted, committed, lost, out)
+            redo = self._statements(wanted, committed, lost, out)
         elif lost:
             self._lost_rows(wanted, committed, lost, None, out)
+        if len(untold.rows):
+            self._untold(wanted, untold, committed, redo, out)
 
     def _without_large(
         self, wanted: WantedTable, committed: Committed, out: Decoded
@@ -162,7 +179,22 @@ class Changes:
             mine = pc.is_in(numbers, value_set=pa.array(sorted(lost), pa.int64()))
             out.reread.append((wanted, key_texts(wanted, redo.record.filter(mine))))
 
-    def _statements(self, wanted: WantedTable, committed: Committed, lost: frozenset[int], out: Decoded) -> None:
+    def _untold(
+        self, wanted: WantedTable, untold: Committed, stated: Committed, redo: Redo | None, out: Decoded
+    ) -> None:
+        """Rows without a statement, beside those with one and what these did."""
+        first = untold.commits[0].xid
+        goes_on = first == self._resumed or (first == self._given and first == self._moved.get(wanted.table.name))
+        if goes_on and untold.numbers[0].as_py() == 0:
+            out.anew[wanted.table.name] = None  # a part that was given out may have moved one of them to a key
+        written: list[pa.Array] = []
+        if redo is not None and len(redo.record):
+            at = stated.rows.column("ROW_ID").take(redo.rows)
+            mine = pc.and_(pc.invert(redo.before), pc.is_in(at, value_set=untold.rows.column("ROW_ID")))
+            written = redo.record.filter(mine).columns[: len(wanted.table.columns)]
+        _unsupported(wanted, untold.rows, written, out)
+
+    def _statements(self, wanted: WantedTable, committed: Committed, lost: frozenset[int], out: Decoded) -> Redo:
         pieces = [committed.rows.column("SQL_REDO"), committed.rows.column("CSF")]
         redo = parse_redo(wanted.plan, pa.RecordBatch.from_arrays(pieces, names=["statement", "csf"]))
         if len(redo.record):
@@ -173,6 +205,9 @@ class Changes:
             self._lost_rows(wanted, committed, lost, redo, out)
         if redo.errors:
             out.items.append(self._refused(wanted, committed, redo))
+        if not committed.ended and pc.any(redo.before).as_py():
+            self._moved[wanted.table.name] = committed.commits[-1].xid
+        return redo
 
     def _taken(self, wanted: WantedTable, committed: Committed, redo: Redo, out: Decoded) -> None:
         """Keys that a row of the transaction may have taken before another one left them."""
@@ -233,7 +268,7 @@ class Changes:
                 large = pc.is_in(rows.column("OPERATION_CODE"), value_set=LARGE)
                 if pc.any(large).as_py():  # whose it is, is told by numbers, too
                     out.anew[wanted.table.name] = None
-                _unsupported(wanted, rows.filter(pc.invert(large)), out)
+                _unsupported(wanted, rows.filter(pc.invert(large)), [], out)
 
 
 def _picked(committed: Committed, mask: pa.BooleanArray) -> Committed:
@@ -245,7 +280,7 @@ def _picked(committed: Committed, mask: pa.BooleanArray) -> Committed:
     )
 
 
-def _unsupported(wanted: WantedTable, rows: pa.RecordBatch, out: Decoded) -> None:
+def _unsupported(wanted: WantedTable, rows: pa.RecordBatch, written: list[pa.Array], out: Decoded) -> None:
     """Rows without a statement: what their ROWIDs hold is read again; without a key, the whole table."""
     if not len(rows):
         return
@@ -260,7 +295,8 @@ def _unsupported(wanted: WantedTable, rows: pa.RecordBatch, out: Decoded) -> Non
     else:
         ids = rows.column("ROW_ID")
         changed = pc.is_in(rows.column("OPERATION_CODE"), value_set=pa.array([_DELETE, _UPDATE], pa.int16()))
-        out.reread_rowids.append((wanted, pc.unique(ids).to_pylist(), len(pc.unique(ids.filter(changed)))))
+        known = pc.unique(ids.filter(changed)).to_pylist()
+        out.untold.append(Untold(wanted, pc.unique(ids).to_pylist(), known, written))
 
 
 def _look_again(wanted: WantedTable, redo: Redo, out: Decoded) -> None:

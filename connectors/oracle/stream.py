@@ -17,25 +17,23 @@ import structlog
 from connectors.base.background import Piece
 from connectors.base.items import ClearColumn, Item, Truncate
 from connectors.base.metrics import LAG_MS
-from connectors.base.rows import change_batch
 from connectors.oracle import sql
+from connectors.oracle.again import items_again
 from connectors.oracle.catalog import WantedTable, describe
-from connectors.oracle.changes import Changes, Decoded
+from connectors.oracle.changes import Changes
 from connectors.oracle.config import OracleConfig
-from connectors.oracle.large import rows_again, rows_by_rowid
 from connectors.oracle.logs import LogLost, logs_of
 from connectors.oracle.mining import Mining
-from connectors.oracle.session import SNAPSHOT_GONE, Refused, Session
+from connectors.oracle.session import Session
 from connectors.oracle.shapes import reshaped
-from connectors.oracle.snapshot import Snapshot, row_items, starting_point
+from connectors.oracle.snapshot import Snapshot, starting_point
 from connectors.oracle.state import State
 from connectors.oracle.transactions import Commit, Committed, Told, Transactions
-from libcore.change import SOURCE_TS, ChangeBatch, Op
+from libcore.change import SOURCE_TS, ChangeBatch
 from libcore.errors import FatalError
 
 _IDLE_S = 1.0  # how often a position without rows of the pipeline's goes into the recovery store
 _QUIET_S = 1.0  # the same where nothing at all was logged
-_REREAD_ORDER = 1 << 38  # behind all rows of a transaction
 _TRUNCATE = re.compile(r"\s*truncate\s+table\b", re.I)
 _SHAPES = re.compile(r"\s*(alter|rename|drop|create)\b", re.I)
 _REPLACED = re.compile(r"\s*(drop\s+table\b|rename\b|alter\s+table\b.*\brename\s+to\b)", re.I | re.S)
@@ -175,12 +173,15 @@ class Stream:
 
     def _piece(self, part: Committed, changes: Changes) -> Iterator[Piece | None]:
         decoded = changes.decoded(part)
-        items = [*decoded.items, *self._again(decoded, part.commits)]
+        begins = self._begun(part.commits)
+        again = items_again(self._catalog, decoded, begins, part.commits[-1].scn, flow=self._flow)
+        items = [*decoded.items, *again]
         if part.ended:
             self.state = self.state.behind((one.thread, one.scn, one.xid) for one in part.commits)
         elif len(part.rows):
             counted = (part.commits[-1].xid, part.orders[-1].as_py() + 1, tuple(sorted(self._tables)))
             self.state = replace(self.state, part=counted)
+        self.state = self.state.anew(decoded.anew)  # in the same state: a restart behind it would not know of it
         rows = sum(len(item) for item in items if isinstance(item, ChangeBatch))
         size = sum(item.record.nbytes for item in items if isinstance(item, ChangeBatch))
         at = _newest(items)
@@ -188,32 +189,14 @@ class Stream:
         if at:
             self._lag_ms.set(max(0.0, (time.time() - at) * 1000))
         if decoded.anew:
-            self.state = self.state.anew(decoded.anew)
             yield from self._read_beside()
 
-    def _again(self, decoded: Decoded, commits: Sequence[Commit]) -> Iterator[Item]:
-        """Rows whose values do not stand in the redo, as they were at the last of the commits."""
-        scn, first = commits[-1].scn, _REREAD_ORDER
-        found = [(wanted, rows_again(self._catalog, wanted, keys, scn)) for wanted, keys in decoded.reread]
-        for wanted, ids, changed in decoded.reread_rowids:
-            try:
-                before = min(one.scn for one in commits) - 1
-                there, gone, known = rows_by_rowid(self._catalog, wanted, ids, before, scn)
-            except Refused as error:
-                if error.code not in SNAPSHOT_GONE:
-                    raise
-                decoded.anew[wanted.table.name] = None
-                continue
-            if known < changed:  # one was inserted by the same transactions: the key that it had is known to nobody
-                decoded.anew[wanted.table.name] = None
-            if gone:
-                yield change_batch(wanted.table, gone, Op.DELETE, generation=wanted.generation, commit=scn, first=first)
-                first += len(gone[0])
-            found.append((wanted, iter(there)))
-        for wanted, several in found:
-            for rows in several:
-                yield from row_items(wanted, rows, Op.UPSERT, commit=scn, first=first, flow=self._flow)
-                first += rows.count
+    def _begun(self, commits: Sequence[Commit]) -> list[int]:
+        """SCNs as of which stood what the target holds of rows that these transactions changed."""
+        begin = min(one.scn for one in commits)
+        # a part of one that commits there, or all of another one, may be given out and so was read as of that SCN
+        is_begun = self.state.part is not None or any(scn == begin for _, scn, _ in self.state.commits)
+        return [begin - 1, begin] if is_begun else [begin - 1]
 
     # -- DDL, gaps, and what is read beside
 
@@ -249,9 +232,6 @@ class Stream:
         """The table from here on as the dictionary has it now."""
         lost = self._describe(name)
         _log.info("a table's shape", table=name, scn=told.scn, statement=told.statement[:200], lost=lost)
-        if lost and self._bindings[name].clears:
-            items: list[Item] = [ClearColumn(name, column, f"{told.scn}:{name}:{column}") for column in lost]
-            yield Piece(items, 1, self.state.packed(), alone=True)
         is_known = told.scn <= dict(self.state.floors).get(name, 0)
         if _REPLACED.match(told.statement) and not is_known:
             # the dictionary has a table of the name: it is another one, and no redo tells that the former's rows went
@@ -259,6 +239,10 @@ class Stream:
         elif is_known or _VALUES.search(told.statement):
             # rows that were read since the DDL, but before it was known, lack the column
             self._reread(name)
+        # its state tells what is to be read: a restart behind it passes over the DDL
+        if lost and self._bindings[name].clears:
+            items: list[Item] = [ClearColumn(name, column, f"{told.scn}:{name}:{column}") for column in lost]
+            yield Piece(items, 1, self.state.packed(), alone=True)
 
     def _partition(self, wanted: WantedTable, told: Told, *, is_exchanged: bool) -> None:
         """Rows went with a partition that was dropped, truncated or exchanged, or came with it: no redo tells which."""

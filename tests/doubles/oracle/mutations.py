@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from unittest.mock import PropertyMock, patch
 
 import pyarrow as pa
 
-from connectors.oracle import sql, undone
+from connectors.oracle import again, changes, sql, stream, undone
+from connectors.oracle.state import State
 
 PutIn = Callable[[], AbstractContextManager[object]]
 
@@ -38,7 +40,7 @@ def _open_forgotten() -> AbstractContextManager[object]:
 
 def _nothing_again() -> AbstractContextManager[object]:
     """Values that do not stand in the redo are not read from the table."""
-    return patch("connectors.oracle.stream.rows_again", lambda *_, **__: iter(()))
+    return patch("connectors.oracle.again.rows_again", lambda *_, **__: iter(()))
 
 
 def _lobs_forgotten() -> AbstractContextManager[object]:
@@ -49,6 +51,38 @@ def _lobs_forgotten() -> AbstractContextManager[object]:
 def _taken_deleted() -> AbstractContextManager[object]:
     """A key that a row took before another one left it stays deleted."""
     return patch("connectors.oracle.changes.taken_keys", lambda *_, **__: pa.array([], pa.int64()))
+
+
+def _between_stays() -> AbstractContextManager[object]:
+    """A key that a row had only between two changes, of which the latter is not told, stays."""
+    real = again.rows_by_rowid
+    return patch(
+        "connectors.oracle.again.rows_by_rowid",
+        lambda session, untold, *rest: real(session, replace(untold, written=[]), *rest),
+    )
+
+
+def _moved_forgotten() -> AbstractContextManager[object]:
+    """That a row moved to another key in a part that was given out is forgotten with it."""
+    real = changes.Changes._untold
+
+    def untold(self: changes.Changes, *rest: object) -> None:
+        self._moved.clear()
+        real(self, *rest)  # type: ignore[arg-type]
+
+    return patch.object(changes.Changes, "_untold", untold)
+
+
+def _begun_unknown() -> AbstractContextManager[object]:
+    """Rows that were read as of a commit stood as before it."""
+    real = stream.Stream._begun
+    return patch.object(stream.Stream, "_begun", lambda self, commits: real(self, commits)[:1])
+
+
+def _anew_forgotten() -> AbstractContextManager[object]:
+    """After a restart nobody knows any more which tables are to be read anew."""
+    real = State.packed
+    return patch.object(State, "packed", lambda self: real(replace(self, again=())))
 
 
 @contextmanager
@@ -70,6 +104,10 @@ FAULTS: dict[str, tuple[int, PutIn]] = {
     "large values are not read again": (2, _nothing_again),
     "writes of LOBs of which nothing names the row are passed over": (23, _lobs_forgotten),
     "keys that rows took from one another are not read again": (50, _taken_deleted),
+    "keys that a row had between two changes are not looked for": (500986, _between_stays),
+    "that keys moved in a part given out before is forgotten": (500398, _moved_forgotten),
+    "what another transaction at the same SCN left is not looked for": (700020, _begun_unknown),
+    "tables to be read anew are forgotten at a restart": (2769533278, _anew_forgotten),
     "the other instance's open transactions are unknown": (
         1,
         _text("OLDEST_OPEN", "GV$TRANSACTION", "V$TRANSACTION"),
