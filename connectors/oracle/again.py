@@ -22,12 +22,13 @@ KEYS_A_QUERY = 200
 _ORDER = 1 << 38  # behind all rows of a transaction
 
 
-def items_again(session: Session, decoded: Decoded, begins: Sequence[int], scn: int, *, flow: str) -> Iterator[Item]:
+def items_again(session: Session, decoded: Decoded, begins: tuple[int, int], scn: int, *, flow: str) -> Iterator[Item]:
     """What some transactions did that their redo does not tell: deletes and upserts, behind the rest of them.
 
     Args:
         decoded: what is to be read; tables where it cannot be known any more are put into `anew`.
-        begins: SCNs as of which stood what the target holds. scn: the last commit's.
+        begins: SCNs as of which stood, at the target, what the first of them changed, and what the others did.
+        scn: the last commit's.
     """
     first = _ORDER
     found = [(wanted, rows_again(session, wanted, keys, scn)) for wanted, keys in decoded.reread]
@@ -64,7 +65,7 @@ def rows_again(session: Session, wanted: WantedTable, keys: Sequence[tuple[str, 
 
 
 def rows_by_rowid(
-    session: Session, untold: Untold, begins: Sequence[int], scn: int
+    session: Session, untold: Untold, begins: tuple[int, int], scn: int
 ) -> tuple[list[Rows], list[pa.Array], bool]:
     """What some ROWIDs hold at an SCN: their rows; the table's columns of keys that are gone since; and whether every
     one that changed was there before.
@@ -74,10 +75,13 @@ def rows_by_rowid(
     """
     wanted, written = untold.wanted, untold.written
     pairs = [(sql.PLAIN.format(column=sql.ROWID_COLUMN), sql.KEY_ROWID)]
-    changed, ids = [(one,) for one in untold.changed], [(one,) for one in untold.ids]
-    begun = [list(_among(session, wanted, pairs, changed, begin, or_now=False)) for begin in begins]
-    there = list(_among(session, wanted, pairs, ids, scn, or_now=True))
-    held = [rows for several in begun for rows in several]
+    held: list[Rows] = []
+    is_known = True
+    for begin, changed in zip(begins, (untold.first, untold.later), strict=True):
+        begun = list(_among(session, wanted, pairs, [(one,) for one in changed], begin, or_now=False))
+        is_known = is_known and sum(len(rows.columns[0]) for rows in begun) == len(changed)
+        held += begun
+    there = list(_among(session, wanted, pairs, [(one,) for one in untold.ids], scn, or_now=True))
     held += [Rows(written, [], (), len(written[0]))] if written else []
     known = {key for rows in there for key in _keys(wanted, rows)}
     gone = {key for rows in held for key in _keys(wanted, rows)} - known
@@ -86,8 +90,7 @@ def rows_by_rowid(
         texts = [tuple(key_text(value) or "" for value in key) for key in gone]
         there += rows_again(session, wanted, texts, scn)
         known |= {key for rows in there for key in _keys(wanted, rows)}
-    count = max(sum(len(rows.columns[0]) for rows in several) for several in begun)
-    return there, _without(wanted, held, known), count == len(changed)
+    return there, _without(wanted, held, known), is_known
 
 
 def _keys(wanted: WantedTable, rows: Rows) -> set[tuple[Any, ...]]:

@@ -36,13 +36,15 @@ class Untold:
     """Changes of a table of which LogMiner tells no more than the ROWIDs.
 
     Args:
-        ids: the ROWIDs. changed: those of them that were changed, not inserted.
+        ids: the ROWIDs. first: those of them that the first of the transactions changed (did not insert), or another
+            one of that SCN. later: those that later ones changed.
         written: the table's columns of what other statements of the transactions wrote at these ROWIDs.
     """
 
     wanted: WantedTable
     ids: list[str]
-    changed: list[str]
+    first: list[str]
+    later: list[str]
     written: list[pa.Array]
 
 
@@ -192,7 +194,7 @@ class Changes:
             at = stated.rows.column("ROW_ID").take(redo.rows)
             mine = pc.and_(pc.invert(redo.before), pc.is_in(at, value_set=untold.rows.column("ROW_ID")))
             written = redo.record.filter(mine).columns[: len(wanted.table.columns)]
-        _unsupported(wanted, untold.rows, written, out)
+        _unsupported(wanted, untold, written, out)
 
     def _statements(self, wanted: WantedTable, committed: Committed, lost: frozenset[int], out: Decoded) -> Redo:
         pieces = [committed.rows.column("SQL_REDO"), committed.rows.column("CSF")]
@@ -264,11 +266,11 @@ class Changes:
         for number in pc.unique(numbers).to_pylist():
             if (wanted := by_number.get(number)) is not None:
                 later = pa.array([one.scn > self.floors.get(wanted.table.name, 0) for one in committed.commits])
-                rows = committed.rows.filter(pc.and_(pc.equal(numbers, number), later.take(committed.numbers)))
-                large = pc.is_in(rows.column("OPERATION_CODE"), value_set=LARGE)
+                mine = _picked(committed, pc.and_(pc.equal(numbers, number), later.take(committed.numbers)))
+                large = pc.is_in(mine.rows.column("OPERATION_CODE"), value_set=LARGE)
                 if pc.any(large).as_py():  # whose it is, is told by numbers, too
                     out.anew[wanted.table.name] = None
-                _unsupported(wanted, rows.filter(pc.invert(large)), [], out)
+                _unsupported(wanted, _picked(mine, pc.invert(large)), [], out)
 
 
 def _picked(committed: Committed, mask: pa.BooleanArray) -> Committed:
@@ -280,8 +282,9 @@ def _picked(committed: Committed, mask: pa.BooleanArray) -> Committed:
     )
 
 
-def _unsupported(wanted: WantedTable, rows: pa.RecordBatch, written: list[pa.Array], out: Decoded) -> None:
+def _unsupported(wanted: WantedTable, untold: Committed, written: list[pa.Array], out: Decoded) -> None:
     """Rows without a statement: what their ROWIDs hold is read again; without a key, the whole table."""
+    rows = untold.rows
     if not len(rows):
         return
     _log.warning(
@@ -295,8 +298,11 @@ def _unsupported(wanted: WantedTable, rows: pa.RecordBatch, written: list[pa.Arr
     else:
         ids = rows.column("ROW_ID")
         changed = pc.is_in(rows.column("OPERATION_CODE"), value_set=pa.array([_DELETE, _UPDATE], pa.int16()))
-        known = pc.unique(ids.filter(changed)).to_pylist()
-        out.untold.append(Untold(wanted, pc.unique(ids).to_pylist(), known, written))
+        begin = min(one.scn for one in untold.commits)
+        is_first = pa.array([one.scn == begin for one in untold.commits]).take(untold.numbers)
+        masks = [pc.and_(changed, is_first), pc.and_(changed, pc.invert(is_first))]
+        first, later = (pc.unique(ids.filter(mask)).to_pylist() for mask in masks)
+        out.untold.append(Untold(wanted, pc.unique(ids).to_pylist(), first, later, written))
 
 
 def _look_again(wanted: WantedTable, redo: Redo, out: Decoded) -> None:

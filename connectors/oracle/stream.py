@@ -191,12 +191,15 @@ class Stream:
         if decoded.anew:
             yield from self._read_beside()
 
-    def _begun(self, commits: Sequence[Commit]) -> list[int]:
-        """SCNs as of which stood what the target holds of rows that these transactions changed."""
+    def _begun(self, commits: Sequence[Commit]) -> tuple[int, int]:
+        """SCNs as of which stood what the target holds of rows that the first of the commits changed, and later ones.
+
+        Those at the first one's SCN changed other rows than each other, but a later one's may be theirs, and what was
+        given out of that SCN was read as of it: a whole transaction, or a part of this one.
+        """
         begin = min(one.scn for one in commits)
-        # a part of one that commits there, or all of another one, may be given out and so was read as of that SCN
-        is_begun = self.state.part is not None or any(scn == begin for _, scn, _ in self.state.commits)
-        return [begin - 1, begin] if is_begun else [begin - 1]
+        is_given = self.state.part is not None or any(scn == begin for _, scn, _ in self.state.commits)
+        return begin - 1, begin if is_given else begin - 1
 
     # -- DDL, gaps, and what is read beside
 

@@ -285,6 +285,7 @@ class SlotReader:
             walsender,
             decoder,
             state,
+            tables={name: self._bindings[name].table for name in tables},
             slot=self._slot,
             partition=self._context.partition(self._slot),
             rows_max=self._config.batch_rows_max,

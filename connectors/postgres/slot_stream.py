@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +29,7 @@ from libcore.change import POSITION, SOURCE_TS, ChangeBatch
 from libcore.errors import ConfigurationError, FatalError, TransientError
 from libcore.pgoutput_messages import EPOCH_US
 from libcore.position import COMMIT_BYTES, GENERATION_BYTES, make
+from libcore.transaction_mark import TRANSACTION_MARKS, Mark, from_batch, to_batch
 
 _WAIT_MS = 100
 _BYTES_AT_ONCE = 8 << 20
@@ -145,6 +146,7 @@ class SlotStream:
 
     Args:
         decoder: a PgoutputDecoder that goes on behind the state.
+        tables: what changes and states call a table, by its name at the source.
         partition: its name in metrics.
         end_mark: content of the logical message to end at; "": follow.
         moved: completes rows whose key changed; see slot_moved.py.
@@ -157,6 +159,7 @@ class SlotStream:
         decoder: Any,
         state: SlotState,
         *,
+        tables: Mapping[str, str],
         slot: str,
         partition: str,
         rows_max: int,
@@ -166,7 +169,7 @@ class SlotStream:
     ) -> None:
         self._walsender, self._decoder, self.state = walsender, decoder, state
         self._slot, self._rows_max, self._end_mark, self._moved = slot, rows_max, end_mark, moved
-        self._requests = requests
+        self._requests, self._tables = requests, tables
         self._held: list[pa.RecordBatch] = []  # the begin of a transaction whose rest has not come
         self._starts = dict(state.starts)
         self._idle_at = 0.0
@@ -260,6 +263,10 @@ class SlotStream:
                 if _commit_of(after) >= _commit_of(make(0, self._starts.get(item.table, 0), 0)):
                     out.append(item)
                 continue
+            if isinstance(item, ChangeBatch) and item.table.name == TRANSACTION_MARKS.name:
+                marks = [mark for mark in from_batch(item) if not self._is_passed(mark)]
+                out += [to_batch(marks)] if marks else []
+                continue
             start = self._starts.get(item.table.name) if isinstance(item, ChangeBatch) else None
             if start is None:
                 out.append(item)
@@ -274,6 +281,11 @@ class SlotStream:
         resume = self._decoder.resume_lsn
         self._starts = {table: lsn for table, lsn in self._starts.items() if lsn > resume}
         return out
+
+    def _is_passed(self, mark: Mark) -> bool:
+        """Whether a transaction's mark is of a table whose changes in it are passed over: no step may wait for them."""
+        called, commit_lsn = mark.collection or "", mark.transaction.rpartition(":")[2]
+        return bool(commit_lsn) and int(commit_lsn) < self._starts.get(self._tables.get(called, called), 0)
 
 
 def _commit_of(position: bytes) -> bytes:

@@ -20,9 +20,9 @@ from connectors.base.items import ClearColumn, Item, Truncate
 from connectors.formats.binding import TopicBinding
 from connectors.postgres.source import PostgresChanges
 from connectors.postgres.source_config import PostgresSourceConfig
-from libcore.change import OP, UNSET, ChangeBatch, Op
+from libcore.change import OP, TX, TX_ORDER, UNSET, ChangeBatch, Op
 from libcore.reference.values import plain
-from libcore.transaction_mark import TRANSACTION_MARKS, from_batch
+from libcore.transaction_mark import END, TRANSACTION_MARKS, from_batch
 
 SECONDS_MAX = 30.0
 
@@ -37,6 +37,8 @@ class Target:
         self.truncates = 0
         self.clears: list[str] = []
         self.transactions = 0
+        self.shares: Counter[tuple[str, str]] = Counter()  # changes by transaction and table that END marks tell of
+        self.brought: set[tuple[str, str, int]] = set()  # transaction, table and number of each change that came
 
     def copy(self) -> Target:
         """As it is now."""
@@ -57,11 +59,17 @@ class Target:
             elif isinstance(item, ChangeBatch) and item.table.name == "headrace_dead_letters":
                 self.letters += item.record.column("error").to_pylist()
             elif isinstance(item, ChangeBatch) and item.table == TRANSACTION_MARKS:
-                self.transactions += sum(mark.collection is None for mark in from_batch(item))
+                marks = from_batch(item)
+                self.transactions += sum(mark.collection is None for mark in marks)
+                told = [mark for mark in marks if mark.kind == END and mark.collection is not None]
+                self.shares |= Counter({(mark.transaction, mark.collection or ""): mark.count or 0 for mark in told})
             elif isinstance(item, ChangeBatch):
                 self._take(item)
 
     def _take(self, batch: ChangeBatch) -> None:
+        if TX in batch.record.schema.names:
+            numbers = (batch.record.column(name).to_pylist() for name in (TX, TX_ORDER))
+            self.brought |= {(tx, batch.table.name, number) for tx, number in zip(*numbers, strict=True) if tx}
         columns = [plain(batch.record.column(column.name)) for column in batch.table.columns]
         unset = batch.record.column(UNSET).to_pylist() if batch.has_unset else None
         rows = self.rows.setdefault(batch.table.name, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,13 @@ def source(postgres: str) -> Iterator[Connection]:
         yield connection
 
 
-def test_a_table_joins_without_a_rebuild(source: Connection, postgres: str, tmp_path: Path) -> None:
-    """Tables that are added to a flow later, with a key and without, are read beside the stream, killed in between."""
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_table_joins_without_a_rebuild(source: Connection, postgres: str, tmp_path: Path, whole: bool) -> None:
+    """Tables that are added to a flow later, with a key and without, are read beside the stream, killed in between;
+    where transactions are kept whole, none waits for changes that these rows have in them already."""
     _items(source, 2000)
     source.execute("CREATE TABLE first (id int PRIMARY KEY)")
-    flow = Flow(postgres, tmp_path, ["public.first"], batch_rows_max=200)
+    flow = Flow(postgres, tmp_path, ["public.first"], batch_rows_max=200, bindings={"transactions": whole})
     flow.run()
     flow.tables = ["public.first", "public.items", "public.log"]
     writer = Writer(postgres, 4)
@@ -43,6 +46,9 @@ def test_a_table_joins_without_a_rebuild(source: Connection, postgres: str, tmp_
         continue
     assert flow.target.letters == []
     _equal(flow, "first", "items", "log")
+    brought = Counter((transaction, table) for transaction, table, _ in flow.target.brought)
+    assert flow.target.shares == brought
+    assert bool(brought) == whole
     flow.close()
 
 

@@ -76,7 +76,13 @@ def _moved_forgotten() -> AbstractContextManager[object]:
 def _begun_unknown() -> AbstractContextManager[object]:
     """Rows that were read as of a commit stood as before it."""
     real = stream.Stream._begun
-    return patch.object(stream.Stream, "_begun", lambda self, commits: real(self, commits)[:1])
+    return patch.object(stream.Stream, "_begun", lambda self, commits: (real(self, commits)[0],) * 2)
+
+
+def _own_known() -> AbstractContextManager[object]:
+    """Rows that stand as of a commit stood before its transaction, too."""
+    real = stream.Stream._begun
+    return patch.object(stream.Stream, "_begun", lambda self, commits: (real(self, commits)[1],) * 2)
 
 
 def _anew_forgotten() -> AbstractContextManager[object]:
@@ -107,6 +113,7 @@ FAULTS: dict[str, tuple[int, PutIn]] = {
     "keys that a row had between two changes are not looked for": (500986, _between_stays),
     "that keys moved in a part given out before is forgotten": (500398, _moved_forgotten),
     "what another transaction at the same SCN left is not looked for": (700020, _begun_unknown),
+    "a row that a part given out before made counts as known": (701300, _own_known),
     "tables to be read anew are forgotten at a restart": (2769533278, _anew_forgotten),
     "the other instance's open transactions are unknown": (
         1,
