@@ -40,6 +40,8 @@ _REPLACED = re.compile(r"\s*(drop\s+table\b|rename\b|alter\s+table\b.*\brename\s
 _PARTITION = re.compile(r"\s*alter\s+table\b.*\b(truncate|drop|exchange)\s+(?:sub)?partition", re.I | re.S)
 # rows that were there have values in a column of which no redo tells
 _VALUES = re.compile(r"\bdefault\b|\brename\s+column\b|\bvisible\b", re.I)
+_DROPS = re.compile(r"\b(?:drop|set\s+unused)\s*(?:\(|column\b)(.*)", re.I | re.S)
+_NAMED = re.compile(r'"([^"]+)"|([\w$#]+)')
 _log = structlog.get_logger()
 
 
@@ -239,7 +241,7 @@ class Stream:
         if _REPLACED.match(told.statement) and not is_known:
             # the dictionary has a table of the name: it is another one, and no redo tells that the former's rows went
             self._anew(name)
-        elif is_known or _VALUES.search(told.statement):
+        elif is_known or _VALUES.search(told.statement) or _is_back(told.statement, self._tables[name]):
             # rows that were read since the DDL, but before it was known, lack the column
             self._reread(name)
         # its state tells what is to be read: a restart behind it passes over the DDL
@@ -319,6 +321,14 @@ class Stream:
         self.state = snapshot.state
         if self._changes is not None:
             self._changes.floors = dict(self.state.floors)
+
+
+def _is_back(statement: str, now: WantedTable) -> bool:
+    """Whether a column that the DDL drops is there: another one by now, and no redo tells that the values went."""
+    dropped = _DROPS.search(statement)
+    named = _NAMED.findall(dropped[1]) if dropped is not None else []
+    columns = {column.name for column in now.table.columns}
+    return any((quoted or plain.upper()) in columns for quoted, plain in named)
 
 
 def _behind_part(committed: Committed, part: Sequence[Any] | None) -> Committed:

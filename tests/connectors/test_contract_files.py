@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 
+from tests.connectors.contract_history import HistoryContract
 from tests.connectors.contract_source import (
     IDLE,
     TABLE,
@@ -66,15 +67,17 @@ class DropFolder:
         return self._rows
 
 
-class TestFilesOfChanges(RowsContract):
+class TestFilesOfChanges(RowsContract, HistoryContract):
     """Each file's rows are upserts."""
+
+    deletes = False
 
     @pytest.fixture
     def system(self, tmp_path: Path) -> SourceSystem:
         return DropFolder(tmp_path, whole=False)
 
 
-class TestFilesOfWholeTables(RowsContract, ChangesContract):
+class TestFilesOfWholeTables(RowsContract, ChangesContract, HistoryContract):
     """Each file is the whole table."""
 
     @pytest.fixture

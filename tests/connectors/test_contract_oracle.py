@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from tests.connectors.contract_history import HistoryContract
 from tests.connectors.contract_source import (
     IDLE,
     TABLE,
@@ -72,7 +73,7 @@ def system(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     return OracleSystem(tmp_path, request.param)
 
 
-class TestOracle(RowsContract, ChangesContract):
+class TestOracle(RowsContract, ChangesContract, HistoryContract):
     """Oracle keeps the whole contract, whoever puts transactions together."""
 
     def test_big_values(self, system: OracleSystem, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from random import Random
 
 import pytest
 
+from tests.connectors.contract_history import HistoryContract
 from tests.connectors.contract_source import (
     ChangesContract,
     RowsContract,
@@ -37,7 +38,7 @@ def gateway(server: GatewayDouble) -> GatewayDouble:
     return server
 
 
-class TestV2(RowsContract, ChangesContract):
+class TestV2(RowsContract, ChangesContract, HistoryContract):
     """OData V2, as ODP serves it."""
 
     @pytest.fixture
@@ -45,7 +46,7 @@ class TestV2(RowsContract, ChangesContract):
         return ODataSystem(gateway, tmp_path, 2)
 
 
-class TestV4(RowsContract, ChangesContract):
+class TestV4(RowsContract, ChangesContract, HistoryContract):
     """OData V4, whose deletions have no row."""
 
     @pytest.fixture

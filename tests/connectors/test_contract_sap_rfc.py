@@ -12,6 +12,7 @@ from random import Random
 
 import pytest
 
+from tests.connectors.contract_history import HistoryContract
 from tests.connectors.contract_source import (
     ChangesContract,
     RowsContract,
@@ -35,7 +36,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PASSWORD, "secret")
 
 
-class TestDocuments(RowsContract, ChangesContract):
+class TestDocuments(RowsContract, ChangesContract, HistoryContract):
     """A new release: rows as texts, ordered by key; change documents tell what changed."""
 
     @pytest.fixture
@@ -43,7 +44,7 @@ class TestDocuments(RowsContract, ChangesContract):
         return Items(tmp_path, TEXT)
 
 
-class TestNarrow(RowsContract, ChangesContract):
+class TestNarrow(RowsContract, ChangesContract, HistoryContract):
     """An old release: wide rows in two calls, in the order of writing; change documents."""
 
     test_big_values = None  # type: ignore[assignment]
@@ -53,7 +54,7 @@ class TestNarrow(RowsContract, ChangesContract):
         return Items(tmp_path, SHORT, **NARROW)
 
 
-class TestPointers(RowsContract, ChangesContract):
+class TestPointers(RowsContract, ChangesContract, HistoryContract):
     """A wide reader in no order; change pointers, which are marked when their rows are durable."""
 
     test_big_values = None  # type: ignore[assignment]

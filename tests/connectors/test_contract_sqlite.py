@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 
+from tests.connectors.contract_history import HistoryContract
 from tests.connectors.contract_source import (
     IDLE,
     TABLE,
@@ -78,7 +79,7 @@ def lite(tmp_path: Path) -> SqliteFile:
     return SqliteFile(tmp_path)
 
 
-class TestSqlite(RowsContract, ChangesContract):
+class TestSqlite(RowsContract, ChangesContract, HistoryContract):
     """SQLite keeps the whole contract."""
 
     @pytest.fixture

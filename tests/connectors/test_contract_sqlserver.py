@@ -11,6 +11,7 @@ from random import Random
 
 import pytest
 
+from tests.connectors.contract_history import HistoryContract
 from tests.connectors.contract_source import (
     ChangesContract,
     Followed,
@@ -33,7 +34,7 @@ def system(
     made.close()
 
 
-class TestSqlServer(RowsContract, ChangesContract):
+class TestSqlServer(RowsContract, ChangesContract, HistoryContract):
     """SQL Server keeps the whole contract."""
 
 

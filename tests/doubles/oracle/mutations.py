@@ -91,6 +91,11 @@ def _anew_forgotten() -> AbstractContextManager[object]:
     return patch.object(State, "packed", lambda self: real(replace(self, again=())))
 
 
+def _back_unknown() -> AbstractContextManager[object]:
+    """A column that comes again under its name has the values of the former one."""
+    return patch("connectors.oracle.stream._is_back", lambda *_: False)
+
+
 @contextmanager
 def _without_flashback() -> Iterator[None]:
     real = sql.rows
@@ -115,6 +120,7 @@ FAULTS: dict[str, tuple[int, PutIn]] = {
     "what another transaction at the same SCN left is not looked for": (700020, _begun_unknown),
     "a row that a part given out before made counts as known": (701300, _own_known),
     "tables to be read anew are forgotten at a restart": (2769533278, _anew_forgotten),
+    "a column that was dropped and made anew keeps its values": (1004621, _back_unknown),
     "the other instance's open transactions are unknown": (
         1,
         _text("OLDEST_OPEN", "GV$TRANSACTION", "V$TRANSACTION"),
