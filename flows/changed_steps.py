@@ -5,7 +5,8 @@
 A step that is new, or that now joins or sums up otherwise, would begin behind the source's position with nothing, or
 with the state of other settings; a table that is written only now would lack all rows of before. Steps that answer each
 row by itself (`select`, `transform`, `mask`, `call`) may change: what they made of older rows stays. Where one topic
-holds all tables, the reading went on behind the rows of a table that was not in the file.
+holds all tables, the reading went on behind the rows of a table that was not in the file. A table that another source
+partition brings (a PostgreSQL slot) would be read over what the target holds, without the deletes in between.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ _log = structlog.get_logger()
 
 
 def as_they_are(pipeline: Pipeline, bindings: Sequence[Binding]) -> dict[str, Any]:
-    """{"steps": {id: settings}, "written": {table: topics it is made of}}, and where one topic holds all tables
-    {"sharing": tables}; as JSON has it."""
+    """{"steps": {id: settings}, "written": {table: topics it is made of}, "partitions": {topic: the only one that
+    brings it}}, and where one topic holds all tables {"sharing": tables}; as JSON has it."""
     topics = {binding.setting: binding.topic for binding in bindings if not binding.spec.is_pattern}
     wired = pipeline.wiring.steps
-    found: dict[str, Any] = {"steps": {}, "written": {}}
+    found: dict[str, Any] = {"steps": {}, "written": {}, "partitions": {}}
     for step in wired:
         if isinstance(step.spec, RowStep):
             continue
@@ -52,6 +53,8 @@ def as_they_are(pipeline: Pipeline, bindings: Sequence[Binding]) -> dict[str, An
     for binding in bindings:
         if Node(binding.setting) in pipeline.wiring.written:
             found["written"][binding.topic] = [binding.topic]
+        if binding.partition:
+            found["partitions"][binding.topic] = binding.partition
     if pipeline.source.kafka is not None and pipeline.source.kafka.topic is not None:
         found["sharing"] = sorted(binding.topic for binding in bindings)
     return found
@@ -86,6 +89,12 @@ def checked(pipeline: Pipeline, bindings: Sequence[Binding], store: Store, file:
         for name in now.get("sharing", ())
         if name not in before.get("sharing", now["sharing"])
     ]
+    brought = before.get("partitions", {})
+    wrong += [
+        f"table {name}: expected {brought[name]} to bring it, as the rows before, found {partition}"
+        for name, partition in now["partitions"].items()
+        if brought.get(name, partition) != partition
+    ]
     if wrong and pipeline.changed_steps == "accept":
         _log.warning("steps have changed; older rows are as they were", changes=wrong)
     elif wrong:
@@ -96,7 +105,7 @@ def checked(pipeline: Pipeline, bindings: Sequence[Binding], store: Store, file:
         )
     there = {binding.topic for binding in bindings}
     away = {name: topics for name, topics in before["written"].items() if not there.issuperset(topics)}
-    return {**now, "written": {**away, **now["written"]}}
+    return {**now, "written": {**away, **now["written"]}, "partitions": {**brought, **now["partitions"]}}
 
 
 def _changed_steps(before: Mapping[str, Any], now: Mapping[str, Any], read: frozenset[str]) -> list[str]:

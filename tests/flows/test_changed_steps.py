@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,21 @@ def test_a_table_that_joins_a_shared_topic_is_refused(store: Store) -> None:
     start(store, "".join(tables), head=head, accepted=True)
     start(store, "".join(tables), head=head)
     assert store.steps()["sharing"] == ["a", "b"]  # type: ignore[index]
+
+
+def test_a_table_that_another_slot_brings_is_refused(store: Store) -> None:
+    """The target holds rows that were deleted between what the former slot brought and what the new one reads."""
+    pipeline = parse('name = "p"\n[source.postgres]\ndsn = "env:ERP"\n[sink.null]\n' + TABLES, "p.toml")
+    found = {one.topic: one for one in topics.resolve(pipeline, {"orders": 1, "customers": 1}, "p.toml")}
+
+    def begin(**slots: str) -> None:
+        bindings = [replace(found[name], partition=slot) for name, slot in slots.items()]
+        store.remember_steps(changed_steps.checked(pipeline, bindings, store, "p.toml"))
+        store.remember_topics([one.topic for one in bindings])
+
+    begin(orders="erp", customers="erp_big")
+    begin(orders="erp")
+    with pytest.raises(ConfigurationError, match=r"table customers: expected erp_big to bring it, .* found erp;"):
+        begin(orders="erp", customers="erp")
+    begin(orders="erp", customers="erp_big")
+    assert store.steps()["partitions"] == {"orders": "erp", "customers": "erp_big"}  # type: ignore[index]
