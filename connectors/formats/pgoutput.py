@@ -82,6 +82,8 @@ class PgoutputDecoder:
         """Logical messages that the last call of decode met, in order; not of rolled back transactions."""
         self.xids: set[int] = set()
         """The transactions that the last call of decode met, as their BEGIN has them."""
+        self.gained: dict[str, dict[str, bool]] = {}
+        """By table, columns that it gained in the last call of decode: see pgoutput_relations.gained."""
         if state is not None:
             self._resume(state)
         self._kept = tuple(table.text() for table in self._tables.values())
@@ -127,7 +129,7 @@ class PgoutputDecoder:
             whole: end behind the last commit in `messages`, where there is one; without one all are consumed.
         Raises: FatalError at a truncate that stops and for a broken stream, ConfigurationError where no table fits.
         """
-        self.heard, self.xids = [], set()
+        self.heard, self.xids, self.gained = [], set(), {}
         if whole and self._streams.commit is None:
             borders = pc.indices_nonzero(pc.is_in(pc.binary_slice(messages.column(0), 0, 1), _COMMITS))
             messages = messages.slice(0, borders[-1].as_py() + 1) if len(borders) else messages
@@ -272,6 +274,8 @@ class PgoutputDecoder:
         table = relations.resolve(binding, relation, self._named, accepted, place)
         if accepted is not None and table.table == accepted.table:
             table = replace(table, table=accepted.table)  # one object, so that its batches can be joined
+        if new := relations.gained(relation, accepted, table):
+            self.gained[name] = self.gained.get(name, {}) | new
         self._tables[name] = table
         self._kept = tuple(known.text() for known in self._tables.values())
         self._replan(relations.plan(relation, description, self._named, table))

@@ -59,6 +59,17 @@ def lost(binding: TopicBinding, relation: Relation, accepted: SlotTable | None) 
     return tuple(name for name in gone if name not in accepted.table.key)
 
 
+def gained(relation: Relation, accepted: SlotTable | None, now: SlotTable) -> dict[str, bool]:
+    """Columns that the rows have from here on and had not before, and of each whether it may be a former one under
+    another name."""
+    if accepted is None or now.refused:
+        return {}
+    names, columns = [column.name for column in relation.columns], {column.name for column in now.table.columns}
+    gone = dropped_columns(accepted.carried, names, ordered=True)
+    known = set(accepted.carried).difference(gone)
+    return {name: bool(gone) for name in names if name in columns and name not in known}
+
+
 def resolve(
     binding: TopicBinding, relation: Relation, named: Mapping[int, str], accepted: SlotTable | None, place: str
 ) -> SlotTable:

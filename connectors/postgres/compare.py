@@ -217,10 +217,10 @@ def _keyless(connection: Connection, shape: TargetShape, columns: list[TargetCol
     values = ", ".join(f"{_comparable('x', column)} AS {quote(column.name)}" for column in columns)
     names = ", ".join(quote(column.name) for column in columns)
     sides = (
-        f"SELECT {names}, sum(t) AS t, sum(e) AS e FROM (SELECT {values}, 1 AS t, 0 AS e FROM {shape.sql} x "
-        f"UNION ALL SELECT {values}, 0, 1 FROM {_EXPECTED} x) both_sides GROUP BY {names}"
+        f"SELECT {names}, sum(__in) AS __in, sum(__out) AS __out FROM (SELECT {values}, 1 AS __in, 0 AS __out "
+        f"FROM {shape.sql} x UNION ALL SELECT {values}, 0, 1 FROM {_EXPECTED} x) both_sides GROUP BY {names}"
     )
-    sums = ("least(t, e)", "greatest(e - t, 0)", "greatest(t - e, 0)")
+    sums = ("least(__in, __out)", "greatest(__out - __in, 0)", "greatest(__in - __out, 0)")
     row = connection.execute(
         f"SELECT {', '.join(f'coalesce(sum({count}), 0)' for count in sums)} FROM ({sides}) s"
     ).fetchone()
@@ -228,9 +228,9 @@ def _keyless(connection: Connection, shape: TargetShape, columns: list[TargetCol
     examples = []
     if row[1] or row[2]:
         shown = ", ".join(f"{quote(column.name)}::text" for column in columns)
-        sided = "CASE WHEN e > t THEN 'missing' ELSE 'extra' END"
+        sided = "CASE WHEN __out > __in THEN 'missing' ELSE 'extra' END"
         for kind, *texts in connection.execute(
-            f"SELECT {sided}, {shown} FROM ({sides}) s WHERE e <> t LIMIT {EXAMPLES_MAX}"
+            f"SELECT {sided}, {shown} FROM ({sides}) s WHERE __out <> __in LIMIT {EXAMPLES_MAX}"
         ):
             examples.append(Example(kind, {column.name: text for column, text in zip(columns, texts, strict=True)}))
     return Difference(int(row[0]), int(row[1]), int(row[2]), 0, examples)

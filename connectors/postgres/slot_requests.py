@@ -1,4 +1,5 @@
-"""Tables read beside the stream: those that joined the pipeline later, and those that a person asked to read again.
+"""Tables read beside the stream: those that joined the pipeline later, columns that one gained with values in rows that
+were there, and what a person asked to read again.
 
 A turn reads some chunks at the same time, each in a session of its own, in one and the same snapshot: that of a
 temporary slot, so its place in the log is known exactly. It shows every transaction that committed before, also one
@@ -44,7 +45,7 @@ from connectors.postgres.snapshot import ChunkPart, ChunkReader, Snapshot, View
 from connectors.postgres.source_catalog import CatalogTable
 from connectors.postgres.source_config import PostgresSourceConfig
 from connectors.postgres.source_session import LoginRefused, failed
-from connectors.postgres.source_state import LEFT, NEW, SlotState
+from connectors.postgres.source_state import FILL, LEFT, NEW, SlotState
 from libcore.errors import ConfigurationError, TransientError
 
 CHUNK_ROWS = 50_000  # a tenth of a second, in which the stream waits
@@ -114,9 +115,33 @@ class SlotRequests:
             ours = failed(error, f"read {request[1]}") if isinstance(error, psycopg.Error) else error
             if request[0].startswith(NEW) or isinstance(ours, TransientError | LoginRefused):
                 raise ours from error
-            self._asked.refuse(request, str(ours))
+            if request[0].startswith(FILL):
+                _log.warning("a new column is gone again", table=request[1], columns=request[4], error=str(ours))
+            else:
+                self._asked.refuse(request, str(ours))
             yield replace(state, requests=without(state.requests, request)), ChunkPart([], 0, 0, True)
         self._turn_at = time.monotonic() + (time.monotonic() - now)
+
+    def filled(self, state: SlotState, gained: Mapping[str, Mapping[str, bool]]) -> SlotState:
+        """With what is to be read as tables gained columns: rows that were there may have values in them, such as a
+        default, of which no change tells. Raises psycopg.Error.
+
+        Args:
+            gained: see PgoutputDecoder.gained.
+        """
+        for name, columns in gained.items():
+            known, binding = self._tables[name], self._bindings[name]
+            found = catalog.with_values(self._connection, known.oid, columns)
+            if not found:
+                continue
+            _log.info("new columns have values in rows that were there", table=name, columns=found)
+            if known.key:
+                request = (f"{FILL}{name}:{','.join(found)}", name, "", None, () if binding.whole else found, 0)
+                state = replace(state, requests=(*without(state.requests, request), request))
+            elif name in state.done and self._config.snapshot == "initial":
+                done = (*(one for one in state.done if one != name), LEFT + name)
+                state = replace(state, done=done)
+        return state
 
     def _new(self, state: SlotState) -> list[Request]:
         known = {request[0] for request in state.requests}
@@ -183,7 +208,7 @@ class SlotRequests:
         """
         identity, name, where, after, columns, _ = request
         table = self._described(name, columns)
-        if not identity.startswith(NEW):
+        if not identity.startswith((NEW, FILL)):
             self._asked.begin(request, lambda: expected_rows(self._connection, table, after, where))
         parallel = self._config.parallel
         rows = max(1, self._pace.most(CHUNK_ROWS * parallel) // parallel)
@@ -246,7 +271,7 @@ class SlotRequests:
                     continue
                 chunk, part = found
                 self._pace.read(part.rows)
-                if not request[0].startswith(NEW):
+                if not request[0].startswith((NEW, FILL)):
                     self._asked.read(request, part.rows)
                 if part.ended:
                     state = self._behind(state, request, chunk)
@@ -259,6 +284,9 @@ class SlotRequests:
         if chunk.last and identity.startswith(NEW):
             _log.info("table read beside the stream", table=name)
             return replace(state, requests=without(state.requests, request), done=(*state.done, name))
+        if chunk.last and identity.startswith(FILL):
+            _log.info("new columns read beside the stream", table=name, columns=request[4])
+            return replace(state, requests=without(state.requests, request))
         requests, answered = behind(state.requests, state.answered, request, chunk.until)
         return replace(state, requests=requests, answered=answered)
 

@@ -244,6 +244,8 @@ class SlotStream:
             items = yield from self._moved.filled(self._passed(items), self._decoder.xids)
             state = self.state.seen(self._moved.seen_lsn)
             self.state = replace(state, decoder=self._decoder.state, starts=tuple(sorted(self._starts.items())))
+            if self._decoder.gained:
+                self.state = self._requests.filled(self.state, self._decoder.gained)
             rows = max(consumed, sum(item.row_count for item in items if isinstance(item, ChangeBatch)))
             size = sum(item.record.nbytes for item in items if isinstance(item, ChangeBatch))
             alone = any(isinstance(item, Truncate | ClearColumn) for item in items)

@@ -47,6 +47,12 @@ FROM pg_attribute a CROSS JOIN LATERAL (
     SELECT oid, typname, typnamespace FROM base WHERE typbasetype = 0) b
 WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum
 """
+_WITH_VALUES = """
+SELECT a.attname::text FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = %s AND a.attname::text = ANY(%s) AND NOT a.attisdropped
+  AND (a.attname::text = ANY(%s) OR a.atthasdef OR a.atthasmissing OR a.attidentity <> '' OR t.typdefault IS NOT NULL)
+ORDER BY a.attnum
+"""
 _PUBLISHED = """
 SELECT schemaname || '.' || tablename, attnames::text[], rowfilter FROM pg_publication_tables WHERE pubname = %s
 """
@@ -191,6 +197,13 @@ def tables(connection: Connection, wanted: Collection[str], publication: str) ->
     if lost := sorted(set(wanted) - set(found)):
         raise ConfigurationError(f"table {lost[0]}: expected it in the database, found none of that name")
     return found
+
+
+def with_values(connection: Connection, oid: int, columns: Mapping[str, bool]) -> tuple[str, ...]:
+    """Those of the columns that rows may have values in which were there before the column: it has a default, or (True)
+    may be a former one under another name."""
+    renamed = [name for name, is_renamed in columns.items() if is_renamed]
+    return tuple(name for (name,) in connection.execute(_WITH_VALUES, (oid, list(columns), renamed)))
 
 
 def _problem(kind: str, partition: bool, persistence: str) -> str:

@@ -13,7 +13,7 @@ from libcore.position import FIRST
 VERSION = 2
 _FIELDS_OF_1 = 13  # all but the last
 Phase = Literal["new", "snapshot", "stream"]
-NEW, LEFT = "new:", "left:"
+NEW, FILL, LEFT = "new:", "fill:", "left:"
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class SlotState:
         shapes: tables as the snapshot's decoder had them, for that of the stream.
         starts: (table, LSN): changes of the table that were committed before are in its rows already.
         decoder: the decoder's state, in phase "stream".
-        requests: (id, table, condition, the key up to which it is read) of tables that are read beside the stream.
+        requests: of tables that are read beside the stream (connectors/base/requests.py); ids that begin with NEW, of
+            tables that joined, and with FILL, of columns that a table gained, are the source's own.
         answered: ids of the newest requests that are done.
         seen_lsn: rows that were read beside the log may show what was committed up to there.
     """
@@ -86,7 +87,7 @@ class SlotState:
         state = replace(
             self,
             done=(*(name for name in self.done if name not in gone), *marks),
-            requests=tuple(one for one in self.requests if one[0].removeprefix(NEW) not in gone),
+            requests=tuple(one for one in self.requests if not (one[0].startswith((NEW, FILL)) and one[1] in gone)),
         )
         return replace(state, table="", after=None) if self.table in gone else state
 

@@ -85,9 +85,10 @@ class Target:
             if op == Op.DELETE or (op == Op.UPDATE and key not in rows):
                 continue
             if unset is not None and any(unset[row]):
-                old = rows.get(key)
+                old = rows.get(key, ["LOST"] * len(values))
+                old = old + [None] * (len(values) - len(old))  # a column that the table gained is NULL at first
                 lacks = [bool(unset[row][i // 8] >> i % 8 & 1) for i in range(len(values))]
-                values = [(old[i] if old and i < len(old) else "LOST") if lacks[i] else v for i, v in enumerate(values)]
+                values = [old[i] if lacks[i] else v for i, v in enumerate(values)]
             rows[key] = values
 
     def table(self, name: str) -> list[list[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -226,3 +227,28 @@ def test_a_full_peek_says_nothing_of_what_lies_behind_it(source: Connection, pos
     peeks.close()
     source.execute("SELECT pg_drop_replication_slot('peeked')")
     assert shown.count(b"I") == 3 and taken.keepalive_lsn >= behind
+
+
+@pytest.mark.parametrize("read_by", ["stream", "functions"])
+@pytest.mark.parametrize("seed", range(2))
+def test_columns_with_values_in_rows_that_were_there(
+    source: Connection, postgres: str, tmp_path: Path, read_by: str, seed: int
+) -> None:
+    """Of a new column's default no change tells; the rows before have it all the same, with a key or without, killed or
+    not."""
+    _items(source, 400)
+    tables = ["public.items", "public.log"] if read_by == "stream" else ["public.items"]
+    flow = Flow(postgres, tmp_path, tables, read_by=read_by, batch_rows_max=60)
+    flow.run()
+    for table in ("items", "log"):
+        source.execute(f"ALTER TABLE {table} ADD COLUMN c int DEFAULT 7, ADD COLUMN d text")
+    source.execute("ALTER TABLE items ADD COLUMN e text DEFAULT md5(random()::text)")
+    source.execute("INSERT INTO items VALUES (-1, 'new')")
+    source.execute("INSERT INTO log VALUES (-1, 'new')")
+    chance = random.Random(seed)
+    for _ in range(4):
+        flow.run(chance.choice([1, 2, 3, 5]))
+    assert flow.run()
+    _equal(flow, *(table.rpartition(".")[2] for table in tables))
+    assert flow.state[11] == ()  # no request is left
+    flow.close()
