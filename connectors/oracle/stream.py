@@ -39,7 +39,7 @@ _SHAPES = re.compile(r"\s*(alter|rename|drop|create)\b", re.I)
 _REPLACED = re.compile(r"\s*(drop\s+table\b|rename\b|alter\s+table\b.*\brename\s+to\b)", re.I | re.S)
 _PARTITION = re.compile(r"\s*alter\s+table\b.*\b(truncate|drop|exchange)\s+(?:sub)?partition", re.I | re.S)
 # rows that were there have values in a column of which no redo tells
-_VALUES = re.compile(r"\bdefault\b|\brename\s+column\b|\bvisible\b", re.I)
+_VALUES = re.compile(r"\bdefault\b|\bidentity\b|\brename\s+column\b|\bvisible\b", re.I)
 _DROPS = re.compile(r"\b(?:drop|set\s+unused)\s*(?:\(|column\b)(.*)", re.I | re.S)
 _NAMED = re.compile(r'"([^"]+)"|([\w$#]+)')
 _log = structlog.get_logger()

@@ -131,7 +131,8 @@ class SlotRequests:
         """
         for name, columns in gained.items():
             known, binding = self._tables[name], self._bindings[name]
-            found = catalog.with_values(self._connection, known.oid, columns)
+            written = {column: renamed for column, renamed in columns.items() if column not in binding.dropped}
+            found = catalog.with_values(self._connection, known.oid, written)
             if not found:
                 continue
             _log.info("new columns have values in rows that were there", table=name, columns=found)
@@ -226,7 +227,8 @@ class SlotRequests:
         if binding.columns is None and binding.new_column != "add":
             former = {column.name for column in known.columns}
             there = replace(there, columns=tuple(column for column in there.columns if column.name in former))
-        declared = None if binding.columns is None else {column.name for column in binding.columns}
+        is_open = binding.columns is None or binding.new_column == "add"
+        declared = None if is_open else {column.name for column in binding.columns}
         taken = [column.name for column in there.columns if declared is None or column.name in declared]
         checked(name, columns, taken, known.key, dropped=binding.dropped)
         return replace(there, key=known.key)
