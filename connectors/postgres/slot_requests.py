@@ -116,10 +116,11 @@ class SlotRequests:
             if request[0].startswith(NEW) or isinstance(ours, TransientError | LoginRefused):
                 raise ours from error
             if request[0].startswith(FILL):
-                _log.warning("a new column is gone again", table=request[1], columns=request[4], error=str(ours))
+                state = self._without_gone(state, request, ours)
             else:
                 self._asked.refuse(request, str(ours))
-            yield replace(state, requests=without(state.requests, request)), ChunkPart([], 0, 0, True)
+                state = replace(state, requests=without(state.requests, request))
+            yield state, ChunkPart([], 0, 0, True)
         self._turn_at = time.monotonic() + (time.monotonic() - now)
 
     def filled(self, state: SlotState, gained: Mapping[str, Mapping[str, bool]]) -> SlotState:
@@ -143,6 +144,17 @@ class SlotRequests:
                 done = (*(one for one in state.done if one != name), LEFT + name)
                 state = replace(state, done=done)
         return state
+
+    def _without_gone(self, state: SlotState, request: Request, error: Exception) -> SlotState:
+        """With no more to read of new columns that are gone again. Raises the error where all are there."""
+        identity, name, where, after, columns, rows = request
+        there = catalog.with_values(self._connection, self._tables[name].oid, dict.fromkeys(columns, True))
+        if len(there) == len(columns):
+            raise error
+        left: Request = (identity, name, where, after, there, rows)
+        _log.info("new columns are gone again", table=name, columns=sorted({*columns} - {*there}))
+        others = without(state.requests, request)
+        return replace(state, requests=(left, *others) if there else others)
 
     def _new(self, state: SlotState) -> list[Request]:
         known = {request[0] for request in state.requests}
