@@ -60,14 +60,21 @@ def lost(binding: TopicBinding, relation: Relation, accepted: SlotTable | None) 
 
 
 def gained(relation: Relation, accepted: SlotTable | None, now: SlotTable) -> dict[str, bool]:
-    """Columns that the rows have from here on and had not before, and of each whether it may be a former one under
-    another name."""
+    """Columns that the rows have from here on and had not before, or had of another type, and of each whether rows that
+    were there surely may have values in it: it was there, perhaps under another name."""
     if accepted is None or now.refused:
         return {}
-    names, columns = [column.name for column in relation.columns], {column.name for column in now.table.columns}
+    names = [column.name for column in relation.columns]
     gone = dropped_columns(accepted.carried, names, ordered=True)
-    known = set(accepted.carried).difference(gone)
-    return {name: bool(gone) for name in names if name in columns and name not in known}
+    carried = set(accepted.carried).difference(gone)
+    before = {column.name: column.type for column in accepted.table.columns}
+    found = dict[str, bool]()
+    for column in now.table.columns:
+        if column.name in names and column.name not in carried:
+            found[column.name] = bool(gone)
+        elif before.get(column.name, column.type) != column.type and column.name not in now.table.key:
+            found[column.name] = True  # USING may make any values of the former ones
+    return found
 
 
 def resolve(

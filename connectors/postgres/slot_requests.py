@@ -132,17 +132,20 @@ class SlotRequests:
         """
         for name, columns in gained.items():
             known, binding = self._tables[name], self._bindings[name]
-            written = {column: renamed for column, renamed in columns.items() if column not in binding.dropped}
+            written = {column: is_sure for column, is_sure in columns.items() if column not in binding.dropped}
             found = catalog.with_values(self._connection, known.oid, written)
-            if not found:
-                continue
-            _log.info("new columns have values in rows that were there", table=name, columns=found)
-            if known.key:
+            if known.key and found:
                 request = (f"{FILL}{name}:{','.join(found)}", name, "", None, () if binding.whole else found, 0)
                 state = replace(state, requests=(*without(state.requests, request), request))
-            elif name in state.done and self._config.snapshot == "initial":
+            elif name in state.done and not known.key and self._config.snapshot == "initial":
+                there = catalog.with_values(self._connection, known.oid, dict.fromkeys(written, True))
+                if not found and len(there) == len(written):
+                    continue  # where one is gone again, deletes before told rows with values that nobody knows
                 done = (*(one for one in state.done if one != name), LEFT + name)
                 state = replace(state, done=done)
+            else:
+                continue
+            _log.info("new columns have values in rows that were there", table=name, columns=found)
         return state
 
     def _without_gone(self, state: SlotState, request: Request, error: Exception) -> SlotState:

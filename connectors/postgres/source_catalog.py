@@ -200,10 +200,9 @@ def tables(connection: Connection, wanted: Collection[str], publication: str) ->
 
 
 def with_values(connection: Connection, oid: int, columns: Mapping[str, bool]) -> tuple[str, ...]:
-    """Those of the columns that rows may have values in which were there before the column: it has a default, or (True)
-    may be a former one under another name."""
-    renamed = [name for name, is_renamed in columns.items() if is_renamed]
-    return tuple(name for (name,) in connection.execute(_WITH_VALUES, (oid, list(columns), renamed)))
+    """Those of the columns in which rows that were there may have values: they have a default, or it is known (True)."""
+    known = [name for name, is_known in columns.items() if is_known]
+    return tuple(name for (name,) in connection.execute(_WITH_VALUES, (oid, list(columns), known)))
 
 
 def _problem(kind: str, partition: bool, persistence: str) -> str:

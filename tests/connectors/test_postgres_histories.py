@@ -109,6 +109,7 @@ class History:
             statements = [f"ADD {new} {self._chance.choice(_ADDED)}"] * 3
             # of one that is dropped and added as the last no relation tells (decision 0008)
             statements += [f"DROP {some}", f"RENAME {some} TO {new}", f"ALTER {some} SET DEFAULT NULL"] if some else []
+            statements += ["ALTER b TYPE bigint USING b * 3", "ALTER b TYPE numeric(12,1)"] if "b" in names else []
             if "IDENTITY" not in (statement := self._chance.choice(statements)) or table == _KEYED:
                 try:
                     self._run(f"ALTER TABLE {table} {statement}")
@@ -144,7 +145,7 @@ class History:
 @pytest.fixture
 def source(postgres: str) -> Iterator[Connection]:
     """A session with the source database."""
-    with psycopg.connect(postgres, autocommit=True) as connection:
+    with psycopg.connect(postgres, autocommit=True, prepare_threshold=None) as connection:
         yield connection
 
 
