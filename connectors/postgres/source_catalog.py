@@ -200,7 +200,7 @@ def tables(connection: Connection, wanted: Collection[str], publication: str) ->
 
 
 def with_values(connection: Connection, oid: int, columns: Mapping[str, bool]) -> tuple[str, ...]:
-    """Those of the columns in which rows that were there may have values: they have a default, or it is known (True)."""
+    """Those of the columns in which rows that were there may have values: there is a default, or it is known (True)."""
     known = [name for name, is_known in columns.items() if is_known]
     return tuple(name for (name,) in connection.execute(_WITH_VALUES, (oid, list(columns), known)))
 
