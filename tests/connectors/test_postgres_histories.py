@@ -88,6 +88,7 @@ class History:
 
     def __init__(self, connection: Connection, chance: random.Random) -> None:
         self._connection, self._chance, self._count = connection, chance, 0
+        self._turned: set[str] = set()  # tables with a column of another type by now
         self._run("CREATE TABLE items (id int PRIMARY KEY, a text, b int)")
         self._run("CREATE TABLE log (id int, a text, b int)")
         self._run("ALTER TABLE log REPLICA IDENTITY FULL")
@@ -109,8 +110,11 @@ class History:
             statements = [f"ADD {new} {self._chance.choice(_ADDED)}"] * 3
             # of one that is dropped and added as the last no relation tells (decision 0008)
             statements += [f"DROP {some}", f"RENAME {some} TO {new}", f"ALTER {some} SET DEFAULT NULL"] if some else []
-            statements += ["ALTER b TYPE bigint USING b * 3", "ALTER b TYPE numeric(12,1)"] if "b" in names else []
-            if "IDENTITY" not in (statement := self._chance.choice(statements)) or table == _KEYED:
+            if "b" in names and table not in self._turned:  # once: back at the type that was seen before, none tells
+                statements += [f"ALTER b TYPE {self._chance.choice(('bigint USING b * 3', 'numeric(12,1)'))}"]
+            if " TYPE " in (statement := self._chance.choice(statements)):
+                self._turned.add(table)
+            if "IDENTITY" not in statement or table == _KEYED:
                 try:
                     self._run(f"ALTER TABLE {table} {statement}")
                 except (psycopg.errors.ObjectNotInPrerequisiteState, psycopg.errors.SyntaxError):
