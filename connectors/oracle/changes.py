@@ -137,14 +137,14 @@ class Changes:
         committed, lost = self._without_large(wanted, committed, out)
         codes, status = committed.rows.column("OPERATION_CODE"), committed.rows.column("STATUS")
         stated = pc.and_(pc.is_in(codes, value_set=_DML), pc.equal(status, pa.scalar(0, pa.int32())))
-        untold = _picked(committed, pc.invert(stated))
-        committed = _picked(committed, stated) if len(untold.rows) else committed
-        redo = None
+        untold, redo = None, None
+        if pc.any(pc.invert(stated)).as_py():
+            untold, committed = _picked(committed, pc.invert(stated)), _picked(committed, stated)
         if len(committed.rows):
             redo = self._statements(wanted, committed, lost, out)
         elif lost:
             self._lost_rows(wanted, committed, lost, None, out)
-        if len(untold.rows):
+        if untold is not None:
             self._untold(wanted, untold, committed, redo, out)
 
     def _without_large(

@@ -45,7 +45,7 @@ from connectors.postgres.snapshot import ChunkPart, ChunkReader, Snapshot, View
 from connectors.postgres.source_catalog import CatalogTable
 from connectors.postgres.source_config import PostgresSourceConfig
 from connectors.postgres.source_session import LoginRefused, failed
-from connectors.postgres.source_state import FILL, LEFT, NEW, SlotState
+from connectors.postgres.source_state import FILL, LEFT, NEW, OWN, SlotState
 from libcore.errors import ConfigurationError, TransientError
 
 CHUNK_ROWS = 50_000  # a tenth of a second, in which the stream waits
@@ -133,12 +133,12 @@ class SlotRequests:
         for name, columns in gained.items():
             known, binding = self._tables[name], self._bindings[name]
             written = {column: is_sure for column, is_sure in columns.items() if column not in binding.dropped}
-            found = catalog.with_values(self._connection, known.oid, written)
+            there = catalog.filled(self._connection, known.oid, written)
+            found = tuple(column for column, is_filled in there.items() if is_filled or written[column])
             if known.key and found:
                 request = (f"{FILL}{name}:{','.join(found)}", name, "", None, () if binding.whole else found, 0)
                 state = replace(state, requests=(*without(state.requests, request), request))
             elif name in state.done and not known.key and self._config.snapshot == "initial":
-                there = catalog.with_values(self._connection, known.oid, dict.fromkeys(written, True))
                 if not found and len(there) == len(written):
                     continue  # where one is gone again, deletes before told rows with values that nobody knows
                 done = (*(one for one in state.done if one != name), LEFT + name)
@@ -151,7 +151,7 @@ class SlotRequests:
     def _without_gone(self, state: SlotState, request: Request, error: Exception) -> SlotState:
         """With no more to read of new columns that are gone again. Raises the error where all are there."""
         identity, name, where, after, columns, rows = request
-        there = catalog.with_values(self._connection, self._tables[name].oid, dict.fromkeys(columns, True))
+        there = tuple(catalog.filled(self._connection, self._tables[name].oid, columns))
         if len(there) == len(columns):
             raise error
         left: Request = (identity, name, where, after, there, rows)
@@ -224,7 +224,7 @@ class SlotRequests:
         """
         identity, name, where, after, columns, _ = request
         table = self._described(name, columns)
-        if not identity.startswith((NEW, FILL)):
+        if not identity.startswith(OWN):
             self._asked.begin(request, lambda: expected_rows(self._connection, table, after, where))
         parallel = self._config.parallel
         rows = max(1, self._pace.most(CHUNK_ROWS * parallel) // parallel)
@@ -288,7 +288,7 @@ class SlotRequests:
                     continue
                 chunk, part = found
                 self._pace.read(part.rows)
-                if not request[0].startswith((NEW, FILL)):
+                if not request[0].startswith(OWN):
                     self._asked.read(request, part.rows)
                 if part.ended:
                     state = self._behind(state, request, chunk)

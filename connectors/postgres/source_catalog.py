@@ -47,11 +47,10 @@ FROM pg_attribute a CROSS JOIN LATERAL (
     SELECT oid, typname, typnamespace FROM base WHERE typbasetype = 0) b
 WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum
 """
-_WITH_VALUES = """
-SELECT a.attname::text FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-WHERE a.attrelid = %s AND a.attname::text = ANY(%s) AND NOT a.attisdropped
-  AND (a.attname::text = ANY(%s) OR a.atthasdef OR a.atthasmissing OR a.attidentity <> '' OR t.typdefault IS NOT NULL)
-ORDER BY a.attnum
+_FILLED = """
+SELECT a.attname::text, a.atthasdef OR a.atthasmissing OR a.attidentity <> '' OR t.typdefault IS NOT NULL
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = %s AND a.attname::text = ANY(%s) AND NOT a.attisdropped ORDER BY a.attnum
 """
 _PUBLISHED = """
 SELECT schemaname || '.' || tablename, attnames::text[], rowfilter FROM pg_publication_tables WHERE pubname = %s
@@ -199,10 +198,9 @@ def tables(connection: Connection, wanted: Collection[str], publication: str) ->
     return found
 
 
-def with_values(connection: Connection, oid: int, columns: Mapping[str, bool]) -> tuple[str, ...]:
-    """Those of the columns in which rows that were there may have values: there is a default, or it is known (True)."""
-    known = [name for name, is_known in columns.items() if is_known]
-    return tuple(name for (name,) in connection.execute(_WITH_VALUES, (oid, list(columns), known)))
+def filled(connection: Connection, oid: int, columns: Collection[str]) -> dict[str, bool]:
+    """Those of the columns that are there, and of each whether it gives values to rows that were there before it."""
+    return dict(connection.execute(_FILLED, (oid, list(columns))).fetchall())
 
 
 def _problem(kind: str, partition: bool, persistence: str) -> str:

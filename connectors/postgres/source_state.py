@@ -14,6 +14,8 @@ VERSION = 2
 _FIELDS_OF_1 = 13  # all but the last
 Phase = Literal["new", "snapshot", "stream"]
 NEW, FILL, LEFT = "new:", "fill:", "left:"
+OWN = (NEW, FILL)
+"""What ids of requests begin with that nobody asked for."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class SlotState:
         state = replace(
             self,
             done=(*(name for name in self.done if name not in gone), *marks),
-            requests=tuple(one for one in self.requests if not (one[0].startswith((NEW, FILL)) and one[1] in gone)),
+            requests=tuple(one for one in self.requests if not (one[0].startswith(OWN) and one[1] in gone)),
         )
         return replace(state, table="", after=None) if self.table in gone else state
 
