@@ -14,14 +14,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from connectors.base.items import ClearColumn, Item, Truncate
-from libcore.change import OP, UNSET, ChangeBatch, Op
-from libcore.dead_letter import DEAD_LETTERS
+from connectors.base.items import Item
 from tests.connectors.slot_parts import Flow, Target
 from tests.examples import TIMES
+from tests.fold import Fold
 
 Connection = psycopg.Connection[Any]
-Row = dict[str, Any]
 _KEYED, _KEYLESS = "items", "log"
 _SETTINGS = {"on_schema_change": "follow", "on_truncate": "apply", "clears": True}
 _ADDED = [
@@ -33,54 +31,24 @@ _ADDED = [
 ]
 
 
-class Named(Target):
+class Folded(Target):
     """A target whose rows are by column, as a database has them; a column that the source dropped stays, NULL."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.named: dict[str, dict[Any, Row]] = {}
-        self.loose: dict[str, list[Row]] = {}
+        self.fold = Fold()
 
     def apply(self, items: list[Item]) -> None:
         """Apply an epoch."""
         for item in items:
-            if isinstance(item, Truncate):
-                self.named.pop(item.table, None)
-                self.loose.pop(item.table, None)
-            elif isinstance(item, ClearColumn):
-                for row in (*self.named.get(item.table, {}).values(), *self.loose.get(item.table, ())):
-                    row[item.column] = None
-            elif isinstance(item, ChangeBatch) and item.table == DEAD_LETTERS:
-                self.letters += item.record.column("error").to_pylist()
-            elif isinstance(item, ChangeBatch):
-                self._rows(item)
+            self.fold.apply(item)
 
-    def _rows(self, batch: ChangeBatch) -> None:
-        names, name = [column.name for column in batch.table.columns], batch.table.name
-        for row in batch.record.to_pylist():
-            unset = int.from_bytes(row.get(UNSET) or b"", "little")
-            values = {column: row[column] for index, column in enumerate(names) if not unset >> index & 1}
-            if batch.table.key:
-                self._keyed(name, tuple(row[column] for column in batch.table.key), Op(row[OP]), values)
-            elif row[OP] == Op.DELETE:
-                rows = self.loose.get(name, [])
-                found = [at for at, one in enumerate(rows) if shown(one, names) == shown(values, names)]
-                if found:  # else it has a new column's value, with which the table is about to be read anew
-                    del rows[found[0]]
-            else:
-                self.loose.setdefault(name, []).append(values)
-
-    def _keyed(self, name: str, key: Any, op: Op, values: Row) -> None:
-        rows = self.named.setdefault(name, {})
-        if op == Op.DELETE:
-            rows.pop(key, None)
-        elif op != Op.UPDATE or key in rows:
-            rows[key] = rows.get(key, {}) | values
-
-
-def shown(row: Row, names: list[str]) -> tuple[str, ...]:
-    """A row in the source's columns."""
-    return tuple(str(row.get(name)) for name in names)
+    def shown(self, table: str, names: list[str]) -> Counter[tuple[str, ...]]:
+        """The table's rows in the source's columns."""
+        found = Counter[tuple[str, ...]]()
+        for row, count in self.fold.rows(table).items():
+            found[tuple(str(dict(row).get(name)) for name in names)] += count
+        return found
 
 
 class History:
@@ -160,7 +128,7 @@ def test_rows_and_ddl_in_any_order(source: Connection, postgres: str, tmp_path: 
     history = History(source, chance)
     tables = ["public.items", "public.log"]
     flow = Flow(postgres, tmp_path, tables, bindings=_SETTINGS, batch_rows_max=chance.choice((5, 40, 1000)))
-    target = flow.target = Named()
+    target = flow.target = Folded()
     flow.run(chance.choice((1, 3, 1000)))
     for _ in range(18):
         step = chance.choice((history.write, history.write, history.alter, None, None, history.truncate))
@@ -173,10 +141,9 @@ def test_rows_and_ddl_in_any_order(source: Connection, postgres: str, tmp_path: 
     source.execute("INSERT INTO log (id) VALUES (1000)")
     while not flow.run(500):
         continue
-    for table, found in ((_KEYED, list(target.named["public.items"].values())), (_KEYLESS, target.loose["public.log"])):
-        names = history.columns(table)
+    for table in (_KEYED, _KEYLESS):
         rows = source.execute(f"SELECT * FROM {table}".encode()).fetchall()
         wanted = Counter(tuple(str(value) for value in row) for row in rows)
-        assert Counter(shown(row, names) for row in found) == wanted, table
-    assert target.letters == []
+        assert target.shown(f"public.{table}", history.columns(table)) == wanted, table
+    assert target.fold.letters == []
     flow.close()

@@ -2,68 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from connectors.base.background import Piece, PieceReader
-from connectors.base.items import ClearColumn, Item, Tick, Truncate
 from flows import build, reading
-from libcore.change import OP, UNSET, ChangeBatch, Op
-from libcore.dead_letter import DEAD_LETTERS
 from libcore.errors import TransientError
+from tests.fold import Fold
 
 _NOTHING_TIMES = 6  # so often in a row must the reader have nothing: by then its position has followed, too
 _STEPS_MAX = 20_000
-Named = tuple[tuple[str, Any], ...]
-
-
-@dataclass
-class Fold:
-    """What a target would hold."""
-
-    tables: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = field(default_factory=dict)
-    loose: dict[str, Counter[Named]] = field(default_factory=dict)
-    letters: list[str] = field(default_factory=list)
-
-    def apply(self, item: Item) -> None:
-        """Take one item."""
-        if isinstance(item, Truncate):
-            self.tables.pop(item.table, None)
-            self.loose.pop(item.table, None)
-        elif isinstance(item, ClearColumn):
-            for row in self.tables.get(item.table, {}).values():
-                row[item.column] = None
-        elif not isinstance(item, Tick):
-            self._batch(item)
-
-    def rows(self, name: str) -> Counter[Named]:
-        """The rows of a table, and how often each is there."""
-        if name in self.loose:
-            return self.loose[name]
-        return Counter(tuple(row.items()) for row in self.tables.get(name, {}).values())
-
-    def _batch(self, batch: ChangeBatch) -> None:
-        if batch.table == DEAD_LETTERS:
-            self.letters += [str(row["error"]) for row in batch.record.select(["error"]).to_pylist()]
-            return
-        table, names = batch.table, [column.name for column in batch.table.columns]
-        for row in batch.record.to_pylist():
-            unset = int.from_bytes(row.get(UNSET) or b"", "little")
-            values = {name: row[name] for index, name in enumerate(names) if not unset >> index & 1}
-            if not table.key:
-                self.loose.setdefault(table.name, Counter())[tuple(values.items())] += -1 if row[OP] == Op.DELETE else 1
-                continue
-            key = tuple(row[name] for name in table.key)
-            rows = self.tables.setdefault(table.name, {})
-            if row[OP] == Op.DELETE:
-                rows.pop(key, None)
-            else:
-                rows[key] = rows.get(key, {}) | values
 
 
 class _Stepped:

@@ -73,16 +73,10 @@ def _moved_forgotten() -> AbstractContextManager[object]:
     return patch.object(changes.Changes, "_untold", untold)
 
 
-def _begun_unknown() -> AbstractContextManager[object]:
-    """Rows that were read as of a commit stood as before it."""
+def _begun(which: int) -> PutIn:
+    """All rows stood as of one SCN: before the first commit (0), or behind it, its own rows, too (1)."""
     real = stream.Stream._begun
-    return patch.object(stream.Stream, "_begun", lambda self, commits: (real(self, commits)[0],) * 2)
-
-
-def _own_known() -> AbstractContextManager[object]:
-    """Rows that stand as of a commit stood before its transaction, too."""
-    real = stream.Stream._begun
-    return patch.object(stream.Stream, "_begun", lambda self, commits: (real(self, commits)[1],) * 2)
+    return lambda: patch.object(stream.Stream, "_begun", lambda self, commits: (real(self, commits)[which],) * 2)
 
 
 def _anew_forgotten() -> AbstractContextManager[object]:
@@ -117,8 +111,8 @@ FAULTS: dict[str, tuple[int, PutIn]] = {
     "keys that rows took from one another are not read again": (50, _taken_deleted),
     "keys that a row had between two changes are not looked for": (500986, _between_stays),
     "that keys moved in a part given out before is forgotten": (500398, _moved_forgotten),
-    "what another transaction at the same SCN left is not looked for": (700020, _begun_unknown),
-    "a row that a part given out before made counts as known": (701300, _own_known),
+    "what another transaction at the same SCN left is not looked for": (700020, _begun(0)),
+    "a row that a part given out before made counts as known": (701300, _begun(1)),
     "tables to be read anew are forgotten at a restart": (2769533278, _anew_forgotten),
     "a column that was dropped and made anew keeps its values": (1004621, _back_unknown),
     "the other instance's open transactions are unknown": (
